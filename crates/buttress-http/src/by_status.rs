@@ -6,7 +6,9 @@ use http::{HeaderMap, StatusCode};
 
 use crate::grpc;
 use crate::head::{Head, HttpResponse};
-use crate::refusal::{self, Refusal};
+use crate::hint;
+use crate::refusal::Refusal;
+use crate::status_rules::{StatusRules, by_rules};
 
 /// A classifier that judges the health of a service by HTTP status, for circuit breakers and
 /// fallbacks.
@@ -30,6 +32,9 @@ use crate::refusal::{self, Refusal};
 /// counts it with [`BodyEnd`](crate::BodyEnd). [`judge_trailers`](Self::judge_trailers) judges it for code that reads
 /// the body.
 ///
+/// For a [balancer](buttress::balance) these responses are refusals: the answer of a buttress layer further in, except
+/// timeouts; 429; RESOURCE_EXHAUSTED (8); 503 and UNAVAILABLE (14) with a hint.
+///
 /// Its hint is the hint of the refusal, the pushback of gRPC, or the `Retry-After` of the response. A breaker can use it
 /// as its open time.
 ///
@@ -47,24 +52,21 @@ use crate::refusal::{self, Refusal};
 #[derive(Clone)]
 #[must_use]
 pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
-    errors: C,
-    failures: F,
-    grpc_failures: fn(i32) -> bool,
+    rules: StatusRules<C, F>,
     refusals: Outcome,
-    clock: Clock,
 }
 
 impl ByStatus {
     /// Counts every error as a failure. For services that cannot fail, or if no buttress layer
     /// further in returns its refusals as errors.
     pub fn new() -> Self {
-        Self {
+        let rules = StatusRules {
             errors: AnyError,
-            failures: of_the_service,
+            failures: of_the_service as fn(StatusCode) -> bool,
             grpc_failures: of_the_grpc_service,
-            refusals: Outcome::Ignored,
             clock: Clock::default(),
-        }
+        };
+        Self { rules, refusals: Outcome::Ignored }
     }
 
     /// Judges errors by [`ServiceErrors`], which distinguishes refusals from failures. For clients
@@ -77,8 +79,7 @@ impl ByStatus {
 impl<C, F> ByStatus<C, F> {
     /// Judges errors by `classify`.
     pub fn errors<T>(self, classify: T) -> ByStatus<T, F> {
-        let Self { failures, grpc_failures, refusals, clock, .. } = self;
-        ByStatus { errors: classify, failures, grpc_failures, refusals, clock }
+        ByStatus { rules: self.rules.errors(classify), refusals: self.refusals }
     }
 
     /// Counts a status as a failure if `failures` returns `true` for it, and as a success
@@ -87,16 +88,7 @@ impl<C, F> ByStatus<C, F> {
     where
         T: Fn(StatusCode) -> bool,
     {
-        let Self { errors, grpc_failures, refusals, clock, .. } = self;
-        ByStatus { errors, failures, grpc_failures, refusals, clock }
-    }
-
-    /// Counts a gRPC code, 0 to 16, as a failure if `failures` returns `true` for it. Default: 2,
-    /// 4, 13, 14 and 15. The function is called if the HTTP status is no failure. An invalid code
-    /// is UNKNOWN (2), as in gRPC clients.
-    pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
-        self.grpc_failures = failures;
-        self
+        ByStatus { rules: self.rules.failures(failures), refusals: self.refusals }
     }
 
     /// Sets the outcome of an answered refusal of a layer further in. Default:
@@ -106,18 +98,6 @@ impl<C, F> ByStatus<C, F> {
     pub fn refusals(mut self, outcome: Outcome) -> Self {
         self.refusals = outcome;
         self
-    }
-
-    /// Compares a `Retry-After` date with the wall time of `clock`. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-}
-
-impl Default for ByStatus {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -135,7 +115,7 @@ impl<C, F> ByStatus<C, F> {
     /// assert_eq!(ByStatus::new().judge_trailers(&trailers), Outcome::Failure);
     /// ```
     pub fn judge_trailers(&self, trailers: &HeaderMap) -> Outcome {
-        let failed = (self.grpc_failures)(grpc::code_in_trailers(trailers));
+        let failed = (self.rules.grpc_failures)(grpc::code_in_trailers(trailers));
         if failed { Outcome::Failure } else { Outcome::Success }
     }
 }
@@ -148,30 +128,43 @@ impl<C, F: Fn(StatusCode) -> bool> ByStatus<C, F> {
                 Outcome::Ignored => self.refusals,
                 outcome => outcome,
             },
-            None if (self.failures)(head.status) => Outcome::Failure,
-            None if grpc::code(head.headers).is_some_and(self.grpc_failures) => Outcome::Failure,
+            None if (self.rules.failures)(head.status) => Outcome::Failure,
+            None if grpc::code(head.headers).is_some_and(self.rules.grpc_failures) => {
+                Outcome::Failure
+            }
             None => Outcome::Success,
+        }
+    }
+
+    /// Whether a response is a refusal, which a service makes without work.
+    fn refuses(&self, head: Head<'_>) -> bool {
+        if let Some(refusal) = Refusal::among(head.extensions) {
+            return refusal.judged_by(ServiceErrors) == Outcome::Ignored;
+        }
+        match head.status {
+            StatusCode::TOO_MANY_REQUESTS => true,
+            StatusCode::SERVICE_UNAVAILABLE => hint::of(head, &self.rules.clock).is_some(),
+            _ => match grpc::code(head.headers) {
+                Some(grpc::RESOURCE_EXHAUSTED) => true,
+                Some(grpc::UNAVAILABLE) => hint::of(head, &self.rules.clock).is_some(),
+                _ => false,
+            },
         }
     }
 }
 
-impl<Res, E, C, F> Classify<Res, E> for ByStatus<C, F>
-where
-    Res: HttpResponse,
-    C: Classify<Res, E>,
-    F: Fn(StatusCode) -> bool,
-{
-    fn classify(&self, result: &Result<Res, E>) -> Outcome {
-        match result {
-            Ok(response) => self.judge(response.head()),
-            Err(_) => self.errors.classify(result),
-        }
-    }
-
-    fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
-        match result {
-            Ok(response) => refusal::hint(response.head(), &self.clock),
-            Err(_) => self.errors.retry_after(result),
+by_rules! {
+    ByStatus,
+    /// Counts a gRPC code, 0 to 16, as a failure if `failures` returns `true` for it. Default: 2,
+    /// 4, 13, 14 and 15. The function is called if the HTTP status is no failure. An invalid code
+    /// is UNKNOWN (2), as in gRPC clients.
+    grpc_failures,
+    {
+        fn is_refusal(&self, result: &Result<Res, E>) -> bool {
+            match result {
+                Ok(response) => self.refuses(response.head()),
+                Err(_) => self.rules.errors.is_refusal(result),
+            }
         }
     }
 }
@@ -179,7 +172,7 @@ where
 impl<C: fmt::Debug, F> fmt::Debug for ByStatus<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByStatus")
-            .field("errors", &self.errors)
+            .field("errors", &self.rules.errors)
             .field("refusals", &self.refusals)
             .finish_non_exhaustive()
     }
@@ -204,17 +197,16 @@ mod tests {
     use tower::BoxError;
 
     use super::*;
-    use crate::testing::{Answer, refused, status};
+    use crate::testing::{
+        Answer, assert_outcomes, failing_codes, failing_statuses, refused, status,
+    };
     use crate::{Respond, testing};
+
+    const PUSHBACK: http::HeaderName = http::HeaderName::from_static("grpc-retry-pushback-ms");
 
     #[test]
     fn only_server_errors_that_tell_of_health_are_failures() {
-        let failures: Vec<u16> = (100..1000)
-            .filter(|&code| {
-                let answer: Answer<Infallible> = status(code);
-                ByStatus::new().classify(&answer) == Outcome::Failure
-            })
-            .collect();
+        let failures = failing_statuses(&ByStatus::new());
         let expected: Vec<u16> = (500..600).filter(|code| ![501, 505].contains(code)).collect();
         assert_eq!(failures, expected);
     }
@@ -229,12 +221,8 @@ mod tests {
 
     #[test]
     fn a_grpc_code_that_tells_of_health_is_a_failure_whatever_the_http_status() {
-        let failures = |judge: &ByStatus| -> Vec<u8> {
-            let fails = |&code: &u8| judge.classify(&testing::grpc(code)) == Outcome::Failure;
-            (0..=16).filter(fails).collect()
-        };
-        assert_eq!(failures(&ByStatus::new()), [2, 4, 13, 14, 15]);
-        assert_eq!(failures(&ByStatus::new().grpc_failures(|code| code == 8)), [8]);
+        assert_eq!(failing_codes(&ByStatus::new()), [2, 4, 13, 14, 15]);
+        assert_eq!(failing_codes(&ByStatus::new().grpc_failures(|code| code == 8)), [8]);
         let mut unwell = testing::grpc(0).unwrap();
         *unwell.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         assert_eq!(ByStatus::new().classify(&Ok::<_, Infallible>(unwell)), Outcome::Failure);
@@ -257,10 +245,7 @@ mod tests {
             (testing::queue_timeout(), Outcome::Ignored),
             (testing::timed_out(), Outcome::Failure),
         ];
-        for (error, outcome) in cases {
-            let answer: Answer<Infallible> = refused(&error);
-            assert_eq!(ByStatus::new().classify(&answer), outcome, "{error}");
-        }
+        assert_outcomes(&ByStatus::new(), cases);
     }
 
     #[test]
@@ -271,6 +256,34 @@ mod tests {
         assert_eq!(ByStatus::new().classify(&answer), Outcome::Ignored);
         let counted = ByStatus::new().refusals(Outcome::Failure);
         assert_eq!(counted.classify(&answer), Outcome::Failure);
+    }
+
+    #[test]
+    fn a_refusal_is_a_mark_or_a_status_of_a_service_at_capacity() {
+        fn is(answer: Answer<BoxError>) -> bool {
+            ByStatus::client().is_refusal(&answer)
+        }
+        let with_field = |mut answer: Answer<BoxError>, name, value| {
+            let field = http::HeaderValue::from_static(value);
+            answer.as_mut().unwrap().headers_mut().insert(name, field);
+            answer
+        };
+        let seconds = |answer| with_field(answer, RETRY_AFTER, "7");
+        for mark in [testing::bulkhead_full("db"), testing::circuit_open(), testing::rate_limited()]
+        {
+            assert!(is(refused(&mark)), "{mark}");
+            let in_grpc = crate::grpc::RespondGrpc.response::<String>(&mark);
+            assert!(is(Ok(in_grpc)), "{mark}");
+        }
+        assert!(!is(refused(&testing::timed_out())));
+        assert!(is(status(429)) && is(seconds(status(503))) && is(boxed(8)));
+        assert!(is(with_field(boxed(14), PUSHBACK, "20")));
+        // A hint alone does not make a refusal: an answer can say when its work is done.
+        let others = [200, 202, 301, 400, 404, 409, 500, 504].map(status);
+        assert!(!is(status(503)) && !others.into_iter().any(|answer| is(seconds(answer))));
+        assert!(!(0..=16).filter(|code| *code != 8).any(|code| is(boxed(code))));
+        assert!(!is(with_field(boxed(10), PUSHBACK, "20")), "two callers, and not the service");
+        assert!(is(Err(testing::bulkhead_full("db").into())) && !is(Err("broken".into())));
     }
 
     #[test]

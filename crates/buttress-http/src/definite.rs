@@ -2,13 +2,12 @@
 
 use http::StatusCode;
 
-/// Whether a service that answers with `status` certainly did not execute the request. For the
-/// `definite` of a saga's action (`buttress_durable::saga::ActionBuilder`), if the service's client
-/// makes errors of such answers.
+/// Whether a service that answers with `status` certainly did not execute the request. Pass it to the `definite` of a
+/// saga's action (`buttress_durable::saga::ActionBuilder`) if the client of the service returns such answers as errors.
 ///
 /// Returns `true` for 4xx, with four exceptions that concern the attempt only. 408 and 425 mean a
 /// late or early request, and 429 means too many. A 409 says that a request with this
-/// `Idempotency-Key` is in flight. That may be an earlier attempt that the client abandoned and
+/// `Idempotency-Key` is in flight. That request may be an earlier attempt that the client abandoned and
 /// whose effect is still to come. 5xx and every status that is no refusal leave the effect in
 /// doubt. If the service uses 409 only for a business refusal, e.g. a seat that is taken, count it
 /// as definite yourself.

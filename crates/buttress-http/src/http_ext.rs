@@ -6,8 +6,9 @@ use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer, Rules};
 use buttress::retry::{ByClone, RetryLayer};
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
-use buttress::{AnyError, AsError, Outcome, RetryableErrors, ServiceErrors};
+use buttress::{AnyError, AsError, Outcome, Own, RetryableErrors, ServiceErrors};
 
+use crate::choices::choices;
 use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 
 /// An extension of layers with `.http()`, which sets a layer's choices for HTTP. It is on every
@@ -92,19 +93,19 @@ pub(crate) mod sealed {
 
     impl<S, X, T, C, R> Layer for Balance<S, X, T, C, R> {}
 
-    impl<R, M> Layer for BulkheadLayer<R, M> {}
+    impl<R, M, O: Own, U> Layer for BulkheadLayer<R, M, O, U> {}
 
     impl<R, W, M> Layer for RateLimitLayer<R, W, M> {}
 
     impl<L, R> Layer for TimeLimitLayer<L, R> {}
 
-    impl<K, X, R> Layer for KeyedBulkheadLayer<K, X, R> {}
+    impl<K, X, R, U> Layer for KeyedBulkheadLayer<K, X, R, U> {}
 
     impl<K, X, R, W, P: Rules<K>> Layer for KeyedRateLimitLayer<K, X, R, W, P> {}
 
-    impl<K, X, C, R> Layer for KeyedCircuitBreakerLayer<K, X, C, R> {}
+    impl<K, X, C, R, U> Layer for KeyedCircuitBreakerLayer<K, X, C, R, U> {}
 
-    impl<C, R, M> Layer for CircuitBreakerLayer<C, R, M> {}
+    impl<C, R, M, O: Own, U> Layer for CircuitBreakerLayer<C, R, M, O, U> {}
 
     impl<C, Q> Layer for RetryLayer<C, Q> {}
 
@@ -119,96 +120,7 @@ pub(crate) mod sealed {
     impl<S, M> Kind for ToService<S, M> {}
 }
 
-impl<M> HttpLayerExt for BulkheadLayer<AsError, M> {
-    type Http = BulkheadLayer<Respond, M>;
-
-    fn http(self) -> Self::Http {
-        self.reject(Respond)
-    }
-}
-
-impl<W, M> HttpLayerExt for RateLimitLayer<AsError, W, M> {
-    type Http = RateLimitLayer<Respond, W, M>;
-
-    fn http(self) -> Self::Http {
-        self.reject(Respond)
-    }
-}
-
-impl<L> HttpLayerExt for TimeLimitLayer<L, AsError> {
-    type Http = TimeLimitLayer<L, Respond>;
-
-    fn http(self) -> Self::Http {
-        self.reject(Respond)
-    }
-}
-
-impl<K, X> HttpLayerExt for KeyedBulkheadLayer<K, X, AsError> {
-    type Http = KeyedBulkheadLayer<K, X, Respond>;
-
-    fn http(self) -> Self::Http {
-        self.reject(Respond)
-    }
-}
-
-impl<K, X, C, P: Rules<K>> HttpLayerExt for KeyedRateLimitLayer<K, X, AsError, C, P> {
-    type Http = KeyedRateLimitLayer<K, X, Respond, C, P>;
-
-    fn http(self) -> Self::Http {
-        self.reject(Respond)
-    }
-}
-
-impl<K, X> HttpLayerExt for KeyedCircuitBreakerLayer<K, X, ServiceErrors, AsError> {
-    type Http = KeyedCircuitBreakerLayer<K, X, ByStatus, Respond>;
-
-    fn http(self) -> Self::Http {
-        self.classify(ByStatus::new()).reject(Respond)
-    }
-}
-
-impl<M> HttpLayerExt for CircuitBreakerLayer<ServiceErrors, AsError, M> {
-    type Http = CircuitBreakerLayer<ByStatus, Respond, M>;
-
-    fn http(self) -> Self::Http {
-        self.classify(ByStatus::new()).reject(Respond)
-    }
-}
-
-impl<S, X, T> HttpLayerExt for Balance<S, X, T, ServiceErrors, AsError> {
-    type Http = Balance<S, X, T, ByStatus, Respond>;
-
-    fn http(self) -> Self::Http {
-        self.classify(ByStatus::new()).reject(Respond)
-    }
-}
-
-impl HttpLayerExt for RetryLayer<RetryableErrors, ByClone> {
-    type Http = RetryLayer<RetryableStatus, IdempotentRequests>;
-
-    fn http(self) -> Self::Http {
-        self.classify(RetryableStatus::new()).clone_with(IdempotentRequests)
-    }
-}
-
-impl<F: AnswersForResponses> HttpLayerExt for FallbackLayer<F, AnyError> {
-    type Http = FallbackLayer<F, ByStatus>;
-
-    fn http(self) -> Self::Http {
-        self.classify(ByStatus::new().refusals(Outcome::Failure))
-    }
-}
-
-impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsError> {
-    type Http = SidecarLayer<ByStatus, RetryableStatus, IdempotentRequests, Respond>;
-
-    fn http(self) -> Self::Http {
-        self.classify(ByStatus::new())
-            .retry_on(RetryableStatus::new())
-            .clone_with(IdempotentRequests)
-            .reject(Respond)
-    }
-}
+choices!(HttpLayerExt, Http, http, Respond);
 
 /// The kinds of fallback that answer a failed response as well as an error. No type outside of this
 /// crate implements the trait:

@@ -24,6 +24,9 @@
 //! | hold permits while bodies stream | [`guide::streaming`] |
 //! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | build a stack around a tonic client or server | [`guide::tonic`] |
+//! | choose a side of a split by header, and fall back to the old one | [`split`] |
+//! | mirror safe requests, and compare responses | [`shadow`] |
+//! | answer with the page of an aggregate, and name the missing parts | [`aggregate`] |
 //! | answer the probes of a platform | [`health_service`], [`health_details_service`] |
 //! | show live circuits and limits to operators, and let them act | the module `status`, with feature `status` |
 //! | read or write `Retry-After` yourself | [`retry_after`] |
@@ -31,10 +34,9 @@
 //! The layers work on [`http::Request`] and [`http::Response`] with any body, and so with axum,
 //! hyper, tonic and tower-http. Layers that make or repeat a body have conditions:
 //!
-//! - [`Respond`], and so `.http()`, makes a body of a `String`. `axum::body::Body`, `Full<Bytes>`
-//!   and `String` convert from it. `hyper::body::Incoming`, the body of hyper's clients,
-//!   `tonic::body::Body` and boxed bodies do not. In front of those, make the answer with
-//!   [`Respond::with`]. Around a client, return refusals as errors.
+//! - [`Respond`], and so `.http()`, makes a body of a `String`. `axum::body::Body`, `Full<Bytes>` and `String` convert
+//!   from it. `hyper::body::Incoming`, the body of hyper's clients, `tonic::body::Body` and boxed bodies do not. In
+//!   front of such services, make the answer with [`Respond::with`]. Around a client, return refusals as errors.
 //! - A retry repeats bodies that are `Clone`, and under a [`ReplayLayer`] all others that are
 //!   `Unpin`. A client that accepts only one type of body needs a
 //!   `.map_request(|request: Request<_>| request.map(Body::new))` further in than the retry.
@@ -133,19 +135,26 @@
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod aggregate;
+mod at_once;
 mod body_end;
 mod by_status;
+mod choices;
 pub mod client_key;
 pub mod context;
 mod definite;
 mod ended;
+mod frame;
 pub mod grpc;
 pub mod guide;
 mod head;
 pub mod health;
+mod hint;
 mod http_ext;
 pub mod idempotency_key;
 mod json;
+mod layered;
+mod mapped;
 mod problem;
 mod rate_limit_fields;
 mod refusal;
@@ -156,10 +165,14 @@ mod reqwest_types;
 mod respond;
 pub mod retry_after;
 mod retryable_status;
+pub mod shadow;
+pub mod split;
 #[cfg(feature = "status")]
 pub mod status;
+mod status_rules;
 #[cfg(test)]
 mod testing;
+mod writer;
 
 pub use body_end::{
     BodyEnd, BodyTimeLimit, BodyTimeLimitFuture, BodyTimeLimitLayer, Held, HoldBodies, HoldBody,
@@ -171,6 +184,7 @@ pub use head::HttpResponse;
 pub use health::{HealthDetailsService, HealthService, health_details_service, health_service};
 pub use http_ext::{AnswersForResponses, HttpLayerExt};
 pub use idempotency_key::{IdempotencyKeyLayer, SetIdempotencyKeyLayer};
+pub use mapped::{Mapped, MappedFuture};
 pub use problem::FromProblem;
 pub use rate_limit_fields::{
     KeyedRateLimitFields, KeyedRateLimitFieldsFuture, KeyedRateLimitFieldsLayer, RateLimitFields,

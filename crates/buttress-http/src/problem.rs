@@ -15,6 +15,7 @@ use crate::retry_after;
 #[diagnostic::on_unimplemented(
     message = "`Respond` cannot make a `{Self}`",
     label = "this layer answers refusals with a body made of a `String`, and `{Self}` is not",
+    note = "for gRPC (a tonic client or server), use `.grpc()` in place of `.http()`",
     note = "make the answer yourself: `.reject(Respond::with(|error| ..))`",
     note = "or, around a client, leave refusals as errors: no `.http()` and no `.reject(..)`, but `.map_err(BoxError::from)` at the bottom of the stack and the `client()` classifiers"
 )]

@@ -1,18 +1,15 @@
 mod keyed;
 
 use std::fmt::{self, Write};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use buttress::InvalidConfig;
 use buttress::rate_limit::Handle;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
 
+use crate::layered::layered;
+use crate::mapped::{MapResponse, Mapped, MappedFuture};
 use crate::retry_after::whole_seconds;
 
 pub use keyed::{KeyedRateLimitFields, KeyedRateLimitFieldsFuture, KeyedRateLimitFieldsLayer};
@@ -76,66 +73,35 @@ impl RateLimitFieldsLayer {
     /// limiters.
     ///
     /// # Errors
-    /// The name is not printable ASCII. These fields cannot carry other characters.
+    /// Returns an error if the name is not printable ASCII. These fields cannot carry other
+    /// characters.
     pub fn named(handle: Handle, name: &str) -> Result<Self, InvalidConfig> {
         Ok(Self { source: Arc::new(Source { name: structured_string(name)?, handle }) })
     }
 }
 
-impl<S> Layer<S> for RateLimitFieldsLayer {
-    type Service = RateLimitFields<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RateLimitFields { inner, source: self.source.clone() }
-    }
-}
+layered!(RateLimitFieldsLayer => RateLimitFields, |layer, inner| {
+    Mapped::new(inner, AddFields { source: layer.source.clone() })
+});
 
 /// A service whose responses report the state of a rate limiter. Made by [`RateLimitFieldsLayer`].
+pub type RateLimitFields<S> = Mapped<S, AddFields>;
+
+/// The response of a [`RateLimitFields`]. Dropping it cancels the call.
+pub type RateLimitFieldsFuture<F> = MappedFuture<F, AddFields>;
+
+/// The function that adds the state of a limiter to a response.
 #[derive(Clone, Debug)]
-pub struct RateLimitFields<S> {
-    inner: S,
+pub struct AddFields {
     source: Arc<Source>,
 }
 
-impl<S, Req, B> Service<Req> for RateLimitFields<S>
-where
-    S: Service<Req, Response = Response<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = RateLimitFieldsFuture<S::Future>;
+impl<B> MapResponse<Response<B>> for AddFields {
+    type Response = Response<B>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Req) -> Self::Future {
-        RateLimitFieldsFuture { future: self.inner.call(request), source: self.source.clone() }
-    }
-}
-
-pin_project! {
-    /// The response of a [`RateLimitFields`]. Dropping it cancels the call.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct RateLimitFieldsFuture<F> {
-        #[pin]
-        future: F,
-        source: Arc<Source>,
-    }
-}
-
-impl<F, B, E> Future for RateLimitFieldsFuture<F>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = Result<Response<B>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.future.poll(cx))?;
-        this.source.append_to(response.headers_mut());
-        Poll::Ready(Ok(response))
+    fn map(&self, mut response: Response<B>) -> Self::Response {
+        self.source.append_to(response.headers_mut());
+        response
     }
 }
 
@@ -190,7 +156,7 @@ fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>)
     }
 }
 
-/// Returns the seconds in which the limiter refills as many tokens as it holds.
+/// Returns the seconds that the limiter takes to refill its bucket.
 fn window(figures: &Figures) -> u128 {
     let period = u128::from(figures.refill_tokens.max(1)) * Duration::from_secs(1).as_nanos();
     let nanos = figures.refill_period.as_nanos().saturating_mul(figures.max_tokens.into());

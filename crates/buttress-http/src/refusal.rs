@@ -1,15 +1,8 @@
 //! The mark of responses that a layer made. `respond.rs` makes them; the status of a kind is in the
 //! table of `buttress::ErrorKind`.
 
-use std::time::Duration;
-
-use buttress::{Classify, Clock, Error, Outcome};
-use http::header::RETRY_AFTER;
+use buttress::{Classify, Error, Outcome};
 use http::{Extensions, Response};
-
-use crate::grpc::Pushback;
-use crate::head::Head;
-use crate::retry_after;
 
 /// A mark on a response that a buttress layer made. A response without the mark is from the
 /// service.
@@ -51,19 +44,5 @@ impl Refusal {
 
     pub(crate) fn mark<B>(response: &mut Response<B>, error: Error) {
         response.extensions_mut().insert(Self(error));
-    }
-}
-
-/// Returns the wait that the response asks for. A mark is exact, the pushback of gRPC has milliseconds, and `Retry-After`
-/// has whole seconds.
-pub(crate) fn hint(head: Head<'_>, clock: &Clock) -> Option<Duration> {
-    match Refusal::among(head.extensions) {
-        Some(refusal) => refusal.error().retry_after(),
-        None => match Pushback::of(head.headers) {
-            Pushback::After(wait) => Some(wait),
-            Pushback::Absent | Pushback::Never => {
-                retry_after::parse(head.headers.get(RETRY_AFTER)?, clock)
-            }
-        },
     }
 }

@@ -10,6 +10,14 @@ pub trait RepeatableBody: Sized {
     /// repeated.
     fn try_copy(&self) -> Option<Self>;
 
+    /// Returns a copy for a mirror, or `None` if there is none. To read it changes nothing for the other handles.
+    ///
+    /// The copy of a [`ReplayBody`](crate::ReplayBody) holds only what was recorded, so it
+    /// [can be sent](Self::can_repeat) once another handle has read the whole body.
+    fn try_mirror(&self) -> Option<Self> {
+        self.try_copy()
+    }
+
     /// Whether this unread copy can still be sent.
     fn can_repeat(&self) -> bool {
         true
@@ -79,13 +87,7 @@ impl<B: RepeatableBody> CloneRequest<Request<B>> for IdempotentRequests {
         if !may_repeat(request) {
             return None;
         }
-        let mut copy = Request::new(request.body().try_copy()?);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.version_mut() = request.version();
-        *copy.headers_mut() = request.headers().clone();
-        *copy.extensions_mut() = request.extensions().clone();
-        Some(copy)
+        copy(request)
     }
 
     fn is_repeatable(&self, copy: &Request<B>) -> bool {
@@ -101,7 +103,24 @@ impl<B: RepeatableBody> CloneRequest<Request<B>> for IdempotentRequests {
     }
 }
 
-fn may_repeat<B>(request: &Request<B>) -> bool {
+/// Returns a copy of the whole request, or `None` if its body cannot be repeated.
+pub(crate) fn copy<B: RepeatableBody>(request: &Request<B>) -> Option<Request<B>> {
+    request.body().try_copy().map(|body| with_body(request, body))
+}
+
+/// Returns a copy of the head of the request, with another body.
+pub(crate) fn with_body<A, B>(request: &Request<A>, body: B) -> Request<B> {
+    let mut copy = Request::new(body);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
+}
+
+/// Whether the request may be sent again.
+pub(crate) fn may_repeat<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Repeatable>().is_some()
         || is_repeatable(request.method(), request.headers())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use buttress::{Error, ErrorKind, Reject};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::problem::{self, FromProblem};
@@ -65,7 +65,7 @@ use crate::retry_after;
 pub struct Respond;
 
 impl Respond {
-    /// Answers with the response that `respond` makes of the error, and marks it.
+    /// Answers with the response that `respond` returns for the error, and marks it.
     ///
     /// Call [`Respond::response`] in the closure to change only a part of the answer:
     ///
@@ -195,7 +195,7 @@ fn answer<B: FromProblem>(error: &Error, challenge: &HeaderValue) -> Response<B>
     let mut response = problem::of_error(status, error);
     let headers = response.headers_mut();
     if let Some(seconds) = seconds(status, error.retry_after()) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        retry_after::write(headers, seconds);
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, challenge.clone());
@@ -222,7 +222,7 @@ mod tests {
     use std::convert::Infallible;
 
     use buttress::gateway::Decision;
-    use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+    use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 
     use super::*;
     use crate::testing;

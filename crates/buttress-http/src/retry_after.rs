@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use buttress::Clock;
-use http::HeaderValue;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue};
 
 /// Reads the value of a `Retry-After` field and returns the wait from now, on `clock`.
 ///
@@ -51,6 +52,11 @@ pub const fn seconds(wait: Duration) -> u64 {
         0 => 1,
         seconds => seconds,
     }
+}
+
+/// Sets the field of a response to `seconds`.
+pub(crate) fn write(headers: &mut HeaderMap, seconds: u64) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
 /// Returns `time` in seconds, rounded up; 0 for zero.

@@ -6,7 +6,8 @@ use http::StatusCode;
 
 use crate::grpc::{self, Pushback};
 use crate::head::{Head, HttpResponse};
-use crate::refusal::{self, Refusal};
+use crate::refusal::Refusal;
+use crate::status_rules::{StatusRules, by_rules};
 
 /// A classifier that decides by HTTP status whether a failure is worth another attempt, for
 /// retries.
@@ -44,22 +45,20 @@ use crate::refusal::{self, Refusal};
 #[derive(Clone)]
 #[must_use]
 pub struct RetryableStatus<C = AnyError, F = fn(StatusCode) -> bool> {
-    errors: C,
-    failures: F,
-    grpc_failures: fn(i32) -> bool,
-    clock: Clock,
+    rules: StatusRules<C, F>,
 }
 
 impl RetryableStatus {
     /// Repeats on every error. For services that cannot fail, or if no circuit breaker further in
     /// returns its refusals as errors.
     pub fn new() -> Self {
-        Self {
+        let rules = StatusRules {
             errors: AnyError,
-            failures: passing,
+            failures: passing as fn(StatusCode) -> bool,
             grpc_failures: |code| code == grpc::UNAVAILABLE,
             clock: Clock::default(),
-        }
+        };
+        Self { rules }
     }
 
     /// Judges errors by [`RetryableErrors`], which does not repeat the refusal of an open circuit.
@@ -72,8 +71,7 @@ impl RetryableStatus {
 impl<C, F> RetryableStatus<C, F> {
     /// Judges errors by `classify`.
     pub fn errors<T>(self, classify: T) -> RetryableStatus<T, F> {
-        let Self { failures, grpc_failures, clock, .. } = self;
-        RetryableStatus { errors: classify, failures, grpc_failures, clock }
+        RetryableStatus { rules: self.rules.errors(classify) }
     }
 
     /// Repeats on a status if `failures` returns `true` for it. Default: 408, 425, 429, 500, 502,
@@ -82,28 +80,7 @@ impl<C, F> RetryableStatus<C, F> {
     where
         T: Fn(StatusCode) -> bool,
     {
-        let Self { errors, grpc_failures, clock, .. } = self;
-        RetryableStatus { errors, failures, grpc_failures, clock }
-    }
-
-    /// Repeats on a gRPC code, 0 to 16, if `failures` returns `true` for it. Default: 14. The
-    /// function is called if neither the HTTP status nor pushback is a reason to repeat, and not for
-    /// DEADLINE_EXCEEDED (4). An invalid code is UNKNOWN (2), as in gRPC clients.
-    pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
-        self.grpc_failures = failures;
-        self
-    }
-
-    /// Compares a `Retry-After` date with the wall time of `clock`. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-}
-
-impl Default for RetryableStatus {
-    fn default() -> Self {
-        Self::new()
+        RetryableStatus { rules: self.rules.failures(failures) }
     }
 }
 
@@ -127,38 +104,29 @@ impl<C, F: Fn(StatusCode) -> bool> RetryableStatus<C, F> {
         }
         let is_asked_for = |code| pushback != Pushback::Absent && code != grpc::OK;
         let is_failure = |code| {
-            code != grpc::DEADLINE_EXCEEDED && (is_asked_for(code) || (self.grpc_failures)(code))
+            code != grpc::DEADLINE_EXCEEDED
+                && (is_asked_for(code) || (self.rules.grpc_failures)(code))
         };
         let failed =
-            (self.failures)(head.status) || grpc::code(head.headers).is_some_and(is_failure);
+            (self.rules.failures)(head.status) || grpc::code(head.headers).is_some_and(is_failure);
         if failed { Outcome::Failure } else { Outcome::Success }
     }
 }
 
-impl<Res, E, C, F> Classify<Res, E> for RetryableStatus<C, F>
-where
-    Res: HttpResponse,
-    C: Classify<Res, E>,
-    F: Fn(StatusCode) -> bool,
-{
-    fn classify(&self, result: &Result<Res, E>) -> Outcome {
-        match result {
-            Ok(response) => self.judge(response.head()),
-            Err(_) => self.errors.classify(result),
-        }
-    }
-
-    fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
-        match result {
-            Ok(response) => refusal::hint(response.head(), &self.clock),
-            Err(_) => self.errors.retry_after(result),
-        }
-    }
+by_rules! {
+    RetryableStatus,
+    /// Repeats on a gRPC code, 0 to 16, if `failures` returns `true` for it. Default: 14. The
+    /// function is called if neither the HTTP status nor pushback is a reason to repeat, and not for
+    /// DEADLINE_EXCEEDED (4). An invalid code is UNKNOWN (2), as in gRPC clients.
+    grpc_failures,
+    {}
 }
 
 impl<C: fmt::Debug, F> fmt::Debug for RetryableStatus<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryableStatus").field("errors", &self.errors).finish_non_exhaustive()
+        f.debug_struct("RetryableStatus")
+            .field("errors", &self.rules.errors)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,28 +143,21 @@ mod tests {
     use tower::BoxError;
 
     use super::*;
-    use crate::testing::{self, Answer, refused, status};
+    use crate::testing::{
+        self, Answer, assert_outcomes, failing_codes, failing_statuses, refused, status,
+    };
 
     #[test]
     fn exactly_the_statuses_that_pass_are_repeated() {
-        let repeated: Vec<u16> = (100..1000)
-            .filter(|&code| {
-                let answer: Answer<Infallible> = status(code);
-                RetryableStatus::new().classify(&answer) == Outcome::Failure
-            })
-            .collect();
+        let repeated = failing_statuses(&RetryableStatus::new());
         assert_eq!(repeated, [408, 425, 429, 500, 502, 503, 504]);
     }
 
     #[test]
     fn of_the_grpc_codes_only_unavailable_is_repeated_unless_said_otherwise() {
-        let repeated = |judge: &RetryableStatus| -> Vec<u8> {
-            let repeats = |&code: &u8| judge.classify(&testing::grpc(code)) == Outcome::Failure;
-            (0..=16).filter(repeats).collect()
-        };
-        assert_eq!(repeated(&RetryableStatus::new()), [14]);
+        assert_eq!(failing_codes(&RetryableStatus::new()), [14]);
         let own = RetryableStatus::new().grpc_failures(|code| code == 8 || code == 10);
-        assert_eq!(repeated(&own), [8, 10]);
+        assert_eq!(failing_codes(&own), [8, 10]);
         // A rule for HTTP statuses or errors leaves the rule for gRPC unchanged.
         let own = own.failures(|status| status.as_u16() == 429).errors(AnyError);
         assert_eq!(own.classify(&testing::grpc(10)), Outcome::Failure);
@@ -214,10 +175,7 @@ mod tests {
             (testing::timed_out(), Outcome::Failure),
             (testing::no_route(), Outcome::Ignored),
         ];
-        for (error, outcome) in cases {
-            let answer: Answer<Infallible> = refused(&error);
-            assert_eq!(RetryableStatus::new().classify(&answer), outcome, "{error}");
-        }
+        assert_outcomes(&RetryableStatus::new(), cases);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::gateway::{Decision, Gateway, Route};
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
-use buttress::{Clock, Error, ErrorKind};
+use buttress::{Classify, Clock, Error, ErrorKind, Outcome};
 use http::Response;
 use tower::Service;
 
@@ -23,6 +23,27 @@ pub(crate) fn status<E>(status: u16) -> Answer<E> {
 /// The answer of a layer further in that refused the call.
 pub(crate) fn refused<E>(error: &Error) -> Answer<E> {
     Ok(crate::Respond.response(error))
+}
+
+/// The HTTP statuses that `judge` counts as failures.
+pub(crate) fn failing_statuses(judge: &impl Classify<Response<String>, Infallible>) -> Vec<u16> {
+    let fails = |code: &u16| judge.classify(&status(*code)) == Outcome::Failure;
+    (100..1000).filter(fails).collect()
+}
+
+/// The gRPC codes that `judge` counts as failures.
+pub(crate) fn failing_codes(judge: &impl Classify<Response<String>, Infallible>) -> Vec<u8> {
+    (0..=16).filter(|code| judge.classify(&grpc(*code)) == Outcome::Failure).collect()
+}
+
+/// Checks the outcome of the answer of each refusal.
+pub(crate) fn assert_outcomes<const N: usize>(
+    judge: &impl Classify<Response<String>, Infallible>,
+    refusals: [(Error, Outcome); N],
+) {
+    for (error, outcome) in refusals {
+        assert_eq!(judge.classify(&refused(&error)), outcome, "{error}");
+    }
 }
 
 fn of_kind(error: Error, kind: ErrorKind) -> Error {

@@ -10,6 +10,8 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::held::{Guard, Held};
+use super::limit::Cut;
+use crate::frame::PolledFrame;
 
 pin_project! {
     #[project = BodyProj]
@@ -162,10 +164,7 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<BoxError, B::Data> {
         let mut this = self.project();
         let Some(mut body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         if this.held.is_empty() {
@@ -209,14 +208,17 @@ where
 }
 
 impl<B> BodyProj<'_, B> {
-    /// Drops the body inside, because a limit is over, and ends what is held.
-    fn cut<F>(mut self, limit: usize) -> Poll<Option<Result<F, BoxError>>> {
+    /// Drops the body inside, because a limit is over, and ends the held permits and calls.
+    fn cut<D>(mut self, limit: usize) -> PolledFrame<BoxError, D> {
         self.body.set(None);
-        Poll::Ready(self.held.cut(limit).map(|error| Err(error.into())))
+        Poll::Ready(self.held.cut(limit).map(|cut| match cut {
+            Cut::Error(error) => Err(error.into()),
+            Cut::Trailers(trailers) => Ok(Frame::trailers(trailers)),
+        }))
     }
 }
 
-/// Ends what is held when a panic unwinds past it.
+/// Ends the held permits and calls when a panic unwinds past it.
 struct EndOnPanic<'a>(&'a mut Held);
 
 impl Drop for EndOnPanic<'_> {

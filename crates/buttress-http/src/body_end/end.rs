@@ -9,8 +9,8 @@ use super::held::Guard;
 use crate::by_status::of_the_grpc_service;
 use crate::grpc;
 
-/// A call is over when its response's body ends, and not with the head of the response. For the
-/// `until` of a bulkhead or circuit breaker.
+/// A call is over when its response's body ends, and not with the head of the response. Pass it to the `until` of a
+/// bulkhead or circuit breaker.
 ///
 /// The response needs a [`HoldBody`], which a [`HoldBodyLayer`](super::HoldBodyLayer) further in
 /// makes. [`HoldBody`] lists how a body can end, and the responses without a body.

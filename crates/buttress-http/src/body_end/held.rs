@@ -4,13 +4,13 @@ use std::any::Any;
 use std::fmt;
 use std::task::Context;
 
-use buttress::{Error, OpenCall, Outcome};
+use buttress::{OpenCall, Outcome};
 use http::HeaderMap;
 
-use super::limit::Running;
+use super::limit::{Cut, Running};
 use crate::grpc;
 
-/// What a [`HoldBody`](super::HoldBody) holds until its end: open calls of layers, and guards of
+/// The parts that a [`HoldBody`](super::HoldBody) holds until its end: open calls of layers, and guards of
 /// yours.
 ///
 /// [`HoldBody::take_held`](super::HoldBody::take_held) returns it, for a response whose body is not
@@ -96,14 +96,14 @@ impl Held {
     /// Ends everything, because the limit at `place` is over: the guards further in are abandoned,
     /// as the limit drops their body; for those further out, the body failed. The body must have
     /// been dropped.
-    pub(super) fn cut(&mut self, place: usize) -> Option<Error> {
+    pub(super) fn cut(&mut self, place: usize) -> Option<Cut> {
         let mut outer = self.guards.split_off(place).into_iter();
         let limit = outer.next();
         self.abandon();
         let Some(Guard::Limit(limit)) = limit else { return None };
-        let error = limit.time_out();
+        let cut = limit.time_out();
         outer.for_each(|guard| guard.end(Outcome::Failure));
-        Some(error)
+        Some(cut)
     }
 
     pub(super) fn push(&mut self, guard: Guard) {

@@ -1,23 +1,23 @@
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use buttress::Error;
 use buttress::context::Context as RequestContext;
 use buttress::time_limit::{Countdown, Handle};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
 
 use super::body::HoldBody;
 use super::held::Guard;
+use crate::grpc;
+use crate::layered::layered;
+use crate::mapped::{MapResponse, Mapped, MappedFuture};
 
 /// A layer that limits how long the body of a response may take.
 ///
 /// Takes the [`Handle`] of a separate time limit. The handle returns the number of bodies that were
 /// cut, and changes the limit. At the end of the limit the layer drops the body inside, and the reader gets the error
-/// [`TimedOut`](buttress::ErrorKind::TimedOut). A circuit breaker further out with a
+/// [`TimedOut`](buttress::ErrorKind::TimedOut). The body of a gRPC call ends with trailers instead: the code
+/// DEADLINE_EXCEEDED (4), and [`ErrorKind::summary`](buttress::ErrorKind::summary) as its message. A circuit breaker further out with a
 /// [`BodyEnd`](super::BodyEnd) counts a failure. One further in counts a dropped call.
 ///
 /// The response needs a [`HoldBody`], which a [`HoldBodyLayer`](super::HoldBodyLayer) further in
@@ -63,8 +63,9 @@ pub struct BodyTimeLimitLayer {
     limit: Limit,
 }
 
+/// The change of a response: its body has a time limit.
 #[derive(Clone, Debug)]
-struct Limit {
+pub struct Limit {
     handle: Handle,
     idle: bool,
     heeds_deadline: bool,
@@ -101,6 +102,15 @@ pub(super) struct Running {
     idle: bool,
     /// Whether a frame was read since the time began.
     fresh: bool,
+    /// Whether the end of the body is the status of a gRPC call.
+    grpc: bool,
+}
+
+/// The end of a body whose time is over, for its reader.
+pub(super) enum Cut {
+    Error(Error),
+    /// The trailers of a gRPC call.
+    Trailers(HeaderMap),
 }
 
 impl Running {
@@ -119,74 +129,35 @@ impl Running {
         !self.idle && self.countdown.is_over()
     }
 
-    pub(super) fn time_out(self) -> Error {
-        self.countdown.time_out()
+    pub(super) fn time_out(self) -> Cut {
+        let error = self.countdown.time_out();
+        if self.grpc { Cut::Trailers(grpc::trailers(&error)) } else { Cut::Error(error) }
     }
 }
 
-impl<S> Layer<S> for BodyTimeLimitLayer {
-    type Service = BodyTimeLimit<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        BodyTimeLimit { inner, limit: self.limit.clone() }
-    }
-}
+layered!(BodyTimeLimitLayer => BodyTimeLimit, |layer, inner| {
+    Mapped::new(inner, layer.limit.clone())
+});
 
 /// A service that limits the bodies of its responses. [`BodyTimeLimitLayer`] makes it.
-#[derive(Clone, Debug)]
-pub struct BodyTimeLimit<S> {
-    inner: S,
-    limit: Limit,
-}
+pub type BodyTimeLimit<S> = Mapped<S, Limit>;
 
-impl<S, Req, B> Service<Req> for BodyTimeLimit<S>
-where
-    S: Service<Req, Response = Response<HoldBody<B>>>,
-    B: Body,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BodyTimeLimitFuture<S::Future>;
+/// The response of a [`BodyTimeLimit`]. Dropping it cancels the call.
+pub type BodyTimeLimitFuture<F> = MappedFuture<F, Limit>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
+impl<B: Body> MapResponse<Response<HoldBody<B>>> for Limit {
+    type Response = Response<HoldBody<B>>;
 
-    fn call(&mut self, request: Req) -> Self::Future {
-        BodyTimeLimitFuture { future: self.inner.call(request), limit: self.limit.clone() }
-    }
-}
-
-pin_project! {
-    /// The response of a [`BodyTimeLimit`]. Dropping it cancels the call.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct BodyTimeLimitFuture<F> {
-        #[pin]
-        future: F,
-        limit: Limit,
-    }
-}
-
-impl<F, B, E> Future for BodyTimeLimitFuture<F>
-where
-    F: Future<Output = Result<Response<HoldBody<B>>, E>>,
-    B: Body,
-{
-    type Output = Result<Response<HoldBody<B>>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.future.poll(cx).map_ok(|mut response| {
-            let status = response.status();
-            let body = response.body_mut();
-            if status != StatusCode::SWITCHING_PROTOCOLS && !body.is_over_with_head(status) {
-                let Limit { handle, idle, heeds_deadline } = &*this.limit;
-                let deadline = if *heeds_deadline { RequestContext::deadline() } else { None };
-                let countdown = handle.countdown(deadline);
-                body.push(Guard::Limit(Running { countdown, idle: *idle, fresh: *idle }));
-            }
-            response
-        })
+    fn map(&self, mut response: Response<HoldBody<B>>) -> Self::Response {
+        let (status, grpc) = (response.status(), grpc::ends_in_trailers(&response));
+        let body = response.body_mut();
+        if status != StatusCode::SWITCHING_PROTOCOLS && !body.is_over_with_head(status) {
+            let Self { handle, idle, heeds_deadline } = self;
+            let deadline = if *heeds_deadline { RequestContext::deadline() } else { None };
+            let countdown = handle.countdown(deadline);
+            let (idle, fresh) = (*idle, *idle);
+            body.push(Guard::Limit(Running { countdown, idle, fresh, grpc }));
+        }
+        response
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use buttress::InvalidConfig;
 use http::{Extensions, HeaderMap, HeaderName, Request};
 
-use super::{AddressKey, PeerAddr, network::Network, peer::FindPeer};
+use super::network::Network;
+use super::peer::{FindPeer, IntoPeer, find_peer};
+use super::{AddressKey, PeerAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -62,12 +64,15 @@ impl AddressKeys {
     ///
     /// With axum: `.peer_from(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer)`, and
     /// `into_make_service_with_connect_info::<SocketAddr>()` for the server.
+    ///
+    /// With tonic: `.peer_from(TcpConnectInfo::remote_addr)`. A connection without an address, e.g. over a Unix socket,
+    /// returns `None`.
     pub fn peer_from<T, A>(mut self, peer: impl Fn(&T) -> A + Send + Sync + 'static) -> Self
     where
         T: Send + Sync + 'static,
-        A: Into<PeerAddr>,
+        A: IntoPeer,
     {
-        self.find_peer = Arc::new(move |extensions| extensions.get::<T>().map(|t| peer(t).into()));
+        self.find_peer = find_peer(peer);
         self
     }
 
@@ -95,7 +100,7 @@ impl AddressKeys {
     /// It replaces [`trust_hops`](Self::trust_hops).
     ///
     /// # Errors
-    /// A text is no network, or a prefix is longer than an address.
+    /// Returns an error if a text is no network, or a prefix is longer than an address.
     pub fn trust_networks<N: AsRef<str>>(
         mut self,
         networks: impl IntoIterator<Item = N>,

@@ -41,7 +41,7 @@ impl HeaderKeys {
     /// keeps a copy of every key it holds.
     ///
     /// # Errors
-    /// The length is outside these bounds.
+    /// Returns an error if the length is outside these bounds.
     pub fn max_bytes(self, bytes: usize) -> Result<Self, InvalidConfig> {
         if !(1..=LONGEST).contains(&bytes) {
             let bound = format!("between 1 and {LONGEST}");

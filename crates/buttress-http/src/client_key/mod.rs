@@ -11,8 +11,8 @@ pub use forwarded::AddressKeys;
 pub(crate) use forwarded::forwarded_for;
 pub use header::{HeaderKey, HeaderKeys};
 pub(crate) use network::Network;
-pub(crate) use peer::FindPeer;
-pub use peer::PeerAddr;
+pub(crate) use peer::{FindPeer, find_peer};
+pub use peer::{IntoPeer, PeerAddr};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::Extensions;
 
@@ -28,4 +29,41 @@ impl From<SocketAddr> for PeerAddr {
     fn from(address: SocketAddr) -> Self {
         Self(address.ip())
     }
+}
+
+/// The address of a peer, if there is one: the result of a closure of
+/// [`AddressKeys::peer_from`](super::AddressKeys::peer_from) and
+/// [`Trust::peer_from`](crate::context::Trust::peer_from).
+///
+/// An `IpAddr`, a `SocketAddr` and a [`PeerAddr`] implement it, and an `Option` of each.
+pub trait IntoPeer {
+    /// Returns the address.
+    fn into_peer(self) -> Option<PeerAddr>;
+}
+
+impl<T> IntoPeer for T
+where
+    PeerAddr: From<T>,
+{
+    fn into_peer(self) -> Option<PeerAddr> {
+        Some(self.into())
+    }
+}
+
+impl<T> IntoPeer for Option<T>
+where
+    PeerAddr: From<T>,
+{
+    fn into_peer(self) -> Option<PeerAddr> {
+        self.map(PeerAddr::from)
+    }
+}
+
+/// Finds the address with `peer` in the extension `T`.
+pub(crate) fn find_peer<T, A>(peer: impl Fn(&T) -> A + Send + Sync + 'static) -> Arc<FindPeer>
+where
+    T: Send + Sync + 'static,
+    A: IntoPeer,
+{
+    Arc::new(move |extensions| extensions.get::<T>().and_then(|found| peer(found).into_peer()))
 }

@@ -1,18 +1,17 @@
 //! The context of the caller becomes fields of the requests it sends.
 
-use std::task::Poll;
 use std::time::Duration;
 
 use buttress::Clock;
-use buttress::context::{Context, CorrelationId, Priority};
-use http::header::CONTENT_TYPE;
+use buttress::context::{Context, Priority};
+use http::header::{CONTENT_TYPE, Entry};
 use http::{HeaderMap, HeaderValue, Request};
-use tower::{Layer, Service};
 
 use super::headers::{
     self, CORRELATION, Field, GRPC_TIMEOUT, PRIORITY, TIMEOUT, TRACEPARENT, TRACESTATE,
 };
 use crate::grpc::is_grpc;
+use crate::writer::writes_requests;
 
 /// Writes the current context into each request. Made by [`ContextLayer::client`](super::ContextLayer::client).
 ///
@@ -52,16 +51,14 @@ impl ClientContextLayer {
     }
 
     fn write(&self, context: &Context, headers: &mut HeaderMap) {
-        if let Some(id) = context.correlation().map(CorrelationId::as_str) {
-            if !headers.contains_key(CORRELATION) {
-                headers.insert(CORRELATION, headers::value(id.to_owned()));
-            }
+        if let Some(id) = context.correlation() {
+            headers.entry(CORRELATION).or_insert_with(|| headers::value_of(id.as_str()));
         }
         let leaves = self.trace == Trace::Leave && headers.contains_key(TRACEPARENT);
         if let Some(trace) = context.trace().filter(|_| !leaves) {
             headers.insert(TRACEPARENT, headers::value(trace.child().to_string()));
             match trace.state() {
-                Some(state) => headers.insert(TRACESTATE, headers::value(state.to_owned())),
+                Some(state) => headers.insert(TRACESTATE, headers::value_of(state)),
                 None => headers.remove(TRACESTATE),
             };
         }
@@ -73,25 +70,27 @@ impl ClientContextLayer {
         }
     }
 
-    /// Writes the remaining time, rounded down. If the request already has a shorter time, that time stays.
+    /// Writes the remaining time, rounded down, and at least 1 while time is left: a server does not begin a call
+    /// without time, which would count against it. If the request already has a shorter time, that time stays.
     fn write_deadline(&self, left: Duration, headers: &mut HeaderMap) {
         let is_shorter = |field: Field<Duration>| field.ok().is_some_and(|own| own <= left);
-        if !is_shorter(headers::timeout(headers)) {
-            let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(TIMEOUT, HeaderValue::from(millis));
+        let value = || {
+            let least = u64::from(!left.is_zero());
+            HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(least))
+        };
+        // Most requests have no such field: then one search finds its place.
+        match headers.try_entry(TIMEOUT) {
+            Ok(Entry::Vacant(entry)) => drop(entry.insert(value())),
+            _ => {
+                if !is_shorter(headers::timeout(headers)) {
+                    headers.insert(TIMEOUT, value());
+                }
+            }
         }
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if content_type.is_some_and(is_grpc) && !is_shorter(headers::grpc_timeout(headers)) {
             headers.insert(GRPC_TIMEOUT, headers::grpc_timeout_value(left));
         }
-    }
-}
-
-impl<S> Layer<S> for ClientContextLayer {
-    type Service = ClientContext<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ClientContext { inner, layer: self.clone() }
     }
 }
 
@@ -102,24 +101,14 @@ pub struct ClientContext<S> {
     layer: ClientContextLayer,
 }
 
-impl<S, B> Service<Request<B>> for ClientContext<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+writes_requests!(ClientContextLayer, ClientContext);
 
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+impl ClientContextLayer {
+    fn write_into<B>(&self, request: &mut Request<B>) {
         Context::peek(|context| {
             if !context.is_empty() {
-                self.layer.write(context, request.headers_mut());
+                self.write(context, request.headers_mut());
             }
         });
-        self.inner.call(request)
     }
 }

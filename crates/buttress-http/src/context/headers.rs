@@ -16,7 +16,7 @@ pub(super) const PRIORITY: HeaderName = HeaderName::from_static("x-request-prior
 /// The most digits of a `grpc-timeout`.
 const GRPC_DIGITS: usize = 8;
 
-/// What a field says.
+/// The contents of a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Field<T> {
     Absent,
@@ -26,7 +26,7 @@ pub(super) enum Field<T> {
 }
 
 impl<T> Field<T> {
-    /// Reads the one field of this name. A field that stands twice is malformed: two readers could take different ones.
+    /// Reads the one field of this name. A field that occurs twice is malformed: two readers could take different ones.
     fn of(headers: &HeaderMap, name: &HeaderName, read: impl Fn(&str) -> Option<T>) -> Self {
         let mut values = headers.get_all(name).iter();
         match (values.next(), values.next()) {
@@ -116,6 +116,11 @@ pub(super) fn grpc_timeout_value(left: Duration) -> HeaderValue {
     // 99 999 999 hours are 11 000 years.
     let (number, unit) = fits.unwrap_or((limit - 1, 'H'));
     value(format!("{number}{unit}"))
+}
+
+/// Copies text that was checked to be visible ASCII into a field value.
+pub(super) fn value_of(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Makes a field value of text that was checked to be visible ASCII.

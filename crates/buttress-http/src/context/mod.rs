@@ -8,7 +8,7 @@
 //! | `x-request-timeout-ms`, `grpc-timeout` | how long the caller waits, from the arrival on | trusted callers |
 //! | `x-request-priority` | 0, the most important, to 4 | trusted callers; from all others it is removed and counted |
 //!
-//! A field of a trusted caller that is malformed, or stands twice, is ignored and counted. A time is relative, so the two
+//! A field of a trusted caller that is malformed, or occurs twice, is ignored and counted. A time is relative, so the two
 //! sides need no common clock. The server answers a request whose time is 0 with 504 and does not call the service.
 //!
 //! ```

@@ -40,8 +40,8 @@ struct Counted {
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ContextStats {
-    /// Fields of trusted callers that were ignored, because their text is not what the field is for, or because the
-    /// field stood twice.
+    /// Fields of trusted callers that were ignored, because their text is not a value of the field, or because the
+    /// request had the field twice.
     pub malformed: u64,
     /// Priorities of callers that are not trusted. They were removed from the request.
     pub untrusted_priorities: u64,
@@ -102,7 +102,7 @@ impl<R> ServerContextLayer<R> {
             context = context.with_priority(priority);
         }
         for timeout in timeouts.into_iter().filter_map(|timeout| self.read(timeout)) {
-            // A deadline beyond what an instant can hold is none.
+            // A deadline later than the last instant is none.
             if let Some(at) = now.checked_add(timeout) {
                 context = context.with_deadline(at);
             }
@@ -158,7 +158,7 @@ where
         let trusted = layer.trust.believes(request.extensions(), request.headers());
         let now = layer.clock.now();
         let context = layer.context(request.headers_mut(), trusted, now);
-        let id = context.correlation().map(|id| headers::value(id.to_string()));
+        let id = context.correlation().map(|id| headers::value_of(id.as_str()));
         let span = span_of(&context);
         let state = match layer.expired(&context, now) {
             Some(error) => State::Refused { result: Some(layer.reject.reject(error)) },

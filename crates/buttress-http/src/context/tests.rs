@@ -29,7 +29,7 @@ fn text(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned()
 }
 
-/// What a request was answered with, and the context in which the service was called, if it was.
+/// The answer to a request, and the context of the call of the service, if there was one.
 struct Served {
     response: Response<String>,
     context: Option<Context>,
@@ -197,6 +197,20 @@ async fn edge_1_7_the_next_hop_is_told_the_time_that_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn edge_1_7_less_than_a_millisecond_is_not_sent_as_no_time() {
+    let grpc = [("content-type", "application/grpc")];
+    for (micros, millis, in_grpc) in
+        [(2_999, "2", "2999000n"), (1_000, "1", "1000000n"), (999, "1", "999000n"), (0, "0", "0n")]
+    {
+        let deadline = Clock::default().now() + Duration::from_micros(micros);
+        let context = Context::new().with_deadline(deadline);
+        let fields = sent(ContextLayer::client(), context, request(&grpc)).await;
+        assert_eq!(text(&fields, "x-request-timeout-ms"), millis);
+        assert_eq!(text(&fields, "grpc-timeout"), in_grpc);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn edge_1_9_a_request_that_arrives_too_late_is_answered_without_the_service() {
     let layer = ContextLayer::server(Trust::All);
     for (name, none) in [("x-request-timeout-ms", "0"), ("grpc-timeout", "0n")] {
@@ -334,6 +348,14 @@ async fn the_peer_is_found_in_the_extension_of_the_server() {
         // A socket of both families shows an IPv4 address in this form.
         extensions.insert(ConnectInfo("[::ffff:10.1.2.3]:4000".parse().unwrap()));
         assert!(trust.believes(&extensions, &headers));
+    }
+    // tonic's connection has an address only over TCP.
+    type TcpConnectInfo = tonic::transport::server::TcpConnectInfo;
+    let tonic = Trust::networks(["10.0.0.0/8"]).unwrap().peer_from(TcpConnectInfo::remote_addr);
+    for (peer, believed) in [(None, false), (Some(([10, 0, 0, 1], 1).into()), true)] {
+        let mut extensions = http::Extensions::new();
+        extensions.insert(TcpConnectInfo { local_addr: None, remote_addr: peer });
+        assert_eq!(tonic.believes(&extensions, &headers), believed);
     }
     let all = Trust::All.peer_from(|ConnectInfo(peer): &ConnectInfo| *peer);
     assert!(all.believes(&http::Extensions::new(), &headers));

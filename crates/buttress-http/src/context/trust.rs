@@ -7,14 +7,14 @@ use buttress::InvalidConfig;
 use http::header::FORWARDED;
 use http::{Extensions, HeaderMap};
 
-use crate::client_key::{FindPeer, Network, PeerAddr, forwarded_for};
+use crate::client_key::{FindPeer, IntoPeer, Network, PeerAddr, find_peer, forwarded_for};
 
 /// Decides whose context fields a [`ContextLayer::server`](super::ContextLayer::server) believes.
 ///
 /// A caller that is trusted chooses the correlation id in your logs, the trace, the priority, and a deadline. A short
 /// deadline makes calls time out, and timeouts open circuits. So trust your own services, and not the public.
 ///
-/// A reverse proxy passes on what its clients send. Its address says nothing about the client behind it:
+/// A reverse proxy passes on the fields of its clients. Its address says nothing about the client behind it:
 ///
 /// | who calls | use |
 /// |---|---|
@@ -60,7 +60,7 @@ enum Rule {
 }
 
 impl Trust {
-    /// Believes callers for whose request `decide` returns `true`. `decide` gets the extensions of the request.
+    /// Believes a caller if `decide` returns `true` for its request. `decide` gets the extensions of the request.
     pub fn when(decide: impl Fn(&Extensions) -> bool + Send + Sync + 'static) -> Self {
         Self::Some(Decide(Rule::When(Arc::new(decide))))
     }
@@ -98,7 +98,7 @@ impl Trust {
     /// ```
     ///
     /// # Errors
-    /// A text is no network, or a prefix is longer than an address.
+    /// Returns an error if a text is no network, or a prefix is longer than an address.
     pub fn networks<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidConfig> {
@@ -114,7 +114,7 @@ impl Trust {
     /// peer address is not believed.
     ///
     /// # Errors
-    /// A text is no network, or a prefix is longer than an address.
+    /// Returns an error if a text is no network, or a prefix is longer than an address.
     pub fn gateways<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidConfig> {
@@ -135,14 +135,17 @@ impl Trust {
     ///
     /// With axum: `.peer_from(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer)`, and
     /// `into_make_service_with_connect_info::<SocketAddr>()` for the server.
+    ///
+    /// With tonic: `.peer_from(TcpConnectInfo::remote_addr)`. A connection without an address, e.g. over a Unix socket,
+    /// returns `None`.
     #[must_use]
     pub fn peer_from<T, A>(mut self, peer: impl Fn(&T) -> A + Send + Sync + 'static) -> Self
     where
         T: Send + Sync + 'static,
-        A: Into<PeerAddr>,
+        A: IntoPeer,
     {
-        if let Self::Some(Decide(Rule::Networks { find_peer, .. })) = &mut self {
-            *find_peer = Arc::new(move |extensions| extensions.get::<T>().map(|t| peer(t).into()));
+        if let Self::Some(Decide(Rule::Networks { find_peer: find, .. })) = &mut self {
+            *find = find_peer(peer);
         }
         self
     }

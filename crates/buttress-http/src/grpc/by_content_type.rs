@@ -1,26 +1,26 @@
 //! Refusals to gRPC requests as gRPC, for services that speak HTTP too.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode};
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use http::{Method, Request, Response, StatusCode};
+use tower::Service;
 
 use super::outcome::has_grpc;
 use super::respond::write_head;
+use crate::layered::layered;
+use crate::mapped::{MapResponse, MappedFuture};
 use crate::refusal::Refusal;
 
 /// A layer for a router that serves both HTTP and gRPC. Refusals to gRPC requests become gRPC responses, as
 /// [`RespondGrpc`](super::RespondGrpc) makes them. Refusals to all other requests stay unchanged.
 ///
-/// A request is gRPC if its `content-type` begins with `application/grpc`. Put this layer outside of the layers that
-/// refuse, and give those `.http()`. It finds their answers by the [`Refusal`] mark, and replaces status, body and the
-/// fields of the body. It also removes
-/// `WWW-Authenticate`. All other fields stay, for example `x-correlation-id`. A response without a mark passes unchanged:
-/// the service made it. For gRPC-Web, put the layer that translates it to gRPC outside of this layer.
+/// A request is gRPC if it is a POST whose `content-type` begins with `application/grpc`. gRPC knows no other method,
+/// and a cache could keep the `200 OK` of the refusal of a GET. Put this layer outside of the layers that refuse, and
+/// give these layers `.http()`. It finds their answers by the [`Refusal`] mark, and replaces status, body and the
+/// fields of the body. It also removes `WWW-Authenticate`. All other fields stay, for example `x-correlation-id`. A
+/// response without a mark passes unchanged: the service made it. For gRPC-Web, put the layer that translates it to
+/// gRPC outside of this layer.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -49,13 +49,7 @@ use crate::refusal::Refusal;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByContentTypeLayer;
 
-impl<S> Layer<S> for ByContentTypeLayer {
-    type Service = ByContentType<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ByContentType { inner }
-    }
-}
+layered!(ByContentTypeLayer => ByContentType, |_layer, inner| ByContentType { inner });
 
 /// A service whose refusals to gRPC requests are gRPC. Made by [`ByContentTypeLayer`].
 #[derive(Clone, Debug)]
@@ -77,33 +71,25 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let is_grpc = has_grpc(request.headers());
-        ByContentTypeFuture { future: self.inner.call(request), is_grpc }
+        let is_grpc = request.method() == Method::POST && has_grpc(request.headers());
+        MappedFuture::new(self.inner.call(request), InGrpc { is_grpc })
     }
 }
 
-pin_project! {
-    /// The response of a [`ByContentType`]. Dropping it drops the call.
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ByContentTypeFuture<F> {
-        #[pin]
-        future: F,
-        is_grpc: bool,
-    }
+/// The response of a [`ByContentType`]. Dropping it drops the call.
+pub type ByContentTypeFuture<F> = MappedFuture<F, InGrpc>;
+
+/// The change of a response: a refusal becomes gRPC, if its request was gRPC.
+#[derive(Clone, Copy, Debug)]
+pub struct InGrpc {
+    is_grpc: bool,
 }
 
-impl<F, B, E> Future for ByContentTypeFuture<F>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-    B: Default,
-{
-    type Output = F::Output;
+impl<B: Default> MapResponse<Response<B>> for InGrpc {
+    type Response = Response<B>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let result = ready!(this.future.poll(cx));
-        Poll::Ready(if *this.is_grpc { result.map(in_grpc) } else { result })
+    fn map(&self, response: Response<B>) -> Self::Response {
+        if self.is_grpc { in_grpc(response) } else { response }
     }
 }
 

@@ -9,12 +9,14 @@ use buttress::context::{Context, Scoped};
 use buttress::{Clock, Error, Sleep};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::respond::RespondGrpc;
 use crate::context::grpc_timeout;
+use crate::layered::layered;
+use crate::refusal::Refusal;
 
-/// A transport has a timer for the `grpc-timeout` that it was told, which is rounded down to a unit of the field. An
+/// A transport has a timer for the `grpc-timeout` of its request, which is rounded down to a unit of the field. An
 /// error that comes this long before the deadline, or less, is a passed deadline.
 const ROUNDED: Duration = Duration::from_millis(1);
 
@@ -39,8 +41,9 @@ const ROUNDED: Duration = Duration::from_millis(1);
 /// The deadline covers the time until the head of the response. For a unary call that is the whole call, for a stream of
 /// the server its beginning.
 ///
-/// An error of the inner service is answered with DEADLINE_EXCEEDED too, from 1 ms before the deadline onwards. tonic's channel
-/// has a timer for the same time, rounded down, and reports it as CANCELLED.
+/// From 1 ms before the deadline onwards, the layer also answers an error of the inner service with DEADLINE_EXCEEDED.
+/// tonic's channel has a timer for the same time, rounded down, and reports it as CANCELLED. The layer answers the refusal
+/// of a layer further in likewise, if the deadline ended its wait for a permit, a token or an endpoint.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -88,19 +91,13 @@ impl DeadlineLayer {
     /// The context of a call that begins at `now`.
     fn context<B>(&self, request: &Request<B>, now: Instant) -> Context {
         let times = [grpc_timeout(request.headers()), self.at_most];
-        // A deadline beyond what an instant can hold is none.
+        // A deadline later than the last instant is none.
         let deadlines = times.into_iter().flatten().filter_map(|time| now.checked_add(time));
         deadlines.fold(Context::current(), Context::with_deadline)
     }
 }
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = Deadline<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Deadline { inner, layer: self.clone() }
-    }
-}
+layered!(DeadlineLayer => Deadline, |layer, inner| Deadline { inner, layer: layer.clone() });
 
 /// A client whose calls have one deadline for all of their attempts. Made by [`DeadlineLayer`].
 #[derive(Clone, Debug)]
@@ -182,10 +179,10 @@ where
         let late = match state.as_mut().project() {
             StateProj::Running { future } => return future.poll(cx),
             StateProj::Limited { future, mut sleep, clock, at, error } => match future.poll(cx) {
-                // An answer that is ready at the deadline wins.
-                Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
+                // An answer of the service that is ready at the deadline wins.
                 Poll::Ready(result) => {
-                    if at.saturating_duration_since(clock.now()) > ROUNDED {
+                    let is_answer = result.as_ref().is_ok_and(|it| Refusal::of(it).is_none());
+                    if is_answer || at.saturating_duration_since(clock.now()) > ROUNDED {
                         return Poll::Ready(result);
                     }
                     error.take()

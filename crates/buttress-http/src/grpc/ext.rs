@@ -1,3 +1,4 @@
+use buttress::balance::Balance;
 use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
 use buttress::fallback::FallbackLayer;
@@ -5,9 +6,10 @@ use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer, Rules};
 use buttress::retry::{ByClone, RetryLayer};
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
-use buttress::{AnyError, AsError, Outcome, RetryableErrors, ServiceErrors};
+use buttress::{AnyError, AsError, Outcome, Own, RetryableErrors, ServiceErrors};
 
 use super::respond::RespondGrpc;
+use crate::choices::choices;
 use crate::context::ServerContextLayer;
 use crate::http_ext::sealed;
 use crate::{AnswersForResponses, ByStatus, IdempotentRequests, Respond, RetryableStatus};
@@ -18,15 +20,15 @@ use crate::{AnswersForResponses, ByStatus, IdempotentRequests, Respond, Retryabl
 /// | layer | choices |
 /// |---|---|
 /// | bulkhead, rate limit (also keyed), time limit | [`RespondGrpc`] |
-/// | circuit breaker (also keyed) | [`RespondGrpc`] and [`ByStatus::new`] |
+/// | circuit breaker (also keyed), balance | [`RespondGrpc`] and [`ByStatus::new`] |
 /// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
 /// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
 /// | sidecar | the choices of retry and circuit breaker |
 /// | [`ContextLayer::server`](crate::context::ContextLayer::server) | [`RespondGrpc`] |
 ///
-/// Every layer then answers its own refusals as responses, so the error type of a client stays that of its channel. A
-/// gRPC library reads the code from the response. A tonic client therefore gets a refusal as a `Status` with the code of
-/// [`RespondGrpc`].
+/// Every layer then answers its own refusals as responses, so the error type of a client stays the error type of its
+/// channel. A gRPC library reads the code from the response. A tonic client therefore gets a refusal as a `Status` with
+/// the code of [`RespondGrpc`].
 ///
 /// A gRPC request is a `POST`, so a retry repeats only requests with [`Repeatable`](crate::Repeatable) in their
 /// extensions. For streaming bodies, which tonic has, put a [`ReplayLayer`](crate::ReplayLayer) outside of the retry or
@@ -88,85 +90,4 @@ impl GrpcLayerExt for ServerContextLayer<Respond> {
     }
 }
 
-impl<M> GrpcLayerExt for BulkheadLayer<AsError, M> {
-    type Grpc = BulkheadLayer<RespondGrpc, M>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.reject(RespondGrpc)
-    }
-}
-
-impl<W, M> GrpcLayerExt for RateLimitLayer<AsError, W, M> {
-    type Grpc = RateLimitLayer<RespondGrpc, W, M>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.reject(RespondGrpc)
-    }
-}
-
-impl<L> GrpcLayerExt for TimeLimitLayer<L, AsError> {
-    type Grpc = TimeLimitLayer<L, RespondGrpc>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.reject(RespondGrpc)
-    }
-}
-
-impl<K, X> GrpcLayerExt for KeyedBulkheadLayer<K, X, AsError> {
-    type Grpc = KeyedBulkheadLayer<K, X, RespondGrpc>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.reject(RespondGrpc)
-    }
-}
-
-impl<K, X, C, P: Rules<K>> GrpcLayerExt for KeyedRateLimitLayer<K, X, AsError, C, P> {
-    type Grpc = KeyedRateLimitLayer<K, X, RespondGrpc, C, P>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.reject(RespondGrpc)
-    }
-}
-
-impl<K, X> GrpcLayerExt for KeyedCircuitBreakerLayer<K, X, ServiceErrors, AsError> {
-    type Grpc = KeyedCircuitBreakerLayer<K, X, ByStatus, RespondGrpc>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.classify(ByStatus::new()).reject(RespondGrpc)
-    }
-}
-
-impl<M> GrpcLayerExt for CircuitBreakerLayer<ServiceErrors, AsError, M> {
-    type Grpc = CircuitBreakerLayer<ByStatus, RespondGrpc, M>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.classify(ByStatus::new()).reject(RespondGrpc)
-    }
-}
-
-impl GrpcLayerExt for RetryLayer<RetryableErrors, ByClone> {
-    type Grpc = RetryLayer<RetryableStatus, IdempotentRequests>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.classify(RetryableStatus::new()).clone_with(IdempotentRequests)
-    }
-}
-
-impl<F: AnswersForResponses> GrpcLayerExt for FallbackLayer<F, AnyError> {
-    type Grpc = FallbackLayer<F, ByStatus>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.classify(ByStatus::new().refusals(Outcome::Failure))
-    }
-}
-
-impl GrpcLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsError> {
-    type Grpc = SidecarLayer<ByStatus, RetryableStatus, IdempotentRequests, RespondGrpc>;
-
-    fn grpc(self) -> Self::Grpc {
-        self.classify(ByStatus::new())
-            .retry_on(RetryableStatus::new())
-            .clone_with(IdempotentRequests)
-            .reject(RespondGrpc)
-    }
-}
+choices!(GrpcLayerExt, Grpc, grpc, RespondGrpc);

@@ -29,7 +29,8 @@ pub use outcome::ends_in_trailers;
 pub use respond::RespondGrpc;
 
 pub(crate) use outcome::{
-    DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, OK, UNAVAILABLE, UNKNOWN, code, code_in_trailers,
-    is_grpc,
+    DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNKNOWN, code,
+    code_in_trailers, is_grpc,
 };
 pub(crate) use pushback::Pushback;
+pub(crate) use respond::trailers;

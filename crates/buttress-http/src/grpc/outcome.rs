@@ -11,6 +11,7 @@ const GRPC_WEB: &[u8] = b"application/grpc-web";
 pub(crate) const OK: i32 = 0;
 pub(crate) const UNKNOWN: i32 = 2;
 pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
+pub(crate) const RESOURCE_EXHAUSTED: i32 = 8;
 pub(crate) const INTERNAL: i32 = 13;
 pub(crate) const UNAVAILABLE: i32 = 14;
 pub(crate) const DATA_LOSS: i32 = 15;

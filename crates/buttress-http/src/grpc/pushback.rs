@@ -10,7 +10,7 @@ use super::outcome::has_grpc;
 
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// What a server asks of a client that its call failed.
+/// The request of a server to a client whose call failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pushback {
     /// The client follows its own rules.
@@ -22,7 +22,7 @@ pub(crate) enum Pushback {
 }
 
 impl Pushback {
-    /// Reads the head of a gRPC response. A number that is negative or malformed, and a field that stands twice, mean
+    /// Reads the head of a gRPC response. A number that is negative or malformed, and a field that occurs twice, mean
     /// `Never`.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         if !has_grpc(headers) {

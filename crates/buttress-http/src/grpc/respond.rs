@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use buttress::{Error, ErrorKind, Reject};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::outcome::GRPC_STATUS;
@@ -44,7 +44,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// server threads" as an example. Clients do not repeat this code without pushback, so an overload does not grow by
 /// their retries.
 ///
-/// The response is `200 OK` with `content-type: application/grpc`. The status is in its head and its body is empty, which
+/// The response is `200 OK` with `content-type: application/grpc` and `cache-control: no-store`. The status is in its head and its body is empty, which
 /// gRPC calls *Trailers-Only*. The body needs only a [`Default`]: `tonic::body::Body` and `axum::body::Body` have one.
 ///
 /// Pushback is the field `grpc-retry-pushback-ms` (gRPC proposal A6), rounded up to milliseconds. A wait is also written
@@ -82,13 +82,13 @@ impl<B: Default, E> Reject<Response<B>, E> for RespondGrpc {
 
 /// Writes the fields of the response to `error`.
 pub(super) fn write_head(headers: &mut HeaderMap, error: &Error) {
-    let kind = error.kind();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from(kind.grpc_code()));
-    headers.insert(GRPC_MESSAGE, message(kind.summary()));
-    let pushback = match (error.retry_after(), kind) {
+    // The status is 200, whatever the refusal is.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(trailers(error));
+    let pushback = match (error.retry_after(), error.kind()) {
         (Some(wait), _) => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after::seconds(wait)));
+            retry_after::write(headers, retry_after::seconds(wait));
             Pushback::After(wait)
         }
         // The call costs more than the limiter can ever hold.
@@ -96,6 +96,15 @@ pub(super) fn write_head(headers: &mut HeaderMap, error: &Error) {
         (None, _) => Pushback::Absent,
     };
     pushback.write(headers);
+}
+
+/// Returns the trailers of a call that ends with `error` after its head was sent.
+pub(crate) fn trailers(error: &Error) -> HeaderMap {
+    let kind = error.kind();
+    let mut fields = HeaderMap::with_capacity(2);
+    fields.insert(GRPC_STATUS, HeaderValue::from(kind.grpc_code()));
+    fields.insert(GRPC_MESSAGE, message(kind.summary()));
+    fields
 }
 
 /// Encodes the text of a `grpc-message`: bytes outside of visible ASCII and space, and `%`, as `%` and two digits

@@ -2,17 +2,18 @@
 
 use buttress::health::Status;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
 
 /// Answers a request. `body_of` returns the status and the body of a path, or `None` for a path that
 /// does not exist.
-pub(super) fn answer<B>(
-    request: &Request<B>,
+pub(super) fn answer(
+    head: &Parts,
     body_of: impl FnOnce(&str) -> Option<(Status, String)>,
 ) -> Response<String> {
-    let is_head = request.method() == Method::HEAD;
-    let is_read = is_head || request.method() == Method::GET;
-    let (status, body) = match body_of(request.uri().path()) {
+    let is_head = head.method == Method::HEAD;
+    let is_read = is_head || head.method == Method::GET;
+    let (status, body) = match body_of(head.uri.path()) {
         None => (StatusCode::NOT_FOUND, r#"{"error":"not found"}"#.to_owned()),
         Some(_) if !is_read => {
             let error = r#"{"error":"allowed are GET and HEAD"}"#;

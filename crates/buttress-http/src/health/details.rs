@@ -1,15 +1,12 @@
 //! [`HealthDetailsService`]: every check with its text, for operators.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::task::{Context, Poll};
-
 use buttress::health::Health;
-use http::{Request, Response};
-use tower::Service;
+use http::Response;
+use http::request::Parts;
 
 use super::answer::answer;
 use super::body;
+use crate::at_once::answers_at_once;
 
 /// Returns a service that answers `/health/details` with every check of `health`.
 ///
@@ -45,19 +42,13 @@ pub struct HealthDetailsService {
     health: Health,
 }
 
-impl<B> Service<Request<B>> for HealthDetailsService {
-    type Response = Response<String>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<String>, Infallible>>;
+answers_at_once!(HealthDetailsService);
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(answer(&request, |path| {
+impl HealthDetailsService {
+    fn answer_to(&self, head: &Parts) -> Response<String> {
+        answer(head, |path| {
             let report = (path == "/health/details").then(|| self.health.report())?;
             Some((report.status, body::of_report(&report)))
-        })))
+        })
     }
 }

@@ -1,15 +1,12 @@
 //! [`HealthService`]: the endpoints for platforms and strangers.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::task::{Context, Poll};
-
 use buttress::health::{Group, Health};
-use http::{Request, Response};
-use tower::Service;
+use http::Response;
+use http::request::Parts;
 
 use super::answer::answer;
 use super::body;
+use crate::at_once::answers_at_once;
 
 /// Returns a service that answers `/health`, `/live`, `/ready` and `/startup` from the last results of
 /// `health`.
@@ -42,18 +39,12 @@ pub struct HealthService {
     health: Health,
 }
 
-impl<B> Service<Request<B>> for HealthService {
-    type Response = Response<String>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<String>, Infallible>>;
+answers_at_once!(HealthService);
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+impl HealthService {
+    fn answer_to(&self, head: &Parts) -> Response<String> {
         let health = &self.health;
-        ready(Ok(answer(&request, |path| {
+        answer(head, |path| {
             let group = match path {
                 "/health" => {
                     let status = health.status();
@@ -67,6 +58,6 @@ impl<B> Service<Request<B>> for HealthService {
             };
             let status = health.group(group);
             Some((status, body::of_status(status)))
-        })))
+        })
     }
 }

@@ -2,11 +2,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::frame::PolledFrame;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-/// A body of which the layer has read a part or all. Every response from an
+/// A body that the layer has read in part or to its end. Every response from an
 /// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) has this body.
 ///
 /// It yields the part that was read, then the rest of the original body, or the error that ended
@@ -87,10 +88,7 @@ where
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<B::Error> {
         let this = self.get_mut();
         if let Some(data) = this.read() {
             return Poll::Ready(Some(Ok(Frame::data(data))));

@@ -1,12 +1,10 @@
 //! The client's side: keys for requests that have none.
 
-use std::task::{Context, Poll};
-
 use buttress::Rng;
 use http::{HeaderValue, Method, Request};
-use tower::{Layer, Service};
 
 use super::header::IDEMPOTENCY_KEY;
+use crate::writer::writes_requests;
 
 /// A layer that adds an `Idempotency-Key` to every request without one: a random UUID in quotes.
 ///
@@ -70,14 +68,6 @@ impl Default for SetIdempotencyKeyLayer {
     }
 }
 
-impl<S> Layer<S> for SetIdempotencyKeyLayer {
-    type Service = SetIdempotencyKey<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        SetIdempotencyKey { inner, layer: self.clone() }
-    }
-}
-
 /// A service that adds an `Idempotency-Key` to its requests. Made by [`SetIdempotencyKeyLayer`].
 #[derive(Clone, Debug)]
 pub struct SetIdempotencyKey<S> {
@@ -85,28 +75,18 @@ pub struct SetIdempotencyKey<S> {
     layer: SetIdempotencyKeyLayer,
 }
 
-impl<S, B> Service<Request<B>> for SetIdempotencyKey<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+writes_requests!(SetIdempotencyKeyLayer, SetIdempotencyKey);
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let wants = self.layer.methods.contains(request.method());
+impl SetIdempotencyKeyLayer {
+    fn write_into<B>(&self, request: &mut Request<B>) {
+        let wants = self.methods.contains(request.method());
         if wants && !request.headers().contains_key(IDEMPOTENCY_KEY) {
-            let [high, low] = &self.layer.rngs;
+            let [high, low] = &self.rngs;
             // Digits, hyphens and quotes always form a valid value.
             if let Ok(key) = HeaderValue::try_from(uuid(high.next_u64(), low.next_u64())) {
                 request.headers_mut().insert(IDEMPOTENCY_KEY, key);
             }
         }
-        self.inner.call(request)
     }
 }
 
@@ -123,6 +103,8 @@ mod tests {
     use std::future::{Ready, ready};
 
     use http::HeaderMap;
+
+    use tower::{Layer, Service};
 
     use super::*;
     use crate::idempotency_key::header::Syntax;

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::stored::StoredResponse;
 
-/// The version of the format. The codec reads and writes no other.
+/// The version of the format. The codec reads and writes only this version.
 const VERSION: u8 = 1;
 
 /// Whether a header value is marked as sensitive.

@@ -5,15 +5,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::unusable::MalformedKey;
 
-pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The request field `Idempotency-Key`, which identifies a request that a client may send again.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The response field `Idempotency-Replayed`. An [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer)
 /// sets it to `true` in a replayed response.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Returns the key in `headers` as an [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) reads it
-/// by default, or `None` if the field `Idempotency-Key` is missing. For services that protect a
-/// request with [`buttress::idempotency`] themselves, e.g. in a transaction.
+/// Returns the key in `headers` as an [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) reads it by default, or
+/// `None` if the field `Idempotency-Key` is missing. Use it in a service that protects a request with
+/// [`buttress::idempotency`] itself, e.g. in a transaction.
 ///
 /// A key has up to 255 bytes. It is a string in double quotes (RFC 8941), or a bare text of visible
 /// ASCII without `"`, `\`, `,` and `;`. Both forms are the same key.

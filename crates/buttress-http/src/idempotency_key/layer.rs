@@ -179,8 +179,9 @@ impl<R, M> IdempotencyKeyLayer<R, M> {
         self.with(|settings| settings.response_cap = bytes)
     }
 
-    /// Stores the responses for whose head `keep` returns `true`. After any other response the key
-    /// is free, or as [`Config::failed_calls`] sets. Default: [`kept_by_default`].
+    /// Stores a response if `keep` returns `true` for its head. After any other response the key is free, or as
+    /// [`Config::failed_calls`] sets. Default: [`kept_by_default`], which also stores a 400 or 422 of a handler or of
+    /// an extractor. A client that corrects its request then needs a new key.
     ///
     /// The layer reads the body of a kept response to its end before the client gets any of it.
     pub fn keep(self, keep: impl Fn(&ResponseHead) -> bool + Send + Sync + 'static) -> Self {
@@ -194,11 +195,10 @@ impl<R, M> IdempotencyKeyLayer<R, M> {
         self.with(|settings| settings.marker = name)
     }
 
-    /// Excludes the header fields `names` from replays, in addition to the defaults: `Set-Cookie`,
-    /// `Set-Cookie2`, `WWW-Authenticate`, `Authentication-Info` and `Proxy-Authentication-Info`.
-    /// These belong to the caller, session or connection of the first response. Add the fields in
-    /// which your service returns tokens. The first caller gets the fields. The layer neither
-    /// stores nor replays them, in the header or in the trailers.
+    /// Excludes the header fields `names` from replays, in addition to the defaults: `Set-Cookie`, `Set-Cookie2`,
+    /// `WWW-Authenticate`, `Authentication-Info` and `Proxy-Authentication-Info`. These belong to the caller, session
+    /// or connection of the first response. Add the fields that your service returns tokens in. The first caller gets
+    /// the fields. The layer neither stores nor replays them, in the header or in the trailers.
     pub fn leave_out(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         let names: Vec<HeaderName> = names.into_iter().collect();
         self.with(|settings| settings.left_out.extend(names))

@@ -21,7 +21,7 @@ pub use body::BufferedBody;
 pub use client::{SetIdempotencyKey, SetIdempotencyKeyLayer};
 pub use codec::ResponseCodec;
 pub use future::ResponseFuture;
-pub use header::{IDEMPOTENCY_REPLAYED, find_key};
+pub use header::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, find_key};
 pub use identity::fingerprint;
 pub use layer::IdempotencyKeyLayer;
 pub use mode::Mode;
@@ -30,5 +30,3 @@ pub use service::IdempotencyKey;
 pub use stored::StoredResponse;
 pub use tape::kept_by_default;
 pub use unusable::{MalformedKey, UnusableRequest};
-
-pub(crate) use header::IDEMPOTENCY_KEY;

@@ -1,6 +1,4 @@
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -8,7 +6,6 @@ use buttress::idempotency::{Handle, Identity, Plain};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::body::BufferedBody;
@@ -18,6 +15,7 @@ use super::identity::{Found, Identified, fingerprint};
 use super::layer::{Core, Settings};
 use super::mode::Mode;
 use super::unusable::UnusableRequest;
+use crate::mapped::{MapResponse, MappedFuture};
 use crate::respond::Respond;
 
 /// A service that runs a request with an `Idempotency-Key` once. Made by
@@ -156,27 +154,21 @@ where
     }
 
     fn call(&mut self, request: Identified<B>) -> Self::Future {
-        BareFuture { future: self.0.call(request.request) }
+        MappedFuture::new(self.0.call(request.request), Buffer)
     }
 }
 
-pin_project! {
-    /// The response of a [`Bare`].
-    #[derive(Debug)]
-    pub struct BareFuture<F> {
-        #[pin]
-        future: F,
-    }
-}
+/// The response of a [`Bare`].
+pub(super) type BareFuture<F> = MappedFuture<F, Buffer>;
 
-impl<F, C, E> Future for BareFuture<F>
-where
-    F: Future<Output = Result<Response<C>, E>>,
-    C: Body,
-{
-    type Output = Result<Response<BufferedBody<C>>, E>;
+/// The change of a response: its body may be a stored one.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_ok(|response| response.map(BufferedBody::new))
+impl<C: Body> MapResponse<Response<C>> for Buffer {
+    type Response = Response<BufferedBody<C>>;
+
+    fn map(&self, response: Response<C>) -> Self::Response {
+        response.map(BufferedBody::new)
     }
 }

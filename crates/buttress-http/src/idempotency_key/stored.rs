@@ -108,7 +108,7 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     only(headers, |name| !HOP_BY_HOP.contains(name) && !named(name))
 }
 
-/// Returns the fields of `headers` for whose name `keep` is true, in their order.
+/// Returns the fields of `headers` whose names `keep` accepts, in their order.
 fn only(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.keys_len());
     for (name, value) in headers.iter().filter(|(name, _)| keep(name)) {

@@ -27,6 +27,8 @@ use crate::refusal::Refusal;
 /// - refusals of buttress layers further in ([`Refusal`]),
 /// - `text/event-stream`, a stream without an end.
 ///
+/// A 400 or 422 is kept, also of an extractor: a client that corrects its request needs a new key.
+///
 /// ```
 /// use buttress_http::idempotency_key::kept_by_default;
 /// use http::Response;

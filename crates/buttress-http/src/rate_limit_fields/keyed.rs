@@ -1,18 +1,16 @@
 use std::fmt;
-use std::future::Future;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use buttress::rate_limit::{KeyedHandle, OneRule, Rules};
 use buttress::{ErrorKind, InvalidConfig};
 use http::Response;
-use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{Figures, append_policy, append_state, structured_string};
 use crate::Refusal;
+use crate::mapped::{MapResponse, MappedFuture};
 
 /// A layer that adds the `RateLimit-Policy` and `RateLimit` fields of a keyed rate limiter to every
 /// response. The numbers are those of the caller's own key and plan.
@@ -73,7 +71,8 @@ impl<K, X, P: Rules<K>> KeyedRateLimitFieldsLayer<K, X, P> {
     /// Shows the limiter under the name `name`, which distinguishes several limiters.
     ///
     /// # Errors
-    /// The name is not printable ASCII. These fields cannot carry other characters.
+    /// Returns an error if the name is not printable ASCII. These fields cannot carry other
+    /// characters.
     pub fn named<Req>(handle: KeyedHandle<K, P>, key: X, name: &str) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -130,7 +129,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let key = (self.layer.key)(&request);
         let source = self.layer.source.clone();
-        KeyedRateLimitFieldsFuture { future: self.inner.call(request), key, source }
+        MappedFuture::new(self.inner.call(request), AddFields { key, source })
     }
 }
 
@@ -149,30 +148,25 @@ impl<S: fmt::Debug, K, X, P: Rules<K>> fmt::Debug for KeyedRateLimitFields<S, K,
     }
 }
 
-pin_project! {
-    /// The response of a [`KeyedRateLimitFields`]. Dropping it cancels the call.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct KeyedRateLimitFieldsFuture<F, K, P: Rules<K>> {
-        #[pin]
-        future: F,
-        key: K,
-        source: Arc<Source<K, P>>,
-    }
+/// The response of a [`KeyedRateLimitFields`]. Dropping it cancels the call.
+pub type KeyedRateLimitFieldsFuture<F, K, P> = MappedFuture<F, AddFields<K, P>>;
+
+/// The change of a response: it reports the limit of its caller's key.
+pub struct AddFields<K, P: Rules<K>> {
+    key: K,
+    source: Arc<Source<K, P>>,
 }
 
-impl<F, K, P, B, E> Future for KeyedRateLimitFieldsFuture<F, K, P>
+impl<K, P, B> MapResponse<Response<B>> for AddFields<K, P>
 where
-    F: Future<Output = Result<Response<B>, E>>,
     K: Hash + Eq + Clone,
     P: Rules<K>,
 {
-    type Output = Result<Response<B>, E>;
+    type Response = Response<B>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.future.poll(cx))?;
-        let Source { name, handle } = &**this.source;
-        let limit = handle.limit_of(this.key);
+    fn map(&self, mut response: Response<B>) -> Self::Response {
+        let Source { name, handle } = &*self.source;
+        let limit = handle.limit_of(&self.key);
         let figures = Figures {
             available: limit.available,
             max_tokens: limit.max_tokens,
@@ -185,15 +179,13 @@ where
         if refusal != Some(ErrorKind::TooManyKeys) {
             append_state(name, &figures, response.headers_mut());
         }
-        Poll::Ready(Ok(response))
+        response
     }
 }
 
-impl<F: fmt::Debug, K, P: Rules<K>> fmt::Debug for KeyedRateLimitFieldsFuture<F, K, P> {
+impl<K, P: Rules<K>> fmt::Debug for AddFields<K, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedRateLimitFieldsFuture")
-            .field("future", &self.future)
-            .finish_non_exhaustive()
+        f.debug_struct("AddFields").finish_non_exhaustive()
     }
 }
 

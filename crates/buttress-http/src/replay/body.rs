@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
 use tower::BoxError;
 
 use super::tape::{Position, Tape};
 use crate::RepeatableBody;
+use crate::frame::PolledFrame;
 
 /// A body that records its data while it is sent, up to a cap, so that a retry can send it again.
 ///
@@ -26,14 +27,16 @@ use crate::RepeatableBody;
 ///   [`ReplayError::Displaced`], because its attempt is over. An upload that continued during the
 ///   wait could outgrow the cap and leave nothing to send.
 /// - After an error of the stream the body cannot be sent again.
+/// - The handle of a mirror reads only the recording, once the whole body is recorded. It takes over from no other
+///   handle, and never polls the stream. Read before that, it fails with [`ReplayError::NotRecorded`].
 ///
 /// The body must be `Unpin`, as the bodies of axum and hyper are. Put others into a `Box::pin`.
 /// Data is [`Bytes`], copied only if the original data has another type. Dropping a handle at any
 /// time is safe.
 pub struct ReplayBody<B> {
     tape: Arc<Mutex<Tape<B>>>,
-    /// The number of this handle, from 0.
-    turn: u64,
+    /// The number of this handle, from 0. `None` for a handle that reads only the recording, for a mirror.
+    turn: Option<u64>,
     at: Position,
     /// Whether the handle has reached the end or an error.
     over: bool,
@@ -44,7 +47,11 @@ impl<B> ReplayBody<B> {
     #[must_use]
     pub fn new(body: B, cap: usize) -> Self {
         let tape = Arc::new(Mutex::new(Tape::new(body, cap)));
-        Self { tape, turn: 0, at: Position::default(), over: false }
+        Self::handle(tape, Some(0))
+    }
+
+    fn handle(tape: Arc<Mutex<Tape<B>>>, turn: Option<u64>) -> Self {
+        Self { tape, turn, at: Position::default(), over: false }
     }
 
     /// Whether a copy of this body could be sent from the beginning now.
@@ -64,16 +71,25 @@ where
         if !tape.is_replayable() || !tape.fits() {
             return None;
         }
-        let turn = tape.next_turn();
-        Some(Self { tape: self.tape.clone(), turn, at: Position::default(), over: false })
+        // A copy of a mirror's handle is one too.
+        let turn = self.turn.map(|_| tape.next_turn());
+        Some(Self::handle(self.tape.clone(), turn))
+    }
+
+    fn try_mirror(&self) -> Option<Self> {
+        let tape = lock(&self.tape);
+        let is_recorded = tape.is_replayable() && tape.fits();
+        is_recorded.then(|| Self::handle(self.tape.clone(), None))
     }
 
     fn can_repeat(&self) -> bool {
-        self.is_replayable()
+        let tape = lock(&self.tape);
+        if self.turn.is_some() { tape.is_replayable() } else { tape.is_whole() }
     }
 
     fn commit(&self) -> bool {
-        let admitted = lock(&self.tape).admit(self.turn);
+        let Some(turn) = self.turn else { return self.can_repeat() };
+        let admitted = lock(&self.tape).admit(turn);
         let fits = admitted.is_ok();
         // After the lock is released: a waker can run code that takes the lock.
         if let Some(waker) = admitted.ok().flatten() {
@@ -91,10 +107,7 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<BoxError> {
         let Self { tape, turn, at, over } = self.get_mut();
         if *over {
             return Poll::Ready(None);
@@ -103,9 +116,10 @@ where
         let alone = Arc::strong_count(tape) == 1;
         let (displaced, polled) = {
             let mut tape = lock(tape);
-            match tape.admit(*turn) {
-                Ok(displaced) => (displaced, tape.poll_frame(at, alone, cx)),
-                Err(error) => (None, Poll::Ready(Some(Err(error.into())))),
+            match turn.map(|turn| tape.admit(turn)) {
+                None => (None, Poll::Ready(tape.recorded_frame(at))),
+                Some(Ok(displaced)) => (displaced, tape.poll_frame(at, alone, cx)),
+                Some(Err(error)) => (None, Poll::Ready(Some(Err(error.into())))),
             }
         };
         *over = matches!(polled, Poll::Ready(None | Some(Err(_))));

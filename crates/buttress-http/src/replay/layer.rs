@@ -1,9 +1,10 @@
 use std::task::{Context, Poll};
 
 use http::Request;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::body::ReplayBody;
+use crate::layered::layered;
 
 /// The default cap on the recording of a body, in bytes.
 const DEFAULT_CAP: usize = 64 * 1024;
@@ -63,13 +64,7 @@ impl Default for ReplayLayer {
     }
 }
 
-impl<S> Layer<S> for ReplayLayer {
-    type Service = Replay<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Replay { inner, cap: self.cap }
-    }
-}
+layered!(ReplayLayer => Replay, |layer, inner| Replay { inner, cap: layer.cap });
 
 /// A service that makes the bodies of its requests repeatable. Made by [`ReplayLayer`].
 #[derive(Clone, Copy, Debug)]

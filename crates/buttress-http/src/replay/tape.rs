@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
 use super::body::ReplayError;
+use crate::frame::PolledFrame;
 
 /// The position of a handle in the body.
 #[derive(Debug, Default)]
@@ -95,6 +96,17 @@ impl<B> Tape<B> {
         (!data.is_empty()).then(|| Bytes::copy_from_slice(data))
     }
 
+    /// Returns the next frame that was recorded.
+    fn replayed(&self, at: &mut Position) -> Option<Frame<Bytes>> {
+        if let Some(data) = self.recorded(at.bytes) {
+            at.bytes = self.read;
+            return Some(Frame::data(data));
+        }
+        let trailers = self.trailers.as_ref().filter(|_| !at.trailers)?;
+        at.trailers = true;
+        Some(Frame::trailers(trailers.clone()))
+    }
+
     /// Records a copy of `frame`, which the stream has just yielded.
     fn record(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
@@ -137,6 +149,22 @@ where
         self.read.saturating_add(to_come) <= self.cap as u64
     }
 
+    /// Whether the whole body is recorded.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_replayable() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// Returns the next frame for a handle that reads only the recording.
+    pub(super) fn recorded_frame(
+        &self,
+        at: &mut Position,
+    ) -> Option<Result<Frame<Bytes>, BoxError>> {
+        if !self.is_whole() {
+            return Some(Err(ReplayError::NotRecorded.into()));
+        }
+        self.replayed(at).map(Ok)
+    }
+
     /// Polls the next frame for the handle that reads. `alone` says that no other handle is left,
     /// so nothing needs a recording.
     pub(super) fn poll_frame(
@@ -144,14 +172,9 @@ where
         at: &mut Position,
         alone: bool,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(data) = self.recorded(at.bytes) {
-            at.bytes = self.read;
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        if let Some(trailers) = self.trailers.as_ref().filter(|_| !at.trailers) {
-            at.trailers = true;
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
+    ) -> PolledFrame<BoxError> {
+        if let Some(frame) = self.replayed(at) {
+            return Poll::Ready(Some(Ok(frame)));
         }
         if self.failed {
             return Poll::Ready(Some(Err(ReplayError::BrokenOff.into())));

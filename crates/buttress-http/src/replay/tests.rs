@@ -13,7 +13,9 @@ use tower::BoxError;
 
 use super::*;
 use crate::RepeatableBody;
+use crate::frame::PolledFrame;
 
+mod mirror;
 mod stack;
 mod takeover;
 
@@ -42,10 +44,7 @@ impl Body for Script {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> PolledFrame<BoxError> {
         assert!(!self.over, "polled after its end");
         Poll::Ready(match self.steps.pop_front() {
             Some(Data(data)) => Some(Ok(Frame::data(Bytes::from_static(data.as_bytes())))),
@@ -256,14 +255,20 @@ fn a_panic_of_the_stream_ends_every_attempt() {
     assert_eq!(poll(&mut second), error(ReplayError::BrokenOff));
 }
 
-#[test]
-fn a_later_attempt_displaces_one_that_still_waits_for_the_stream() {
-    let mut first = ReplayBody::new(script([Data("ab"), Pending, Data("cd")]), 64);
-    let mut second = first.try_copy().unwrap();
+/// Returns two attempts. The first one has read "ab", and waits for "cd".
+fn waiting_for_more(cap: usize) -> (ReplayBody<Script>, ReplayBody<Script>, Arc<Wakes>) {
+    let mut first = ReplayBody::new(script([Data("ab"), Pending, Data("cd")]), cap);
+    let second = first.try_copy().unwrap();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
     assert_eq!(poll_with(&mut first, &waker), data("ab"));
     assert_eq!(poll_with(&mut first, &waker), Got::Pending);
+    (first, second, wakes)
+}
+
+#[test]
+fn a_later_attempt_displaces_one_that_still_waits_for_the_stream() {
+    let (mut first, mut second, wakes) = waiting_for_more(64);
     assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
 
     assert_eq!(poll(&mut second), data("ab"));

@@ -17,7 +17,7 @@ pub(super) struct Action {
     pub(super) name: Cow<'static, str>,
     /// The text of the button.
     pub(super) label: Cow<'static, str>,
-    /// What the operator enters.
+    /// The input of the operator.
     pub(super) value: Option<Field>,
     /// The question before an action that stops or unprotects every call.
     pub(super) confirm: Option<&'static str>,

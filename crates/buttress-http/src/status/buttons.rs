@@ -41,11 +41,10 @@ pub struct StatusButtons {
 impl StatusButtons {
     /// A page of `status` with buttons, for the operators that `admit` names.
     ///
-    /// `admit` sees the head of every request, also of those that change nothing. It returns the name of the
-    /// operator, under which changes are logged, or `None`, which is answered with 403. If `admit`
-    /// panics, the service responds with 500. It must not block: check a session or a token in a
-    /// layer in front of this service, and read here
-    /// what that layer put into the request's extensions.
+    /// `admit` sees the head of every request, also of those that change nothing. It returns the name of the operator,
+    /// which is logged with each change. After `None` the answer is 403. If `admit` panics, the service responds with
+    /// 500. It must not block: check a session or a token in a layer in front of this service, and read here what that
+    /// layer put into the request's extensions.
     ///
     /// ```
     /// use buttress_http::status::{Status, StatusButtons};
@@ -174,11 +173,14 @@ const PANICKED: &str = "the action panicked";
 
 /// Drives an action of the application; `None` if it panics.
 async fn caught(mut running: Outcome) -> Option<Result<String, String>> {
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+    let ended = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
     })
-    .await
+    .await;
+    // A panic of its drop does not undo what the action has done.
+    let _drop = catch_unwind(AssertUnwindSafe(|| drop(running)));
+    ended
 }
 
 /// Reads a small body.

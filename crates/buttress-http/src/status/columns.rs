@@ -61,7 +61,7 @@ const RETRIES: Known = &[
 const TIME_LIMITS: Known =
     &[("limit", "Limit", Seconds), ("calls", "Calls", Plain), ("timed_out", "Timed out", Plain)];
 
-/// The columns that the page of this crate shows of its own sections.
+/// The columns that the page shows for the sections of this crate.
 fn known(section: &str) -> Option<Known> {
     Some(match section {
         super::handles::CIRCUIT_BREAKERS => CIRCUIT_BREAKERS,

@@ -13,7 +13,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Checks that a change does not come from a page of another site.
 ///
 /// # Errors
-/// Why the change is refused, with status 403.
+/// Returns the reason of the refusal, with status 403.
 pub(super) fn check_origin(head: &Parts, allowed: &[String]) -> Result<(), NotDone> {
     let refuse = |why: &str| Err(NotDone::new(StatusCode::FORBIDDEN, why));
     match only(&head.headers, &FETCH_SITE) {

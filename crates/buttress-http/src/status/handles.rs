@@ -18,56 +18,81 @@ pub(super) const RATE_LIMITS: &str = "Rate limits";
 pub(super) const RETRIES: &str = "Retries";
 pub(super) const TIME_LIMITS: &str = "Time limits";
 
-fn circuit_breaker_row(name: String, handle: circuit_breaker::Handle) -> Row {
-    let operated = Operated::CircuitBreaker(handle.clone());
-    Row::read(CIRCUIT_BREAKERS, name, operated, || handle.stats())
+/// A part that a page with buttons can change.
+trait Operable: Clone + Send + Sync + 'static {
+    /// The row of this part.
+    fn row(self, name: String) -> Row;
 }
 
-fn bulkhead_row(name: String, handle: bulkhead::Handle) -> Row {
-    Row::read(BULKHEADS, name, Operated::Bulkhead(handle.clone()), || handle.stats())
+macro_rules! operable {
+    ($($module:ident: $Operated:ident in $SECTION:ident,)*) => {$(
+        impl Operable for $module::Handle {
+            fn row(self, name: String) -> Row {
+                Row::read($SECTION, name, Operated::$Operated(self.clone()), || self.stats())
+            }
+        }
+    )*};
 }
 
-fn rate_limit_row(name: String, handle: rate_limit::Handle) -> Row {
-    Row::read(RATE_LIMITS, name, Operated::RateLimit(handle.clone()), || handle.stats())
+operable! {
+    circuit_breaker: CircuitBreaker in CIRCUIT_BREAKERS,
+    bulkhead: Bulkhead in BULKHEADS,
+    rate_limit: RateLimit in RATE_LIMITS,
+    retry: Retry in RETRIES,
+    time_limit: TimeLimit in TIME_LIMITS,
 }
 
-fn retry_row(name: String, handle: retry::Handle) -> Row {
-    Row::read(RETRIES, name, Operated::Retry(handle.clone()), || handle.stats())
+macro_rules! keyed {
+    ($($(#[$doc:meta])+ $show:ident: $module:ident in $section:literal,)+) => {
+        impl Status {$(
+            $(#[$doc])+
+            pub fn $show<K>(self, name: impl Into<String>, handle: $module::KeyedHandle<K>) -> Self
+            where
+                K: Hash + Eq + Clone + Send + Sync + 'static,
+            {
+                self.numbers($section, name, move || handle.stats())
+            }
+        )+}
+    };
 }
 
-fn time_limit_row(name: String, handle: time_limit::Handle) -> Row {
-    Row::read(TIME_LIMITS, name, Operated::TimeLimit(handle.clone()), || handle.stats())
+keyed! {
+    /// Shows how many keys a keyed circuit breaker holds and refuses. It does not show the keys: a client may
+    /// have chosen them. [`circuit_breaker_keys`](Self::circuit_breaker_keys) shows keys.
+    keyed_circuit_breaker: circuit_breaker in "Circuits by key",
+
+    /// Shows how many keys a keyed bulkhead holds and refuses. It does not show the keys.
+    keyed_bulkhead: bulkhead in "Bulkheads by key",
 }
 
 impl Status {
+    fn operable(self, name: String, handle: impl Operable) -> Self {
+        self.source(move |rows| rows.push(handle.clone().row(name.clone())))
+    }
+
     /// Shows a circuit. A page with buttons can force it open, let every call pass, and reset it.
     pub fn circuit_breaker(self, name: impl Into<String>, handle: circuit_breaker::Handle) -> Self {
-        let name = name.into();
-        self.source(move |rows| rows.push(circuit_breaker_row(name.clone(), handle.clone())))
+        self.operable(name.into(), handle)
     }
 
     /// Shows a bulkhead. A page with buttons can change its limit.
     pub fn bulkhead(self, name: impl Into<String>, handle: bulkhead::Handle) -> Self {
-        let name = name.into();
-        self.source(move |rows| rows.push(bulkhead_row(name.clone(), handle.clone())))
+        self.operable(name.into(), handle)
     }
 
     /// Shows a rate limiter. A page with buttons can change its size and its rate.
     pub fn rate_limit(self, name: impl Into<String>, handle: rate_limit::Handle) -> Self {
-        let name = name.into();
-        self.source(move |rows| rows.push(rate_limit_row(name.clone(), handle.clone())))
+        self.operable(name.into(), handle)
     }
 
     /// Shows a retry. A page with buttons can change the number of attempts.
     pub fn retry(self, name: impl Into<String>, handle: retry::Handle) -> Self {
-        let name = name.into();
-        self.source(move |rows| rows.push(retry_row(name.clone(), handle.clone())))
+        self.operable(name.into(), handle)
     }
 
     /// Shows a time limit. A page with buttons can change it.
     pub fn time_limit(self, name: impl Into<String>, handle: time_limit::Handle) -> Self {
-        let name = name.into();
-        self.source(move |rows| rows.push(time_limit_row(name.clone(), handle.clone())))
+        self.operable(name.into(), handle)
     }
 
     /// Shows a fallback.
@@ -87,11 +112,11 @@ impl Status {
         self.source(move |rows| {
             let numbers = || handle.stats();
             rows.push(Row::read("Sidecars", name.clone(), Operated::Nothing, numbers));
-            rows.push(circuit_breaker_row(name.clone(), handle.circuit_breaker().clone()));
-            rows.push(retry_row(name.clone(), handle.retry().clone()));
-            rows.push(time_limit_row(name.clone(), handle.time_limit().clone()));
+            rows.push(handle.circuit_breaker().clone().row(name.clone()));
+            rows.push(handle.retry().clone().row(name.clone()));
+            rows.push(handle.time_limit().clone().row(name.clone()));
             if let Some(limiter) = handle.rate_limit() {
-                rows.push(rate_limit_row(name.clone(), limiter.clone()));
+                rows.push(limiter.clone().row(name.clone()));
             }
         })
     }
@@ -104,33 +129,19 @@ impl Status {
                 let name = stats.name.as_str();
                 rows.push(Row::read("Routes", name, Operated::Nothing, || &stats));
                 if let Some(limiter) = handle.rate_limit(name) {
-                    rows.push(rate_limit_row(name.to_owned(), limiter.clone()));
+                    rows.push(limiter.clone().row(name.to_owned()));
                 }
                 if let Some(limit) = handle.time_limit(name) {
-                    rows.push(time_limit_row(name.to_owned(), limit.clone()));
+                    rows.push(limit.clone().row(name.to_owned()));
                 }
             }
         })
     }
 
-    /// Shows how many keys a keyed circuit breaker holds and refuses. It does not show the keys: a client may
-    /// have chosen them. [`circuit_breaker_keys`](Self::circuit_breaker_keys) shows keys.
-    pub fn keyed_circuit_breaker<K>(
-        self,
-        name: impl Into<String>,
-        handle: circuit_breaker::KeyedHandle<K>,
-    ) -> Self
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-    {
-        self.numbers("Circuits by key", name, move || handle.stats())
-    }
-
     /// Shows the circuits of the keys that `keys` returns, one row per key that the layer holds. A page with
     /// buttons can force each of them.
     ///
-    /// Everybody who may see the page sees these keys. Return keys that the application knows, for example its
-    /// endpoints.
+    /// Every reader of the page sees these keys. Return keys that the application knows, for example its endpoints.
     pub fn circuit_breaker_keys<K>(
         self,
         name: impl Into<String>,
@@ -144,22 +155,10 @@ impl Status {
         self.source(move |rows| {
             for key in keys() {
                 if let Some(circuit) = handle.get(&key) {
-                    rows.push(circuit_breaker_row(format!("{name}: {key}"), circuit));
+                    rows.push(circuit.row(format!("{name}: {key}")));
                 }
             }
         })
-    }
-
-    /// Shows how many keys a keyed bulkhead holds and refuses. It does not show the keys.
-    pub fn keyed_bulkhead<K>(
-        self,
-        name: impl Into<String>,
-        handle: bulkhead::KeyedHandle<K>,
-    ) -> Self
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-    {
-        self.numbers("Bulkheads by key", name, move || handle.stats())
     }
 
     /// Shows how many keys a keyed rate limiter holds and refuses. It does not show the keys.
@@ -179,30 +178,23 @@ impl Status {
     /// Shows every instance of a registry, also those that a later document adds.
     pub fn registry(self, registry: Registry) -> Self {
         self.source(move |rows| {
-            for name in registry.names(Pattern::CircuitBreaker) {
-                if let Ok(layer) = registry.circuit_breaker(name.as_str()) {
-                    rows.push(circuit_breaker_row(name.to_string(), layer.handle()));
-                }
+            let mut show = |pattern, row: &dyn Fn(&str) -> Option<Row>| {
+                let names = registry.names(pattern);
+                rows.extend(names.iter().filter_map(|name| row(name.as_str())));
+            };
+            macro_rules! show {
+                ($($Pattern:ident by $find:ident,)*) => {$(
+                    show(Pattern::$Pattern, &|name| {
+                        Some(registry.$find(name).ok()?.handle().row(name.to_owned()))
+                    });
+                )*};
             }
-            for name in registry.names(Pattern::Bulkhead) {
-                if let Ok(layer) = registry.bulkhead(name.as_str()) {
-                    rows.push(bulkhead_row(name.to_string(), layer.handle()));
-                }
-            }
-            for name in registry.names(Pattern::RateLimiter) {
-                if let Ok(layer) = registry.rate_limiter(name.as_str()) {
-                    rows.push(rate_limit_row(name.to_string(), layer.handle()));
-                }
-            }
-            for name in registry.names(Pattern::Retry) {
-                if let Ok(layer) = registry.retry(name.as_str()) {
-                    rows.push(retry_row(name.to_string(), layer.handle()));
-                }
-            }
-            for name in registry.names(Pattern::TimeLimiter) {
-                if let Ok(layer) = registry.time_limiter(name.as_str()) {
-                    rows.push(time_limit_row(name.to_string(), layer.handle()));
-                }
+            show! {
+                CircuitBreaker by circuit_breaker,
+                Bulkhead by bulkhead,
+                RateLimiter by rate_limiter,
+                Retry by retry,
+                TimeLimiter by time_limiter,
             }
         })
     }

@@ -1,23 +1,20 @@
 //! [`StatusPage`]: the page without buttons, and the answers that both pages give.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
-use tower::Service;
 
 use super::act::NotDone;
 use super::board::Status;
 use super::html::{self, SCRIPT, STYLE};
+use crate::at_once::answers_at_once;
 
 const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -57,23 +54,10 @@ impl StatusPage {
     }
 }
 
-impl<B> Service<Request<B>> for StatusPage {
-    type Response = Response<String>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<String>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (head, _) = request.into_parts();
-        ready(Ok(self.answer(&head)))
-    }
-}
+answers_at_once!(StatusPage);
 
 impl StatusPage {
-    fn answer(&self, head: &Parts) -> Response<String> {
+    fn answer_to(&self, head: &Parts) -> Response<String> {
         if !self.status.is_at(head.uri.path()) {
             return elsewhere(head, &self.status);
         }

@@ -1,4 +1,4 @@
-//! [`Row`]: the numbers of one part, and what an operator can change about it.
+//! [`Row`]: the numbers of one part, and its actions for operators.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -46,20 +46,20 @@ pub(super) struct Custom {
     pub(super) name: Cow<'static, str>,
     /// The text of the button.
     pub(super) label: Cow<'static, str>,
-    /// What the operator enters; `None` for an action without a value.
+    /// The input of the operator. `None` for an action without a value.
     pub(super) value: Option<Cow<'static, str>>,
     pub(super) run: Box<dyn Fn(String) -> Outcome + Send + Sync>,
 }
 
 impl Row {
-    /// Reads the numbers of a part. A panic or a value that is not an object of numbers is told in the row.
+    /// Reads the numbers of a part. The row reports a panic, and a value that is not an object of numbers.
     pub(super) fn read<T: Serialize>(
         section: impl Into<Cow<'static, str>>,
         name: impl Into<String>,
         operated: Operated,
         read: impl FnOnce() -> T,
     ) -> Self {
-        // A closure of the application that panics must not take the other rows away.
+        // A closure of the application that panics must not remove the other rows.
         let value = catch_unwind(AssertUnwindSafe(|| serde_json::to_value(read())));
         let numbers = match value {
             Ok(Ok(Value::Object(numbers))) => Ok(numbers),
@@ -75,7 +75,7 @@ impl Row {
         Self { section, name, numbers, operated, custom: Vec::new() }
     }
 
-    /// A row of which only the actions are known.
+    /// A row that has only actions.
     pub(super) fn of_actions(custom: &Custom) -> Self {
         let (section, name) = (custom.section.clone(), custom.row.clone());
         let operated = Operated::Nothing;

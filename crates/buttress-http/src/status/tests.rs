@@ -80,7 +80,7 @@ fn command(section: &str, name: &str, action: &str, value: &str) -> Request<Stri
     change().body(body.to_string()).unwrap()
 }
 
-/// What every answer carries.
+/// The fields of every answer.
 fn assert_guarded(headers: &HeaderMap) {
     assert_eq!(headers["cache-control"], "no-store");
     assert_eq!(headers["content-security-policy"], "default-src 'self'; frame-ancestors 'none'");

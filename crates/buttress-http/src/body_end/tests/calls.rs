@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::frame::PolledFrame;
 
 /// Reads a body of two frames, and returns how many permits are held before, between and after.
 fn read(handle: &bulkhead::Handle, mut response: Held) -> [u32; 3] {
@@ -253,10 +254,7 @@ async fn the_body_inside_is_dropped_before_the_permit_returns() {
         type Data = Bytes;
         type Error = BoxError;
 
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> PolledFrame<BoxError> {
             Poll::Pending
         }
     }

@@ -5,6 +5,7 @@ use buttress::{Error as Refusal, ErrorKind, context};
 use tokio::time::advance;
 
 use super::*;
+use crate::frame::PolledFrame;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -20,7 +21,7 @@ fn slow(frames: usize, waits: usize) -> Response<Script> {
 }
 
 /// The error of a body that its limit cut.
-fn cut(polled: Poll<Option<Result<Frame<Bytes>, BoxError>>>) -> Refusal {
+fn cut(polled: PolledFrame<BoxError>) -> Refusal {
     let Poll::Ready(Some(Err(error))) = polled else { panic!("it is not cut") };
     *error.downcast().unwrap()
 }

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::*;
+use crate::frame::PolledFrame;
 use crate::{ByStatus, HttpLayerExt};
 
 mod calls;
@@ -49,10 +50,7 @@ impl Body for Script {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> PolledFrame<BoxError> {
         Poll::Ready(match self.steps.pop_front() {
             Some(Data(text)) => {
                 self.announced = self.announced.map(|left| left - text.len() as u64);
@@ -110,7 +108,7 @@ pub(super) fn with_status(status: u16, body: Script) -> Response<Script> {
 }
 
 /// Polls for one frame.
-pub(super) fn poll(response: &mut Held) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+pub(super) fn poll(response: &mut Held) -> PolledFrame<BoxError> {
     let mut cx = Context::from_waker(Waker::noop());
     Pin::new(response.body_mut()).poll_frame(&mut cx)
 }

@@ -40,6 +40,7 @@ fn every_kind_has_its_code_and_its_pushback() {
         let response = answer(&error);
         assert_eq!(response.status(), 200, "{error}");
         assert_eq!(field(&response, "content-type"), Some("application/grpc"));
+        assert_eq!(field(&response, "cache-control"), Some("no-store"));
         // As tonic reads it.
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!((status.code(), status.message()), (code, error.kind().summary()));

@@ -21,7 +21,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use super::{Shop, ask, ms, plain, repeatable};
 use crate::context::ContextLayer;
 use crate::grpc::{DeadlineLayer, GrpcLayerExt};
-use crate::{ReplayBody, ReplayLayer};
+use crate::{BodyEnd, HttpLayerExt, ReplayBody, ReplayLayer};
 
 /// The code, message and pushback of a unary call and of a stream through `layer`.
 async fn refused<L>(shop: &Shop, layer: L, service: &str) -> (Code, String, Option<String>)
@@ -227,4 +227,19 @@ fn every_mode_of_every_layer_has_grpc() {
     check(&FallbackLayer::from_result(|failed| failed).grpc());
     check(&DeadlineLayer::new());
     check(&crate::grpc::ByContentTypeLayer);
+}
+
+/// Regression: `.until(..).grpc()` did not compile.
+#[test]
+fn the_end_of_a_call_may_be_chosen_before_or_after_grpc() {
+    fn same<T>(_before: T, _after: T) {}
+    let until = BodyEnd::new;
+    let breaker = circuit_breaker::CircuitBreakerLayer::default;
+    same(breaker().until(until()).grpc(), breaker().grpc().until(until()));
+    same(breaker().leak().until(until()).http(), breaker().leak().http().until(until()));
+    let bulkhead = || bulkhead::BulkheadLayer::default().queued();
+    same(bulkhead().until(until()).grpc(), bulkhead().grpc().until(until()));
+    let config = circuit_breaker::Config::new;
+    let keyed = || KeyedCircuitBreakerLayer::<u8, _>::new(config(), 9, key).unwrap();
+    same(keyed().until(until()).grpc(), keyed().grpc().until(until()));
 }

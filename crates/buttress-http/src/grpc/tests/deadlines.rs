@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 
+use buttress::balance::{self, Balance};
 use buttress::context::Context;
 use buttress::retry::{self, Backoff, Jitter, RetryLayer};
 use buttress::time_limit::TimeLimitLayer;
-use buttress::{CircuitState, Clock, ErrorKind, circuit_breaker};
+use buttress::{CircuitState, Clock, ErrorKind, bulkhead, circuit_breaker};
 use http::{Request, Response};
 use tonic::Code;
 use tonic::body::Body;
@@ -46,6 +47,29 @@ fn stack(
         .service(channel)
 }
 
+/// A shop, and a client of it through the stack of the guide.
+async fn shop_over(
+    deadline: DeadlineLayer,
+    wait: u64,
+) -> (
+    Shop,
+    HealthClient<
+        impl Service<Request<Body>, Response = Response<Body>, Error: Into<StdError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    >,
+) {
+    let shop = Shop::default();
+    let client = HealthClient::new(stack(plain(&shop).await, deadline, wait));
+    (shop, client)
+}
+
+fn within_250_ms<T>(mut request: tonic::Request<T>) -> tonic::Request<T> {
+    request.set_timeout(ms(250));
+    request
+}
+
 /// The time that `future` takes, and its output.
 async fn timed<F: Future>(future: F) -> (u128, F::Output) {
     let clock = Clock::default();
@@ -57,16 +81,13 @@ async fn timed<F: Future>(future: F) -> (u128, F::Output) {
 /// Regression: three attempts with a `grpc-timeout` of 250 ms took 796 ms, because each attempt had the whole time.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_for_the_whole_call_with_its_attempts() {
-    let shop = Shop::default();
-    let mut client = HealthClient::new(stack(plain(&shop).await, DeadlineLayer::new(), 20));
-    let mut request = repeatable("stuck");
-    request.set_timeout(ms(250));
+    let (shop, mut client) = shop_over(DeadlineLayer::new(), 20).await;
+    let request = within_250_ms(repeatable("stuck"));
     let (took, result) = timed(client.check(request)).await;
     assert_eq!(result.unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!((took, shop.requests()), (250, 1));
     // Each attempt fails after 100 ms, and the wait is 20 ms: the third would end after the deadline.
-    let mut request = repeatable("slow: 14");
-    request.set_timeout(ms(250));
+    let request = within_250_ms(repeatable("slow: 14"));
     let (took, result) = timed(client.check(request)).await;
     assert_eq!(result.unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!((took, shop.requests()), (250, 4));
@@ -74,10 +95,8 @@ async fn a_deadline_is_for_the_whole_call_with_its_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn each_attempt_is_told_the_time_that_is_left() {
-    let shop = Shop::default();
-    let mut client = HealthClient::new(stack(plain(&shop).await, DeadlineLayer::new(), 20));
-    let mut request = repeatable("slow: first: 14");
-    request.set_timeout(ms(250));
+    let (shop, mut client) = shop_over(DeadlineLayer::new(), 20).await;
+    let request = within_250_ms(repeatable("slow: first: 14"));
     let (took, result) = timed(client.check(request)).await;
     assert_eq!(result.unwrap().get_ref().status, 1);
     assert_eq!(took, 220);
@@ -86,9 +105,7 @@ async fn each_attempt_is_told_the_time_that_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn the_longest_time_of_a_call_is_told_too() {
-    let shop = Shop::default();
-    let deadline = DeadlineLayer::new().at_most(ms(400));
-    let mut client = HealthClient::new(stack(plain(&shop).await, deadline, 20));
+    let (shop, mut client) = shop_over(DeadlineLayer::new().at_most(ms(400)), 20).await;
     let (took, result) = timed(client.check(ask("stuck"))).await;
     assert_eq!(result.unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!((took, shop.timeouts()), (400, vec!["400000u".to_owned()]));
@@ -96,11 +113,9 @@ async fn the_longest_time_of_a_call_is_told_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_beyond_the_deadline_is_not_made_and_the_last_failure_is_returned() {
-    let shop = Shop::default();
-    let mut client = HealthClient::new(stack(plain(&shop).await, DeadlineLayer::new(), 300));
+    let (shop, mut client) = shop_over(DeadlineLayer::new(), 300).await;
     for (text, code) in [("14", Code::Unavailable), ("14 pushback 250", Code::Unavailable)] {
-        let mut request = repeatable(text);
-        request.set_timeout(ms(250));
+        let request = within_250_ms(repeatable(text));
         let (took, result) = timed(client.check(request)).await;
         assert_eq!((took, result.unwrap_err().code()), (0, code));
     }
@@ -109,10 +124,8 @@ async fn a_wait_beyond_the_deadline_is_not_made_and_the_last_failure_is_returned
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_begins_before_the_deadline_or_not_at_all() {
-    let shop = Shop::default();
-    let mut client = HealthClient::new(stack(plain(&shop).await, DeadlineLayer::new(), 20));
-    let mut request = ask("ok");
-    request.set_timeout(ms(250));
+    let (shop, mut client) = shop_over(DeadlineLayer::new(), 20).await;
+    let request = within_250_ms(ask("ok"));
     let mut stream = client.watch(request).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().unwrap().status, 1);
     assert_eq!(stream.message().await.unwrap(), None);
@@ -173,7 +186,7 @@ async fn the_earliest_of_all_deadlines_holds_and_is_reported() {
         None => Context::new(),
     };
     for (at, timeouts, expected) in [(Some(50), &["70m"][..], 50), (Some(900), &["70m"], 70)] {
-        // Time does not go on between the two, so both count from `now`.
+        // Time stands still between the two, so both count from `now`.
         let client = ServiceBuilder::new().layer(DeadlineLayer::new()).service_fn(silent);
         let clock = Clock::default();
         let began = clock.now();
@@ -222,6 +235,32 @@ async fn at_the_deadline_an_answer_wins_and_an_error_does_not() {
     assert_eq!(ask("/fail", "100m").await.unwrap().headers()["grpc-status"], "4");
     assert_eq!(ask("/fail", "101m").await.unwrap().headers()["grpc-status"], "4");
     assert_eq!(ask("/fail", "102m").await.unwrap_err().to_string(), "reset");
+}
+
+/// Regression: a call that waited for an endpoint until its deadline was UNAVAILABLE, and one that waited for a permit was
+/// RESOURCE_EXHAUSTED.
+#[tokio::test(start_paused = true)]
+async fn a_wait_further_in_that_the_deadline_ends_is_a_passed_deadline() {
+    let code = |answer: Result<Response<String>, BoxError>| {
+        answer.unwrap().headers()["grpc-status"].to_str().unwrap().to_owned()
+    };
+    let none = || balance::Endpoints::<tower::util::BoxCloneSyncService<_, _, BoxError>>::new();
+    let balance = Balance::new(none(), balance::Config::new()).unwrap().grpc();
+    let client = ServiceBuilder::new().layer(DeadlineLayer::new()).service(balance);
+    let (took, answer) = timed(client.clone().oneshot(request(&["200m"]))).await;
+    assert_eq!((took, &*code(answer)), (200, "4"));
+    let (took, answer) = timed(client.oneshot(request(&["1100m"]))).await;
+    assert_eq!((took, &*code(answer)), (1_000, "14"));
+
+    let bulkhead = bulkhead::Config::new().max_concurrent(1).queue(1).max_wait(ms(500));
+    let bulkhead = bulkhead.build().unwrap().queued().grpc();
+    let _taken = bulkhead.handle().try_acquire().unwrap();
+    let client = ServiceBuilder::new().layer(DeadlineLayer::new()).layer(bulkhead);
+    let client = client.service(service_fn(at_100));
+    let (took, answer) = timed(client.clone().oneshot(request(&["200m"]))).await;
+    assert_eq!((took, &*code(answer)), (200, "4"));
+    let (took, answer) = timed(client.oneshot(request(&["600m"]))).await;
+    assert_eq!((took, &*code(answer)), (500, "8"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,8 +340,7 @@ async fn a_time_limit_inside_of_a_breaker_makes_it_count_a_passed_deadline() {
         .layer(ContextLayer::client())
         .layer(TimeLimitLayer::after(ms(5_000)).grpc())
         .service(plain(&shop).await);
-    let mut request = ask("stuck");
-    request.set_timeout(ms(250));
+    let request = within_250_ms(ask("stuck"));
     let (took, result) = timed(HealthClient::new(stack).check(request)).await;
     assert_eq!((took, result.unwrap_err().code()), (250, Code::DeadlineExceeded));
     assert_eq!(circuit.state(), CircuitState::Open);

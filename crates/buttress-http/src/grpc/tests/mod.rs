@@ -15,7 +15,8 @@ use std::time::Duration;
 use buttress::Clock;
 use hyper_util::rt::TokioIo;
 use tonic::body::Body;
-use tonic::codegen::{BoxStream, tokio_stream};
+use tonic::codegen::BoxStream;
+use tonic::codegen::tokio_stream::{self, StreamExt as _};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -88,10 +89,14 @@ impl Health for Shop {
 
     type WatchStream = BoxStream<HealthCheckResponse>;
 
-    /// A message, and then the failure of the request, or the end for `ok`.
+    /// A message, and then the failure of the request, or the end for `ok`, or nothing for `silent`.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Answer<Self::WatchStream> {
         self.record(&request);
         let mut items = vec![Ok(HealthCheckResponse { status: 1 })];
+        if request.get_ref().service == "silent" {
+            let silent = tokio_stream::iter(items).chain(tokio_stream::pending());
+            return Ok(Response::new(Box::pin(silent)));
+        }
         if request.get_ref().service != "ok" {
             items.push(Err(failure(&request.get_ref().service)));
         }

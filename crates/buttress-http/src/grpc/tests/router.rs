@@ -56,10 +56,17 @@ async fn a_router_answers_http_in_http_and_grpc_in_grpc() {
         assert_eq!(text(&refused, "content-type"), "application/problem+json");
         assert_eq!(text(&refused, "grpc-status"), "-");
     }
+    // A GET with the content type is no gRPC: a cache could keep its 200.
+    let mut get = request(Some("application/grpc"), "/plain");
+    *get.method_mut() = http::Method::GET;
+    let refused = call(get).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!((text(&refused, "grpc-status"), text(&refused, "cache-control")), ("-", "no-store"));
     for content_type in ["application/grpc", "application/grpc+proto", "Application/GRPC"] {
         let refused = call(request(Some(content_type), check)).await;
         assert_eq!(refused.status(), StatusCode::OK);
         assert_eq!(text(&refused, "content-type"), "application/grpc");
+        assert_eq!(text(&refused, "cache-control"), "no-store");
         assert_eq!(text(&refused, "grpc-status"), "8");
         assert_eq!(text(&refused, "grpc-message"), "too many requests");
         assert_ne!(text(&refused, "grpc-retry-pushback-ms"), "-");

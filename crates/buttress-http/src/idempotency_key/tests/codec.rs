@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::idempotency::{ClaimId, Encoded, Key, MemoryStore, Store};
+use buttress::idempotency::{ClaimId, Encoded, Key, KeyClaim, MemoryStore, Store};
 use buttress::{Codec, StoreErrorKind};
 use http::{HeaderName, HeaderValue, StatusCode};
 use proptest::collection::vec;
@@ -92,10 +92,13 @@ fn a_header_that_is_too_large_is_refused_and_not_a_panic() {
 async fn the_store_calls_it_corrupt_and_the_client_is_answered_503() {
     let bytes = MemoryStore::<Vec<u8>>::default();
     let (key, claim, second) = (Key::new("a").unwrap(), ClaimId::new(1), Duration::from_secs(1));
-    bytes.claim(&key, claim, None, second).await.unwrap();
-    bytes.complete(&key, claim, b"\x02 of another release".to_vec(), second).await.unwrap();
+    bytes.claim(KeyClaim::new(&key, claim), second).await.unwrap();
+    bytes
+        .complete(KeyClaim::new(&key, claim), b"\x02 of another release".to_vec(), second)
+        .await
+        .unwrap();
     let store = Encoded::new(bytes, ResponseCodec);
-    let read: Result<Option<StoredResponse>, _> = store.outcome(&key, claim).await;
+    let read: Result<Option<StoredResponse>, _> = store.outcome(KeyClaim::new(&key, claim)).await;
     assert_eq!(read.unwrap_err().kind(), StoreErrorKind::Corrupt);
 
     let layer = IdempotencyKeyLayer::unscoped(IdempotencyKeyLayer::config(), store).unwrap();

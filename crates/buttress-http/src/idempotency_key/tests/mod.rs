@@ -22,6 +22,7 @@ use tower::{BoxError, Layer, Service, ServiceExt};
 
 use super::*;
 use crate::Respond;
+use crate::frame::PolledFrame;
 
 /// A body that yields the given frames, and announces a length only if one is set.
 #[derive(Default, Debug)]
@@ -69,10 +70,7 @@ impl Body for Script {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<BoxError> {
         Poll::Ready(match self.frames.pop_front() {
             None => None,
             Some(Step::Data(data)) => Some(Ok(Frame::data(data))),

@@ -9,6 +9,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, DATE, LOCATION, SET_COOKIE};
 
 use super::*;
 use crate::Refusal;
+use crate::frame::PolledFrame;
 
 pub(super) fn headers<const N: usize>(fields: [(&'static str, &'static [u8]); N]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -299,10 +300,7 @@ async fn a_key_is_in_flight_until_the_end_of_the_body() {
     impl Body for Endless {
         type Data = Bytes;
         type Error = Infallible;
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<Infallible> {
             if self.0.load(Ordering::SeqCst) {
                 return Poll::Ready(None);
             }

@@ -12,16 +12,12 @@ use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
+use crate::frame::PolledFrame;
 use crate::{Attempt, HttpLayerExt};
 
 #[test]
 fn a_retry_takes_over_when_it_is_decided_and_not_only_when_it_reads() {
-    let mut first = ReplayBody::new(script([Data("ab"), Pending, Data("cd")]), 2);
-    let mut second = first.try_copy().unwrap();
-    let wakes = Arc::new(Wakes::default());
-    let waker = Waker::from(wakes.clone());
-    assert_eq!(poll_with(&mut first, &waker), data("ab"));
-    assert_eq!(poll_with(&mut first, &waker), Got::Pending);
+    let (mut first, mut second, wakes) = waiting_for_more(2);
 
     second.commit();
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
@@ -86,10 +82,7 @@ impl Body for Drip {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<Infallible> {
         if self.left == 0 {
             return Poll::Ready(None);
         }

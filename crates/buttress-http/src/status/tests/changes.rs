@@ -1,6 +1,9 @@
 //! Changes through the buttons: who may make them, and their effects.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::CircuitState;
@@ -193,4 +196,29 @@ async fn actions_of_the_application_get_the_value_and_tell_the_operator() {
     let (_, json) = press(&buttons, request).await;
     let sagas = json["sections"].as_array().unwrap().last().unwrap();
     assert_eq!(sagas["rows"][0]["actions"], json!(["run-again"]));
+}
+
+/// The panic once took the place of the answer to the operator.
+#[tokio::test]
+async fn an_action_that_panics_when_it_is_dropped_is_done() {
+    struct Done;
+
+    impl Future for Done {
+        type Output = Result<String, String>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            Poll::Ready(Ok("done".to_owned()))
+        }
+    }
+
+    impl Drop for Done {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "a value panics when it is dropped");
+        }
+    }
+
+    let (_, status) = parts();
+    let buttons = buttons(status.action(("Own", "works"), ("run", "Run"), None, |_| Done));
+    let pressed = press(&buttons, command("Own", "works", "run", "")).await;
+    assert_eq!(pressed, (StatusCode::OK, json!({ "done": "done" })));
 }
