@@ -1,28 +1,35 @@
-//! What the proxy answers itself: problem documents with `Proxy-Status`, and statuses of gRPC.
+//! The proxy's own answers: problem documents with `Proxy-Status`, and statuses of gRPC.
 
-use buttress::ErrorKind;
 use buttress_http::Respond;
 use buttress_http::grpc::RespondGrpc;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version, request};
 
 use crate::Body;
-use crate::numbers::Ended;
+use crate::admission::{Denied, DeniedKind};
+use crate::headers::Seen;
+use crate::numbers::{Ended, Refusal};
 use crate::path::Ambiguous;
 
+mod facts;
+
+pub(crate) use facts::Facts;
+#[cfg(feature = "registry")]
+pub(crate) use facts::problem;
+
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Why the proxy answered a request itself.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Debug)]
 pub(crate) enum Failed {
     NoRoute,
     WrongMethod(Vec<Method>),
     Path(Ambiguous),
     Host,
+    /// The body has another transfer coding than chunks.
+    Coding,
     Loop,
     BodyTooLarge,
     /// The client sent no part of the body for too long.
@@ -30,144 +37,25 @@ pub(crate) enum Failed {
     /// The client's body broke off or was malformed.
     BodyBroken,
     Unreachable,
+    /// No file descriptor is free for a connection to a backend.
+    Exhausted,
+    /// The backend refused the request unread.
+    Declined,
     ConnectTimedOut,
     HeadTimedOut,
     Terminated,
     BadAnswer,
+    /// The service of the route failed.
+    Service,
     /// A limit of the route, or the balancer.
     Refused(buttress::Error),
+    /// The admission of the route.
+    Denied(DeniedKind),
     /// The request began during the drain of the listener.
     Draining,
 }
 
-/// The facts of a kind of answer.
-struct Facts {
-    status: StatusCode,
-    kind: &'static str,
-    detail: &'static str,
-    /// The error type of RFC 9209.
-    error: &'static str,
-    /// The code of gRPC.
-    grpc: i32,
-}
-
 impl Failed {
-    fn facts(&self) -> Facts {
-        let facts = |status, kind, error, grpc, detail| Facts { status, kind, detail, error, grpc };
-        match self {
-            Self::NoRoute => facts(
-                StatusCode::NOT_FOUND,
-                "no-route",
-                "http_request_error",
-                12,
-                "no route matches the host and path",
-            ),
-            Self::WrongMethod(_) => facts(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "no-route",
-                "http_request_error",
-                12,
-                "no route with this host and path has the method",
-            ),
-            Self::Path(_) => facts(
-                StatusCode::BAD_REQUEST,
-                "bad-request",
-                "http_request_error",
-                13,
-                "the path could be read in more than one way",
-            ),
-            Self::Host => facts(
-                StatusCode::BAD_REQUEST,
-                "bad-request",
-                "http_request_error",
-                13,
-                "the request does not name exactly one valid host",
-            ),
-            Self::Loop => facts(
-                StatusCode::LOOP_DETECTED,
-                "loop",
-                "proxy_loop_detected",
-                13,
-                "the request passed through this proxy too often",
-            ),
-            Self::BodyTooLarge => facts(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "bad-request",
-                "http_request_error",
-                8,
-                "the body of the request is too large",
-            ),
-            Self::BodyTooSlow => facts(
-                StatusCode::REQUEST_TIMEOUT,
-                "bad-request",
-                "http_request_error",
-                13,
-                "the body of the request arrived too slowly",
-            ),
-            Self::BodyBroken => facts(
-                StatusCode::BAD_REQUEST,
-                "bad-request",
-                "http_request_error",
-                13,
-                "the body of the request ended before its end",
-            ),
-            Self::Unreachable => facts(
-                StatusCode::BAD_GATEWAY,
-                "upstream-failed",
-                "connection_refused",
-                14,
-                "the backend cannot be reached",
-            ),
-            Self::ConnectTimedOut => facts(
-                StatusCode::GATEWAY_TIMEOUT,
-                "timed-out",
-                "connection_timeout",
-                14,
-                "the backend did not accept the connection in time",
-            ),
-            Self::HeadTimedOut => facts(
-                StatusCode::GATEWAY_TIMEOUT,
-                "timed-out",
-                "http_response_timeout",
-                4,
-                "the backend did not answer in time",
-            ),
-            Self::Terminated => facts(
-                StatusCode::BAD_GATEWAY,
-                "upstream-failed",
-                "connection_terminated",
-                14,
-                "the backend closed the connection before its answer",
-            ),
-            Self::BadAnswer => facts(
-                StatusCode::BAD_GATEWAY,
-                "upstream-failed",
-                "http_protocol_error",
-                14,
-                "the answer of the backend is invalid",
-            ),
-            Self::Draining => facts(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "draining",
-                "proxy_internal_response",
-                14,
-                "the proxy is about to stop",
-            ),
-            Self::Refused(error) => facts(
-                StatusCode::from_u16(error.kind().http_status())
-                    .unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
-                error.kind().as_str(),
-                match error.kind() {
-                    ErrorKind::RateLimited | ErrorKind::TooManyKeys => "http_request_denied",
-                    ErrorKind::BulkheadFull | ErrorKind::QueueTimeout => "connection_limit_reached",
-                    _ => "destination_unavailable",
-                },
-                error.kind().grpc_code(),
-                error.kind().summary(),
-            ),
-        }
-    }
-
     /// Returns the kind, as logs and problem documents have it.
     pub(crate) fn kind(&self) -> &'static str {
         self.facts().kind
@@ -177,13 +65,30 @@ impl Failed {
     pub(crate) fn ended(&self) -> Ended {
         match self {
             Self::Unreachable
+            | Self::Declined
             | Self::ConnectTimedOut
             | Self::HeadTimedOut
             | Self::Terminated
-            | Self::BadAnswer => Ended::Failed,
+            | Self::BadAnswer
+            | Self::Service => Ended::Failed,
             // The client's stream broke off: the client left, or sent a malformed body.
             Self::BodyBroken => Ended::Abandoned,
-            _ => Ended::Refused,
+            Self::Refused(error) => Ended::Refused(Refusal::of(error.kind())),
+            Self::Denied(kind) => Ended::Refused(match kind {
+                DeniedKind::Unauthenticated => Refusal::Unauthenticated,
+                DeniedKind::Forbidden => Refusal::Forbidden,
+                DeniedKind::Unavailable => Refusal::AuthUnavailable,
+            }),
+            Self::Exhausted => Ended::Refused(Refusal::AtCapacity),
+            Self::Draining => Ended::Refused(Refusal::Draining),
+            Self::Loop => Ended::Refused(Refusal::Looped),
+            Self::NoRoute
+            | Self::WrongMethod(_)
+            | Self::Path(_)
+            | Self::Host
+            | Self::Coding
+            | Self::BodyTooLarge
+            | Self::BodyTooSlow => Ended::Refused(Refusal::BadRequest),
         }
     }
 
@@ -191,71 +96,81 @@ impl Failed {
     fn closes(&self) -> bool {
         matches!(
             self,
-            Self::Path(_) | Self::Host | Self::BodyTooLarge | Self::BodyTooSlow | Self::BodyBroken
+            Self::Path(_)
+                | Self::Host
+                | Self::Coding
+                | Self::BodyTooLarge
+                | Self::BodyTooSlow
+                | Self::BodyBroken
         )
     }
+}
 
+/// A request that the proxy answers itself.
+pub(crate) struct Stopped {
+    pub(crate) failed: Failed,
+    /// The answer of an [`Admit`](crate::Admit).
+    response: Option<Response<Body>>,
+}
+
+impl From<Failed> for Stopped {
+    fn from(failed: Failed) -> Self {
+        Self { failed, response: None }
+    }
+}
+
+impl From<Denied> for Stopped {
+    fn from(Denied { kind, response }: Denied) -> Self {
+        Self { failed: Failed::Denied(kind), response: Some(response) }
+    }
+}
+
+impl Stopped {
     /// Returns the answer. It reveals the kind of the failure, and no address or text of a backend.
-    pub(crate) fn answer(&self, name: &str, asked: Asked) -> Response<Body> {
-        let facts = self.facts();
-        let mut response = match self {
-            Self::Refused(error) if asked.grpc => RespondGrpc.response(error),
-            Self::Refused(error) => Respond.response(error),
+    pub(crate) fn answer(self, name: &str, asked: Asked) -> Response<Body> {
+        let Self { failed, response } = self;
+        let facts = failed.facts();
+        let response = response.filter(|_| !asked.grpc);
+        let mut response = match (&failed, response) {
+            (_, Some(response)) => response,
+            (Failed::Refused(error), None) if asked.grpc => RespondGrpc.response(error),
+            (Failed::Refused(error), None) => Respond.response(error),
             _ if asked.grpc => facts.grpc(),
-            _ => facts.document(self),
+            (Failed::Path(why), None) => facts.document_of(&why.to_string()),
+            _ => facts.document(),
         };
+        let waits = match &failed {
+            Failed::Refused(_) | Failed::Draining | Failed::Exhausted => !asked.grpc,
+            Failed::Denied(_) => response.status() == StatusCode::SERVICE_UNAVAILABLE,
+            _ => false,
+        };
+        let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
         let status = format!("{name}; error={}", facts.error);
         if let Ok(value) = HeaderValue::try_from(status) {
             headers.insert(PROXY_STATUS, value);
         }
-        if let Self::WrongMethod(methods) = self {
+        if let Failed::WrongMethod(methods) = &failed {
             let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
             if let Ok(value) = HeaderValue::try_from(methods.join(", ")) {
                 headers.insert(ALLOW, value);
             }
         }
-        let is_refusal = matches!(self, Self::Refused(_) | Self::Draining);
-        if is_refusal && !asked.grpc && !headers.contains_key(RETRY_AFTER) {
+        if waits && !headers.contains_key(RETRY_AFTER) {
             // The wait is unknown; 1 second is the least that the field can say.
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if self.closes() && asked.version != Version::HTTP_2 {
+        if is_unauthorized && !headers.contains_key(WWW_AUTHENTICATE) {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if failed.closes() && asked.version != Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 }
 
-impl Facts {
-    /// Returns a problem document (RFC 9457). None of its texts needs escaping.
-    fn document(&self, failed: &Failed) -> Response<Body> {
-        let title = self.status.canonical_reason().unwrap_or_default();
-        let (status, kind) = (self.status.as_u16(), self.kind);
-        let why = if let Failed::Path(why) = failed { why.to_string() } else { self.detail.into() };
-        let document = format!(
-            r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{why}","kind":"{kind}"}}"#
-        );
-        let mut response = Response::new(Body::from(document));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
-    }
-
-    /// Returns a response of gRPC without messages: the status stands in its head.
-    fn grpc(&self) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(GRPC_STATUS, HeaderValue::from(self.grpc));
-        headers.insert(GRPC_MESSAGE, HeaderValue::from_static(self.detail));
-        response
-    }
-}
-
-/// What the form of an answer depends on.
+/// The facts that the form of an answer depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) version: Version,
@@ -263,7 +178,13 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    pub(crate) fn of(version: Version, headers: &HeaderMap) -> Self {
+    /// `seen` are the fields of `head`.
+    pub(crate) fn of(head: &request::Parts, seen: Seen) -> Self {
+        let (version, headers) = (head.version, &head.headers);
+        // Only a POST is gRPC: a GET could be cached with the status 200 of its refusal.
+        if head.method != Method::POST || !seen.has(Seen::CONTENT_TYPE) {
+            return Self { version, grpc: false };
+        }
         let grpc = b"application/grpc";
         let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let start = content_type.get(..grpc.len());

@@ -1,4 +1,4 @@
-//! [`Config`]: what all routes of a proxy share.
+//! [`Config`]: the settings that all routes of a proxy share.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct Config {
     pub(crate) pool_size: usize,
     pub(crate) trust: Trust,
     pub(crate) clock: Clock,
+    #[cfg(feature = "tls")]
+    pub(crate) roots: Option<crate::Roots>,
 }
 
 impl Default for Config {
@@ -30,6 +32,8 @@ impl Default for Config {
             pool_size: 32,
             trust: Trust::None,
             clock: Clock::default(),
+            #[cfg(feature = "tls")]
+            roots: None,
         }
     }
 }
@@ -86,7 +90,8 @@ impl Config {
     }
 
     /// Sets the peers whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Real-IP` and
-    /// `Forwarded` are kept. Default: none, and these fields are replaced or removed.
+    /// `Forwarded` are kept, and `X-Shadow`, the mark of a [copy](crate::RouteShadow). Default: none, and these fields are
+    /// replaced or removed.
     ///
     /// Use [`Trust::gateways`] for a load balancer in front of the proxy: it believes the load balancer, whichever client
     /// is behind it. [`Trust::networks`] believes only requests of your own services.
@@ -95,6 +100,16 @@ impl Config {
     /// [`PeerAddr`](buttress_http::client_key::PeerAddr) of the request.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Sets the authorities that vouch for backends of `https`. Default: the authorities of the operating system, which
+    /// are read before the first connection. Without usable ones the connection fails, and the request is answered with
+    /// 502.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn roots(mut self, roots: crate::Roots) -> Self {
+        self.roots = Some(roots);
         self
     }
 

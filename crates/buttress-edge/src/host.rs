@@ -26,22 +26,19 @@ pub(crate) fn normalize(value: &[u8]) -> Option<Cow<'_, str>> {
             (value.get(..end + 2)?, after.get(1..)?)
         }
         _ => {
-            let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
-            let (host, port) = value.split_at_checked(end)?;
-            let host = host.strip_suffix(b".").unwrap_or(host);
             let is_name =
                 |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-            if host.is_empty() || host.ends_with(b".") || !host.iter().all(is_name) {
+            // The host ends where its bytes do, so one pass checks and finds it.
+            let end = value.iter().position(|byte| !is_name(byte)).unwrap_or(value.len());
+            let (host, port) = value.split_at_checked(end)?;
+            let host = host.strip_suffix(b".").unwrap_or(host);
+            if host.is_empty() || host.ends_with(b".") || !matches!(port, [] | [b':', ..]) {
                 return None;
             }
             (host, port)
         }
     };
-    let digits = port.strip_prefix(b":").unwrap_or(port);
-    let is_number = |text: &str| text.is_empty() || text.parse::<u16>().is_ok();
-    let is_port =
-        digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(digits).is_ok_and(is_number);
-    if !is_port || (port.len() == digits.len() && !port.is_empty()) {
+    if !is_port(port) {
         return None;
     }
     let host = std::str::from_utf8(host).ok()?;
@@ -50,6 +47,16 @@ pub(crate) fn normalize(value: &[u8]) -> Option<Cow<'_, str>> {
     } else {
         Cow::Borrowed(host)
     })
+}
+
+/// Whether this is nothing, or a colon and perhaps a port.
+fn is_port(text: &[u8]) -> bool {
+    let Some((colon, digits)) = text.split_first() else { return true };
+    let value = digits.iter().try_fold(0_u32, |value, byte| {
+        let value = value * 10 + u32::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+        (value <= u16::MAX.into()).then_some(value)
+    });
+    *colon == b':' && value.is_some()
 }
 
 #[cfg(test)]

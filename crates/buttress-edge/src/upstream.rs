@@ -2,17 +2,22 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::future::Future;
 
 use buttress::balance::{self, Balance, Endpoints, Handle, NoKey, Tried};
 use buttress::discover::{Instance, Resolve};
 use buttress::{InvalidConfig, StoreError};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Response, Uri};
+use http::{HeaderValue, Response, Uri};
 use tower::Service;
 
+use crate::discover::check_size;
 use crate::forward::{Answer, Backend, Call, Judge, Lost};
 use crate::numbers::{BackendStats, Roster};
 use crate::path::{self, Allowed};
+
+/// The concurrent requests of a connection of HTTP/2: the least that RFC 9113 recommends servers to allow (6.5.2).
+const STREAMS: u32 = 100;
 
 type Find = for<'a> fn(&'a Call) -> Option<&'a Tried>;
 
@@ -43,13 +48,17 @@ pub struct Upstream {
     roster: Roster,
     /// Whether there can be another backend to go to.
     has_others: bool,
-    http2: bool,
+    /// The streams of each connection of HTTP/2.
+    http2: Option<u32>,
 }
 
 /// The address of a backend.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Endpoint {
+    is_secure: bool,
     pub(crate) authority: Authority,
+    /// The field `Host` of requests: the authority without the standard port.
+    pub(crate) host: HeaderValue,
     /// The path that goes before each request's, without a slash at its end.
     pub(crate) base: String,
 }
@@ -61,7 +70,8 @@ impl Upstream {
     /// Short for [`balanced`](Self::balanced) with the default configuration.
     ///
     /// # Errors
-    /// The set is empty, has a backend twice, or a URL is not of this form. `https` is not supported.
+    /// Returns an error if the set is empty, has a backend twice, or a URL is not of this form. `https` needs the
+    /// feature `tls`.
     pub fn fixed<U: AsRef<str>>(urls: impl IntoIterator<Item = U>) -> Result<Self, InvalidConfig> {
         let instances: Result<Vec<_>, _> = urls
             .into_iter()
@@ -74,8 +84,8 @@ impl Upstream {
     /// a host and a port. The clock of `config` should be the clock of the proxy.
     ///
     /// # Errors
-    /// The set is empty, has a backend or an id twice, or an address is not of this form. A value of `config` is out
-    /// of its bounds.
+    /// Returns an error if the set is empty, has a backend or an id twice, or an address is not of this form, or if a
+    /// value of `config` is out of its bounds.
     pub fn balanced(
         instances: impl IntoIterator<Item = Instance>,
         config: balance::Config,
@@ -93,30 +103,39 @@ impl Upstream {
             }
         }
         let (set, roster) = (Endpoints::new(), Roster::default());
-        set.replace(&instances, maker(&roster));
+        set.replace(&instances, |instance| {
+            // The addresses were checked. A backend without one never gets a call.
+            Backend::new(Endpoint::of(instance).ok(), roster.join(instance.id()))
+        });
         Self::over(set, roster, &config, instances.len() > 1)
     }
 
     /// Creates a set of backends that `resolve` finds, with a configuration of the balancer. The address of an
     /// instance is a URL, or a host and a port.
     ///
-    /// The balancer keeps the last set if `resolve` fails or finds an address that is not of this form.
+    /// The balancer keeps the last set if `resolve` fails, or finds more than 1000 instances. It leaves an instance out
+    /// whose address is not of this form, logs a warning, and counts the instance in
+    /// [`left_out`](buttress::balance::ResolverStats::left_out). If no address of a set is of this form, the last set stays.
     ///
     /// # Errors
-    /// A value of `config` is out of its bounds.
+    /// Returns an error if a value of `config` is out of its bounds.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn resolving(
         resolve: impl Resolve + 'static,
         config: balance::Config,
     ) -> Result<Self, InvalidConfig> {
         let roster = Roster::default();
-        let make = maker(&roster);
+        let of_backends = roster.clone();
+        let make = move |instance: &Instance| {
+            let endpoint = Endpoint::of(instance)?;
+            Ok::<_, InvalidConfig>(Backend::new(Some(endpoint), of_backends.join(instance.id())))
+        };
         let mut upstream = Self::over(Endpoints::new(), roster, &config, true)?;
-        let resolve = Parsed { resolve };
+        let resolve = Bounded { resolve };
         upstream.balance =
-            upstream.balance.resolve_on(&buttress::Spawner::default(), resolve, make);
+            upstream.balance.try_resolve_on(&buttress::Spawner::default(), resolve, make);
         Ok(upstream)
     }
 
@@ -126,15 +145,32 @@ impl Upstream {
         config: &balance::Config,
         has_others: bool,
     ) -> Result<Self, InvalidConfig> {
-        let find: Find = |call| call.tried.as_ref();
+        let find: Find = Call::tried;
         let balance = Balance::new(set, config.clone())?.tried(find).classify(Judge::default());
-        Ok(Self { balance, roster, has_others, http2: false })
+        Ok(Self { balance, roster, has_others, http2: None })
     }
 
-    /// Uses HTTP/2 without negotiation. Default: HTTP/1.1. gRPC needs HTTP/2.
+    /// Uses HTTP/2. Default: HTTP/1.1. gRPC needs HTTP/2.
+    ///
+    /// Connections of `http` begin with HTTP/2 without negotiation. Connections of `https` negotiate it, and fail if the
+    /// backend does not speak it.
+    ///
+    /// A connection carries 100 requests at the same time, the least that RFC 9113 recommends servers to allow. Further
+    /// requests open another connection, so clients that hold many requests do not keep others waiting.
+    /// [`Route::max_concurrent`](crate::Route::max_concurrent) bounds them. [`http2_streams`](Self::http2_streams) changes the
+    /// number.
     #[must_use]
-    pub fn http2(mut self) -> Self {
-        self.http2 = true;
+    pub fn http2(self) -> Self {
+        self.http2_streams(STREAMS)
+    }
+
+    /// Uses HTTP/2 with at most this number of concurrent requests per connection. At least 1; 0 counts as 1.
+    ///
+    /// Use it for backends that allow fewer streams than 100. A request above the backend's own limit waits in the proxy,
+    /// and counts as a failure of the backend if its wait is longer than [`head_limit`](crate::Config::head_limit).
+    #[must_use]
+    pub fn http2_streams(mut self, requests: u32) -> Self {
+        self.http2 = Some(requests.max(1));
         self
     }
 
@@ -152,6 +188,11 @@ impl Upstream {
     }
 
     pub(crate) fn is_http2(&self) -> bool {
+        self.http2.is_some()
+    }
+
+    /// Returns how many requests a connection of HTTP/2 carries. `None` for HTTP/1.1.
+    pub(crate) fn streams(&self) -> Option<u32> {
         self.http2
     }
 
@@ -160,8 +201,11 @@ impl Upstream {
     }
 
     /// Sends a call to the backend that the balancer chooses.
-    pub(crate) async fn call(&self, call: Call) -> Result<Response<Answer>, Lost> {
-        self.balance.clone().call(call).await
+    pub(crate) fn call(
+        &self,
+        call: Call,
+    ) -> impl Future<Output = Result<Response<Answer>, Lost>> + Send + use<> {
+        self.balance.clone().call(call)
     }
 }
 
@@ -175,30 +219,21 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// Returns a function that makes the backend of an instance.
-fn maker(roster: &Roster) -> impl Fn(&Instance) -> Backend + Send + use<> {
-    let roster = roster.clone();
-    // The address was checked before. `None` of another one never gets a call.
-    move |instance| Backend::new(Endpoint::of(instance).ok(), roster.join(instance.id()))
-}
-
-/// A resolver that fails if an address is no backend.
-struct Parsed<V> {
+/// A resolver that fails if a set is too large.
+struct Bounded<V> {
     resolve: V,
 }
 
-impl<V: Resolve> Resolve for Parsed<V> {
+impl<V: Resolve> Resolve for Bounded<V> {
     async fn next(&mut self) -> Result<Vec<Instance>, StoreError> {
         let instances = self.resolve.next().await?;
-        match instances.iter().find_map(|instance| Endpoint::of(instance).err()) {
-            Some(error) => Err(StoreError::invalid(error.to_string())),
-            None => Ok(instances),
-        }
+        check_size(instances.len())?;
+        Ok(instances)
     }
 }
 
 impl Endpoint {
-    fn of(instance: &Instance) -> Result<Self, InvalidConfig> {
+    pub(crate) fn of(instance: &Instance) -> Result<Self, InvalidConfig> {
         let address = instance.address();
         if address.contains("://") {
             Self::parse(address)
@@ -213,28 +248,43 @@ impl Endpoint {
         let uri: Uri = url.parse().map_err(|_| refused())?;
         let parts = uri.into_parts();
         let authority = parts.authority.ok_or_else(refused)?;
-        if parts.scheme != Some(Scheme::HTTP)
-            || crate::host::normalize(authority.as_str().as_bytes()).is_none()
-        {
+        let is_secure = parts.scheme == Some(Scheme::HTTPS);
+        let is_known = is_secure && cfg!(feature = "tls") || parts.scheme == Some(Scheme::HTTP);
+        if !is_known || crate::host::normalize(authority.as_str().as_bytes()).is_none() {
             return Err(refused());
         }
+        let standard = if is_secure { 443 } else { 80 };
+        let host = match authority.port_u16() {
+            Some(port) if port != standard => authority.as_str(),
+            _ => authority.host(),
+        };
+        let host = HeaderValue::from_str(host).map_err(|_| refused())?;
         let target = parts.path_and_query.ok_or_else(refused)?;
         if target.query().is_some() || url.contains('#') {
             return Err(refused());
         }
         let base = target.path();
         path::check(base.as_bytes(), Allowed::default()).map_err(|_| refused())?;
-        Ok(Self { authority, base: base.strip_suffix('/').unwrap_or(base).to_owned() })
+        let base = base.strip_suffix('/').unwrap_or(base).to_owned();
+        Ok(Self { is_secure, authority, host, base })
     }
 
-    pub(crate) fn uri(&self, target: &PathAndQuery) -> Option<Uri> {
+    /// Returns the IP address of the endpoint. `None` if it is a name.
+    #[cfg(feature = "registry")]
+    pub(crate) fn ip(&self) -> Option<std::net::IpAddr> {
+        let host = self.authority.host();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some(host.parse::<std::net::IpAddr>().ok()?.to_canonical())
+    }
+
+    pub(crate) fn uri(&self, target: PathAndQuery) -> Option<Uri> {
         let target = if self.base.is_empty() {
-            target.clone()
+            target
         } else {
             PathAndQuery::try_from(format!("{}{target}", self.base)).ok()?
         };
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(if self.is_secure { Scheme::HTTPS } else { Scheme::HTTP });
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(target);
         Uri::from_parts(parts).ok()
@@ -253,6 +303,17 @@ mod tests {
             let endpoint = Endpoint::parse(url).unwrap();
             assert_eq!((endpoint.authority.as_str(), &*endpoint.base), (authority, base));
         }
+        for (url, host) in [
+            ("http://a:80", "a"),
+            ("http://a:443/b", "a:443"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            #[cfg(feature = "tls")]
+            ("https://a:443", "a"),
+            #[cfg(feature = "tls")]
+            ("https://A:80", "A:80"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().host, host, "{url}");
+        }
         let endpoint = Endpoint::of(&Instance::at("10.0.0.1:8001")).unwrap();
         assert_eq!((endpoint.authority.as_str(), &*endpoint.base), ("10.0.0.1:8001", ""));
     }
@@ -264,6 +325,7 @@ mod tests {
             "a",
             "a:80",
             "/a",
+            #[cfg(not(feature = "tls"))]
             "https://a",
             "ftp://a",
             "http://",

@@ -1,5 +1,6 @@
 //! [`Body`]: the one body type of requests and responses.
 
+mod guarded;
 mod held;
 mod timed;
 
@@ -15,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tower::BoxError;
 
+use guarded::Guarded;
 pub use held::Held;
 pub(crate) use held::{End, Watch};
 pub use timed::Idle;
@@ -70,8 +72,8 @@ impl Body {
         }
     }
 
-    /// Creates the body of a backend's answer, which fails if no frame arrives for `idle`.
-    pub(crate) fn timed(body: Incoming, idle: Duration, clock: &Clock) -> Self {
+    /// Creates the body of an answer, which fails if no frame arrives for `idle`.
+    pub(crate) fn timed(body: Self, idle: Duration, clock: &Clock) -> Self {
         if http_body::Body::is_end_stream(&body) {
             return Self::default();
         }
@@ -95,6 +97,15 @@ impl Body {
     /// Removes the values that the body holds. The caller keeps them for as long as they count.
     pub fn take_held(&mut self) -> Held {
         std::mem::take(&mut self.held)
+    }
+
+    /// Turns a panic of the body's code into a failure of the body.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.kind = match std::mem::take(&mut self.kind) {
+            Kind::Boxed(body) => Kind::Boxed(Box::pin(Guarded(Some(body)))),
+            kind => kind,
+        };
+        self
     }
 
     /// Whether the body has no data and no trailers.

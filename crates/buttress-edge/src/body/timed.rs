@@ -1,16 +1,18 @@
 //! A body that fails if no frame arrives in time.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use buttress::{Clock, Sleep};
+use buttress::Clock;
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Body as _, Frame, SizeHint};
 use tower::BoxError;
+
+use super::Body;
+use crate::headers::hop::remove_trailers;
+use crate::patience::Patience;
 
 /// The error of a body whose sender sent no frame for the idle limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,19 +36,15 @@ impl fmt::Display for Idle {
 
 impl std::error::Error for Idle {}
 
-/// The timer runs only while the reader waits. A reader that does not read does not fail the body.
+/// The time runs only while the reader waits. A reader that does not read does not fail the body.
 pub(super) struct Timed {
-    body: Incoming,
-    limit: Duration,
-    clock: Clock,
-    /// The timer, from the first wait on.
-    sleep: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
+    body: Body,
+    patience: Patience,
 }
 
 impl Timed {
-    pub(super) fn new(body: Incoming, limit: Duration, clock: Clock) -> Self {
-        Self { body, limit, clock, sleep: None, is_waiting: false }
+    pub(super) fn new(body: Body, limit: Duration, clock: Clock) -> Self {
+        Self { body, patience: Patience::new(limit, clock) }
     }
 
     pub(super) fn poll_frame(
@@ -54,23 +52,15 @@ impl Timed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.is_waiting = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            self.patience.progress();
+            return Poll::Ready(frame.map(|frame| {
+                let mut frame = frame?;
+                frame.trailers_mut().into_iter().for_each(remove_trailers);
+                Ok(frame)
+            }));
         }
-        let sleep = match &mut self.sleep {
-            Some(sleep) => sleep,
-            None => self.sleep.insert(Box::pin(self.clock.sleep(self.limit))),
-        };
-        if !self.is_waiting {
-            self.is_waiting = true;
-            if let Some(due) = self.clock.now().checked_add(self.limit) {
-                sleep.as_mut().reset(due);
-            }
-        }
-        match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(Idle { limit: self.limit }.into()))),
-            Poll::Pending => Poll::Pending,
-        }
+        ready!(self.patience.poll(cx));
+        Poll::Ready(Some(Err(Idle { limit: self.patience.limit() }.into())))
     }
 
     pub(super) fn is_end_stream(&self) -> bool {

@@ -8,11 +8,15 @@ use std::task::{Context, Poll};
 use buttress::balance::Tried;
 use buttress::{Classify, Outcome};
 use buttress_http::ByStatus;
-use http::{Method, Response, Version};
-use hyper::body::Incoming;
+use http::Response;
 use tower::Service;
 
-use super::{Attempt, Forwarder, Head, Outgoing, Retry};
+use super::attempt::{Attempt, Retry, Via};
+use super::lanes::{Lane, Streams};
+use super::outgoing::Phase;
+use super::round::Round;
+use super::source::Sent;
+use crate::Body;
 use crate::answer::Failed;
 use crate::numbers::{Counters, Ended, Tally};
 use crate::upstream::Endpoint;
@@ -26,38 +30,46 @@ struct Inner {
     /// `None` for an address that is no backend.
     endpoint: Option<Endpoint>,
     counters: Arc<Counters>,
+    /// Of HTTP/2.
+    streams: Streams,
 }
 
 /// A request on its way to a backend.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) forwarder: Arc<Forwarder>,
-    pub(crate) head: Arc<Head>,
-    pub(crate) body: Outgoing,
-    pub(crate) http2: bool,
-    /// The backends that the request has met.
-    pub(crate) tried: Option<Tried>,
+    pub(super) round: Round,
+    pub(super) body: Sent,
     /// The backend that could not be connected to.
-    pub(crate) unsent: Option<Backend>,
+    pub(super) unsent: Option<Backend>,
 }
 
-/// What became of a call.
+impl Call {
+    /// Returns the backends that the request has met.
+    pub(crate) fn tried(&self) -> Option<&Tried> {
+        self.round.tried()
+    }
+}
+
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Stream(Stream),
-    /// The request failed because of its client.
-    OfClient(Failed),
+    /// The request failed, and the failure says nothing about the backend: the client or the deadline of the request
+    /// ended it.
+    Unjudged(Failed),
     /// The balancer had no other backend than the one that could not be connected to. It was not
     /// asked again.
     Skipped,
 }
 
-/// The body of a backend's answer.
+/// The body of an answer.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    pub(crate) body: Incoming,
-    /// The request, in the numbers of the backend.
-    pub(crate) tally: Tally,
+    pub(crate) body: Body,
+    /// The request, in the numbers of the backend. `None` if a service of this process answered.
+    pub(crate) tally: Option<Tally>,
+    /// The stream of HTTP/2.
+    pub(crate) lane: Option<Lane>,
 }
 
 /// A call without an answer.
@@ -87,17 +99,17 @@ impl From<buttress::Error> for Lost {
     }
 }
 
-/// Returns the body of an answer, or the failure of its client. `None` if no backend was asked.
+/// Returns the body of an answer, or the failure of its request. `None` if no backend was asked.
 pub(super) fn opened(response: Response<Answer>) -> Option<Result<Response<Stream>, Failed>> {
     let (head, answer) = response.into_parts();
     match answer {
         Answer::Stream(stream) => Some(Ok(Response::from_parts(head, stream))),
-        Answer::OfClient(failed) => Some(Err(failed)),
+        Answer::Unjudged(failed) => Some(Err(failed)),
         Answer::Skipped => None,
     }
 }
 
-/// Judges what a call says about its backend. A failure of the client says nothing.
+/// Judges what a call says about its backend.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge(ByStatus);
 
@@ -110,54 +122,86 @@ impl Default for Judge {
 impl Classify<Response<Answer>, Lost> for Judge {
     fn classify(&self, result: &Result<Response<Answer>, Lost>) -> Outcome {
         match result.as_ref().map(Response::body) {
-            Ok(Answer::OfClient(_) | Answer::Skipped) | Err(Lost::Refused(_)) => Outcome::Ignored,
+            Ok(Answer::Unjudged(_) | Answer::Skipped) | Err(Lost::Refused(_)) => Outcome::Ignored,
             Ok(Answer::Stream(_)) | Err(_) => self.0.classify(result),
         }
+    }
+
+    fn is_refusal(&self, result: &Result<Response<Answer>, Lost>) -> bool {
+        let body = result.as_ref().map(Response::body);
+        !matches!(body, Ok(Answer::Unjudged(_) | Answer::Skipped)) && self.0.is_refusal(result)
     }
 }
 
 impl Backend {
     pub(crate) fn new(endpoint: Option<Endpoint>, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { endpoint, counters }))
+        Self(Arc::new(Inner { endpoint, counters, streams: Streams::default() }))
     }
 
     async fn run(self, call: Call) -> Result<Response<Answer>, Lost> {
-        if call.unsent.is_some_and(|unsent| Arc::ptr_eq(&unsent.0, &self.0)) {
+        let Call { round, body, unsent } = call;
+        if unsent.is_some_and(|unsent| Arc::ptr_eq(&unsent.0, &self.0)) {
             return Ok(Response::new(Answer::Skipped));
         }
+        let _received = Received(&round);
         let mut tally = Tally::begin(&self.0.counters);
-        let (forwarder, head, body) = (&*call.forwarder, call.head, call.body);
-        let uri = self.0.endpoint.as_ref().and_then(|endpoint| endpoint.uri(&head.target));
-        let Some(uri) = uri else {
-            tally.end(Ended::Failed);
-            return Err(Lost::Failed(Failed::BadAnswer));
+        let (forwarder, progress) = (round.forwarder(), round.progress());
+        let lane = round.streams().map(|limit| self.0.streams.take(limit));
+        let mut via = lane.as_ref().map_or(Via::Pool, |lane| Via::Lane(lane.number));
+        let mut body = Some(body);
+        let result = loop {
+            // A request that is sent on a new connection has no body.
+            let body = body.take().unwrap_or_else(|| Sent::Left(progress.clone()));
+            let begin = |endpoint| forwarder.begin(endpoint, round.head()?, body, via);
+            let Some(in_flight) = self.0.endpoint.as_ref().and_then(begin) else {
+                tally.end(Ended::Failed);
+                return Err(Lost::Failed(Failed::BadAnswer));
+            };
+            match forwarder.answer(in_flight, progress).await {
+                Err(Attempt { retry: Retry::Stale, .. }) if round.is_safe() && via == Via::Pool => {
+                    via = Via::Fresh;
+                }
+                ended => break ended,
+            }
         };
-        let (client, version) = if call.http2 {
-            (&forwarder.http2, Version::HTTP_2)
-        } else {
-            (&forwarder.http1, Version::HTTP_11)
-        };
-        let is_safe = matches!(head.method, Method::GET | Method::HEAD) && body.is_empty();
-        let spare = (is_safe && !call.http2).then(|| (uri.clone(), Arc::clone(&head)));
-        let mut result = forwarder.attempt(client, uri, version, head, body.clone()).await;
-        if let (Err(Attempt { retry: Retry::Stale, .. }), Some((uri, head))) = (&result, spare) {
-            result = forwarder.attempt(&forwarder.fresh, uri, version, head, body).await;
-        }
         let Attempt { failed, retry } = match result {
             Ok(response) => {
-                return Ok(response.map(|body| Answer::Stream(Stream { body, tally })));
+                // The proxy drops an answer only to send the request again.
+                tally.drops_as(Ended::Failed);
+                return Ok(response.map(|body| {
+                    let (body, tally) = (Body::new(body), Some(tally));
+                    Answer::Stream(Stream { body, tally, lane })
+                }));
             }
             Err(attempt) => attempt,
         };
-        let ended = failed.ended();
+        // A backend may refuse a body, and close before the proxy has read why.
+        let is_cut = matches!(failed, Failed::Terminated) && progress.phase() != Phase::Ended;
+        let ended = match retry {
+            Retry::Overdue => Ended::Abandoned,
+            _ => failed.ended(),
+        };
         tally.end(ended);
-        if ended != Ended::Failed {
-            return Ok(Response::new(Answer::OfClient(failed)));
+        if ended != Ended::Failed || is_cut {
+            return Ok(Response::new(Answer::Unjudged(failed)));
         }
         Err(match retry {
             Retry::Unsent => Lost::Unsent { failed, backend: self },
-            Retry::Stale | Retry::Never => Lost::Failed(failed),
+            Retry::Stale | Retry::Overdue | Retry::Never => Lost::Failed(failed),
         })
+    }
+}
+
+/// Reports the end of an attempt to the balancer, with the time at which the backend got the request, also if the
+/// client leaves. The time of the client's upload must not make the backend look slow.
+struct Received<'r>(&'r Round);
+
+impl Drop for Received<'_> {
+    fn drop(&mut self) {
+        let Self(round) = self;
+        if let (Some(tried), Some(at)) = (round.tried(), round.progress().received()) {
+            tried.begun_at(at);
+        }
     }
 }
 

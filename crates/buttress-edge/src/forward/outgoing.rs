@@ -18,7 +18,7 @@ use crate::answer::Failed;
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing(Option<Arc<Upload>>);
 
-/// What the body waits for.
+/// The event that the body waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     /// Nothing was read.
@@ -62,6 +62,11 @@ impl Outgoing {
         Self(Some(Arc::new(Upload { clock: clock.clone(), state: Mutex::new(state) })))
     }
 
+    /// Creates no body.
+    pub(crate) fn empty() -> Self {
+        Self(None)
+    }
+
     /// Whether another attempt can send the body.
     pub(crate) fn is_unread(&self) -> bool {
         self.0.as_ref().is_none_or(|upload| upload.lock().phase == Phase::Unread)
@@ -89,6 +94,33 @@ impl Outgoing {
 
     pub(crate) fn phase(&self) -> Phase {
         self.0.as_ref().map_or(Phase::Ended, |upload| upload.lock().phase)
+    }
+
+    /// Whether the client has yet to send the next part.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.phase() == Phase::OnClient
+    }
+
+    /// Whether the whole body was read. True without a body.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase() == Phase::Ended
+    }
+
+    /// Returns when the last part of the body was read, or the wait for the next one began. `None` without a body.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        self.0.as_ref().map(|upload| upload.lock().at)
+    }
+
+    /// Returns since when the backend has had all that the client sent: now, if the client has yet to send more or has
+    /// failed. `None` without a body, and if nothing of it was read.
+    pub(crate) fn received(&self) -> Option<Instant> {
+        let upload = self.0.as_ref()?;
+        let state = upload.lock();
+        match state.phase {
+            Phase::Unread => None,
+            Phase::OnBackend | Phase::Ended => Some(state.at),
+            Phase::OnClient | Phase::TooLarge | Phase::Broken => Some(upload.clock.now()),
+        }
     }
 
     /// Returns which side a request that takes too long waits for.
@@ -208,7 +240,12 @@ impl http_body::Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         let Some(upload) = &self.0 else { return true };
         let state = upload.lock();
-        state.phase == Phase::Ended || http_body::Body::is_end_stream(&state.body)
+        match state.phase {
+            Phase::Ended => true,
+            // The next frame is an error.
+            Phase::TooLarge | Phase::Broken => false,
+            Phase::Unread | Phase::OnClient | Phase::OnBackend => state.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {

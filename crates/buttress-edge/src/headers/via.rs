@@ -8,9 +8,6 @@ const LOOP: usize = 5;
 
 /// Whether the request has passed `name` too often.
 pub(crate) fn is_loop(headers: &HeaderMap, name: &str) -> bool {
-    if !headers.contains_key(VIA) {
-        return false;
-    }
     let elements = headers.get_all(VIA).iter().flat_map(super::hop::tokens);
     // An element is a protocol, a name and perhaps a comment.
     let names = elements.filter_map(|element| {

@@ -13,6 +13,7 @@ pub(crate) enum Ambiguous {
     EncodedSlash,
     Parameter,
     Nul,
+    Control,
     Escape,
     DoubleEncoding,
     OverlongUtf8,
@@ -29,6 +30,7 @@ impl fmt::Display for Ambiguous {
             Self::EncodedSlash => "the path has an encoded slash",
             Self::Parameter => "the path has a path parameter",
             Self::Nul => "the path has a NUL",
+            Self::Control => "the path has a control character",
             Self::Escape => "the path has a percent sign without two hexadecimal digits",
             Self::DoubleEncoding => "the path is percent-encoded twice",
             Self::OverlongUtf8 => "the path has overlong UTF-8",
@@ -37,7 +39,7 @@ impl fmt::Display for Ambiguous {
     }
 }
 
-/// Which encoded bytes pass. The default refuses all that a decoder could take for a separator.
+/// The encoded bytes that pass. The default refuses all that a decoder could take for a separator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Allowed {
     /// Whether `%2F` passes. It stays encoded.
@@ -50,6 +52,9 @@ pub(crate) struct Allowed {
 ///
 /// The check never repairs a path. It decides on bytes, before any decoding.
 pub(crate) fn check(path: &[u8], allowed: Allowed) -> Result<Cow<'_, [u8]>, Ambiguous> {
+    if is_simple(path) {
+        return Ok(Cow::Borrowed(path));
+    }
     let Some((b'/', rest)) = path.split_first() else { return Err(Ambiguous::NotAbsolute) };
     let mut segments = rest.split(|byte| *byte == b'/').peekable();
     // The matched form, from the first escape on.
@@ -64,6 +69,9 @@ pub(crate) fn check(path: &[u8], allowed: Allowed) -> Result<Cow<'_, [u8]>, Ambi
         let plain = check_segment(segment, allowed)?;
         if matches!(&*plain, b"." | b"..") {
             return Err(Ambiguous::DotSegment);
+        }
+        if let (true, Cow::Owned(plain)) = (allowed.encoded_slash, &plain) {
+            check_inside(plain, is_last)?;
         }
         match (&mut decoded, plain) {
             (None, Cow::Borrowed(_)) => {}
@@ -80,6 +88,39 @@ pub(crate) fn check(path: &[u8], allowed: Allowed) -> Result<Cow<'_, [u8]>, Ambi
         done += segment.len();
     }
     Ok(decoded.map_or(Cow::Borrowed(path), Cow::Owned))
+}
+
+/// Whether a path has plain bytes only, and neither a segment that begins with a dot nor an empty one. Most paths are
+/// so, and cost one pass.
+fn is_simple(path: &[u8]) -> bool {
+    let mut before = b' ';
+    let is_simple = path.iter().all(|byte| {
+        let follows_slash = std::mem::replace(&mut before, *byte) == b'/';
+        match byte {
+            b'/' | b'.' => !follows_slash,
+            byte => is_plain(*byte),
+        }
+    });
+    is_simple && path.first() == Some(&b'/')
+}
+
+/// Checks what a segment with encoded slashes is for a backend that decodes them.
+fn check_inside(matched: &[u8], is_last: bool) -> Result<(), Ambiguous> {
+    let mut rest = matched;
+    while let Some(at) = rest.windows(3).position(|window| window == b"%2F") {
+        let (part, after) = (rest.get(..at).unwrap_or_default(), rest.get(at + 3..));
+        rest = after.unwrap_or_default();
+        match part {
+            b"" => return Err(Ambiguous::EmptySegment),
+            b"." | b".." => return Err(Ambiguous::DotSegment),
+            _ => {}
+        }
+    }
+    match rest {
+        b"." | b".." => Err(Ambiguous::DotSegment),
+        b"" if !is_last => Err(Ambiguous::EmptySegment),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the bytes between two slashes, and returns their matched form.
@@ -103,6 +144,7 @@ fn check_segment(segment: &[u8], allowed: Allowed) -> Result<Cow<'_, [u8]>, Ambi
         let value = digits.value;
         match value {
             0 => return Err(Ambiguous::Nul),
+            0x01..=0x1f | 0x7f => return Err(Ambiguous::Control),
             b'\\' => return Err(Ambiguous::Backslash),
             b'/' if !allowed.encoded_slash => return Err(Ambiguous::EncodedSlash),
             b';' => return Err(Ambiguous::Parameter),
@@ -218,4 +260,4 @@ pub(crate) fn raw_length(path: &[u8], matched: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,24 +1,39 @@
 //! [`Route`]: which requests go where.
 
+mod check;
+mod local;
+mod shadow;
+mod split;
 mod table;
+mod to;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::rate_limit::KeyedHandle;
-use buttress::{InvalidConfig, bulkhead, circuit_breaker, rate_limit};
-use buttress_http::client_key::{AddressKey, AddressKeys};
-use http::Method;
+use buttress::{InvalidConfig, bulkhead, circuit_breaker, rate_limit, retry};
+use buttress_http::client_key::AddressKeys;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use tower::{BoxError, Service};
 
-use crate::host;
+use crate::Body;
+use crate::admission::{Admit, Admits};
+use crate::caller::ClientKey;
+use crate::forward::{Again, again};
 use crate::limits::Limits;
-use crate::numbers::Counters;
-use crate::path::{self, Allowed};
 use crate::upstream::Upstream;
 
+pub(crate) use check::{Checked, Host};
+pub use local::LocalService;
+pub use shadow::RouteShadow;
+pub use split::RouteSplit;
+pub(crate) use split::Wish;
 pub(crate) use table::{Found, Table};
+pub(crate) use to::{Backends, Sides, To};
 
-/// A rule that sends requests with a host, a path prefix and a method to an [`Upstream`].
+/// A rule that sends requests with a host, a path prefix and a method to an [`Upstream`], or to a service of the
+/// process.
 ///
 /// A route matches a request if its host, its prefix and its methods all match. Of several routes
 /// that match, an exact host wins over a wildcard, and a wildcard wins over no host. Then the longer
@@ -41,16 +56,25 @@ pub(crate) use table::{Found, Table};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Route {
-    name: String,
-    host: Option<String>,
+    pub(crate) name: String,
+    pub(crate) host: Option<String>,
     prefix: String,
     methods: Vec<Method>,
-    strip: Option<String>,
-    upstream: Option<Upstream>,
-    public: bool,
-    encoded_slash: bool,
-    max_request_body: Option<u64>,
-    limits: Limits,
+    pub(crate) strip: Option<String>,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) service: Option<LocalService>,
+    pub(crate) split: Option<RouteSplit>,
+    pub(crate) shadow: Option<RouteShadow>,
+    pub(crate) public: bool,
+    pub(crate) admit: Option<Admits>,
+    pub(crate) identity: Option<String>,
+    pub(crate) forward_credentials: bool,
+    pub(crate) encoded_slash: bool,
+    pub(crate) max_request_body: Option<u64>,
+    pub(crate) limits: Limits,
+    pub(crate) retry: Option<Result<Again, InvalidConfig>>,
+    replay_buffer: usize,
+    pub(crate) honours_keys: bool,
 }
 
 impl Route {
@@ -63,10 +87,19 @@ impl Route {
             methods: Vec::new(),
             strip: None,
             upstream: None,
+            service: None,
+            split: None,
+            shadow: None,
             public: false,
+            admit: None,
+            identity: None,
+            forward_credentials: false,
             encoded_slash: false,
             max_request_body: None,
             limits: Limits::default(),
+            retry: None,
+            replay_buffer: 64 * 1024,
+            honours_keys: false,
         }
     }
 
@@ -90,7 +123,7 @@ impl Route {
     /// Sets the methods. Default: every method but CONNECT and TRACE, which a proxy never forwards.
     /// GET does not include HEAD.
     ///
-    /// A request whose method no matching route has is answered with 405.
+    /// If only the method of a request has no route, the proxy answers 405.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.methods = methods.into_iter().collect();
         self
@@ -99,22 +132,116 @@ impl Route {
     /// Removes this prefix from the path before the request is forwarded. It must be a prefix of
     /// the route's own, in whole segments. Default: nothing is removed.
     ///
-    /// A path of which nothing remains becomes `/`.
+    /// If nothing of the path remains, it becomes `/`.
     pub fn strip(mut self, prefix: impl Into<String>) -> Self {
         self.strip = Some(prefix.into());
         self
     }
 
-    /// Sets the backends. A route without backends is an error of the proxy.
+    /// Sets the backends. A route without backends and without a [service](Self::to_service) is an error of the proxy.
     pub fn to(mut self, upstream: Upstream) -> Self {
         self.upstream = Some(upstream);
         self
     }
 
-    /// States that the route admits every caller. A route that does not say who is admitted is an
-    /// error of the proxy.
+    /// Answers the requests with a tower service of this process in place of backends: an axum router, or a service
+    /// that calls others, such as an [`Aggregate`](buttress::aggregate::Aggregate).
+    ///
+    /// Everything before the backends is the same: checks of the path, admission, limits, the drain and the numbers of
+    /// the route. The service gets the request as a backend would, with the target that [`strip`](Self::strip) leaves.
+    /// `Host` is the client's, and the extensions are those of the request. The [`Subject`](crate::Subject) that the
+    /// admission has found is an extension. The [context](buttress::context::Context) is the current one of the call,
+    /// so a client that the service calls sends its ids and the time that is left. Under a
+    /// [`ContextLayer`](buttress_http::context::ContextLayer) the request has the fields of the context too, as one to a
+    /// backend has.
+    ///
+    /// Each request gets a clone of the service, and waits until that clone is ready.
+    ///
+    /// | the service | answer | counted as |
+    /// |---|---|---|
+    /// | answers, with any status | its answer | answered |
+    /// | fails with a refusal of a `buttress` layer: no permit, token or endpoint, or an open circuit | 429 or 503 with `Retry-After` | refused, by reason |
+    /// | does not answer within [`head_limit`](crate::Config::head_limit) or [`time_limit`](Self::time_limit), or fails with a timeout of a `buttress` layer | 504 | failed |
+    /// | fails with another error, or panics | 502 | failed |
+    /// | answers with 101 | 502 | failed |
+    ///
+    /// An upgrade arrives as an ordinary request: only backends can answer a WebSocket. A body whose service
+    /// sends no frame for [`idle_limit`](crate::Config::idle_limit) fails. Layers around the service take the place of
+    /// [`retry`](Self::retry), [`split`](Self::split) and [`shadow`](Self::shadow), which are errors of the proxy here.
+    ///
+    /// ```
+    /// use buttress_edge::{Body, Route};
+    /// use http::{Request, Response};
+    /// use tower::{BoxError, service_fn};
+    ///
+    /// let hello = service_fn(async |request: Request<Body>| {
+    ///     let greeting = format!("hello from {}", request.uri().path());
+    ///     Ok::<_, BoxError>(Response::new(Body::from(greeting)))
+    /// });
+    /// let route = Route::new("hello").prefix("/hello").to_service(hello).public();
+    /// # let _ = buttress_edge::Proxy::new(buttress_edge::Config::new(), [route])?;
+    /// # Ok::<(), buttress::InvalidConfig>(())
+    /// ```
+    pub fn to_service<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.service = Some(LocalService::new(service));
+        self
+    }
+
+    /// Sends a share of the requests to a new set of backends, which must speak the same version of HTTP. Default: all
+    /// requests go to the backends of [`to`](Self::to), which are the old side then.
+    pub fn split(mut self, split: RouteSplit) -> Self {
+        self.split = Some(split);
+        self
+    }
+
+    /// Sends a copy of some requests to other backends too, which must speak the same version of HTTP. The client never
+    /// notices them. Default: no request is copied.
+    pub fn shadow(mut self, shadow: RouteShadow) -> Self {
+        self.shadow = Some(shadow);
+        self
+    }
+
+    /// States that the route admits every caller. A route that says neither this nor [`admit`](Self::admit), or both, is
+    /// an error of the proxy.
     pub fn public(mut self) -> Self {
         self.public = true;
+        self
+    }
+
+    /// Sets who may use the route. The proxy answers all others with 401 and `WWW-Authenticate`, 403 or 503.
+    ///
+    /// A request that is denied spends no token of a limit. The subject of an admitted request is the client of
+    /// [`per_client`](Self::per_client), and the [identity](buttress::context::Context::identity) of the context in
+    /// which the proxy forwards the request.
+    pub fn admit(mut self, admit: impl Admit + 'static) -> Self {
+        self.admit = Some(Admits(Arc::new(admit)));
+        self
+    }
+
+    /// Sends the subject of an admitted request to the backend in this field, e.g. `x-user`. Default: the backend does
+    /// not get the subject.
+    ///
+    /// The proxy removes this field from the requests of all of its routes, also in another case and with `_` for `-`.
+    /// So a client cannot write it. A request whose admission found no subject arrives without the field. A field
+    /// that the proxy writes or removes for another reason is an error of the proxy, and so is this setting on a public
+    /// route.
+    pub fn forward_identity(mut self, field: impl Into<String>) -> Self {
+        self.identity = Some(field.into());
+        self
+    }
+
+    /// Sends the credentials of requests to the backend: `Authorization`, and the fields that the [`Admit`] of any
+    /// route [names](Admit::credentials). Default: the proxy removes them, also on public routes, so that a backend
+    /// cannot use the credentials of its callers elsewhere.
+    pub fn forward_credentials(mut self) -> Self {
+        self.forward_credentials = true;
         self
     }
 
@@ -152,8 +279,10 @@ impl Route {
         self
     }
 
-    /// Limits the requests of each client per time. `keys` finds the address of the client; IPv6 addresses count by
-    /// their first 64 bits, and requests without an address share one key. Default: unlimited.
+    /// Limits the requests of each client per time. Default: unlimited.
+    ///
+    /// The client is the subject that the [admission](Self::admit) found. Without a subject it is the address that
+    /// `keys` finds. IPv6 addresses count by their first 64 bits, and requests without an address share one key.
     ///
     /// A request without a token is answered with 429, and takes no token of [`rate_limit`](Self::rate_limit). If the
     /// limiter holds its greatest number of clients and can forget none, a new client is answered with 503.
@@ -161,16 +290,16 @@ impl Route {
     /// ```
     /// use std::time::Duration;
     /// use buttress::rate_limit::{Config, KeyedRateLimitLayer};
-    /// use buttress_edge::Route;
+    /// use buttress_edge::{ClientKey, Route};
     /// use buttress_http::client_key::AddressKeys;
     ///
     /// let keys = AddressKeys::new().trust_networks(["10.0.0.0/8"])?;
     /// let config = Config::new().refill(100, Duration::from_secs(60));
-    /// let limit = KeyedRateLimitLayer::new(config, 10_000, keys.clone().key::<()>())?;
+    /// let limit = KeyedRateLimitLayer::new(config, 10_000, ClientKey::clone)?;
     /// let route = Route::new("orders").per_client(limit.handle(), keys);
     /// # Ok::<(), buttress::InvalidConfig>(())
     /// ```
-    pub fn per_client(mut self, limiter: KeyedHandle<AddressKey>, keys: AddressKeys) -> Self {
+    pub fn per_client(mut self, limiter: KeyedHandle<ClientKey>, keys: AddressKeys) -> Self {
         self.limits.per_client = Some((limiter, keys));
         self
     }
@@ -203,113 +332,46 @@ impl Route {
         self.limits.time = Some(limit);
         self
     }
-
-    /// Checks the route, and returns what the proxy needs of it.
-    pub(crate) fn check(self) -> Result<Checked, InvalidConfig> {
-        let field = |name: &str| format!("routes.{}.{name}", self.name);
-        let invalid = |name: &str, value: &str, bound: &str| {
-            InvalidConfig::new(field(name), format!("{value:?}"), bound)
-        };
-        if self.name.is_empty() {
-            return Err(InvalidConfig::new(
-                "routes",
-                "a route with an empty name",
-                "a named route",
-            ));
-        }
-        let host = match &self.host {
-            None => Host::Any,
-            Some(given) => {
-                let bound = "a host name without a port, or such a name after `*.`";
-                let refused = || invalid("host", given, bound);
-                let (name, is_wildcard) = match given.strip_prefix("*.") {
-                    Some(name) => (name, true),
-                    None => (given.as_str(), false),
-                };
-                let has_port = name.contains(':') && !name.starts_with('[') || name.ends_with(':');
-                let name = host::normalize(name.as_bytes()).filter(|_| !has_port);
-                let name = name.ok_or_else(refused)?.into_owned();
-                if is_wildcard { Host::Below(format!(".{name}")) } else { Host::Exact(name) }
-            }
-        };
-        let allowed = Allowed { encoded_slash: self.encoded_slash };
-        let prefix = segments(&self.prefix, allowed).ok_or_else(|| {
-            invalid("prefix", &self.prefix, "an unambiguous path without a slash at its end")
-        })?;
-        let strip = match &self.strip {
-            None => Vec::new(),
-            Some(given) => segments(given, allowed)
-                .filter(|strip| starts_with(&prefix, strip))
-                .ok_or_else(|| invalid("strip", given, "a prefix of the route's own prefix"))?,
-        };
-        if let Some(method) =
-            self.methods.iter().find(|method| matches!(**method, Method::CONNECT | Method::TRACE))
-        {
-            let bound = "a method that a proxy forwards";
-            return Err(InvalidConfig::new(field("methods"), method, bound));
-        }
-        if self.limits.time.is_some_and(|limit| limit.is_zero()) {
-            return Err(InvalidConfig::new(field("time-limit"), "0s", "longer than zero"));
-        }
-        if !self.public {
-            return Err(InvalidConfig::new(field("admit"), "nothing", "stated: call `.public()`"));
-        }
-        let Some(upstream) = self.upstream else {
-            return Err(InvalidConfig::new(field("to"), "nothing", "an upstream"));
-        };
-        Ok(Checked {
-            host,
-            prefix,
-            methods: self.methods,
-            strip: strip.len(),
-            upstream,
-            encoded_slash: self.encoded_slash,
-            max_request_body: self.max_request_body,
-            limits: self.limits,
-            name: self.name,
-            counters: Arc::default(),
-        })
+    /// Repeats requests that failed, by these rules. Default: no retries.
+    ///
+    /// The retry repeats requests that no backend answered, and answers with the statuses of
+    /// [`RetryableStatus`](buttress_http::RetryableStatus). `Retry-After` is the least wait. An attempt that would
+    /// begin after the [`time_limit`](Self::time_limit), or after the deadline of the context, is not made: the client
+    /// gets the last answer immediately.
+    ///
+    /// A request that a backend can have seen is repeated only if its method is idempotent:
+    /// [`backend_honours_idempotency_keys`](Self::backend_honours_idempotency_keys) adds others. A request whose body
+    /// is longer than the [`replay_buffer`](Self::replay_buffer) is not repeated after a backend has read of it. The
+    /// attempts of a request go to different backends while another one is in.
+    ///
+    /// Two attempts suffice for the failure of one backend. Without a [budget](retry::Config::budget) in `config`, the
+    /// route repeats at most a fifth of its requests of the last 10 seconds, and 3 per second. The clock of `config`
+    /// should be the clock of the proxy.
+    ///
+    /// ```
+    /// use buttress::retry::Config;
+    /// use buttress_edge::Route;
+    ///
+    /// let route = Route::new("orders").retry(Config::new().attempts(2));
+    /// ```
+    pub fn retry(mut self, config: retry::Config) -> Self {
+        // Built here, so that clones of the route share the budget. The proxy returns the error.
+        self.retry = Some(again(config));
+        self
     }
-}
 
-/// A route that was checked.
-#[derive(Debug)]
-pub(crate) struct Checked {
-    pub(crate) name: String,
-    pub(crate) host: Host,
-    /// The prefix in its matched form, without a slash at its end: `/` is empty.
-    pub(crate) prefix: Vec<u8>,
-    /// Empty for every method.
-    pub(crate) methods: Vec<Method>,
-    /// How many bytes of the matched form are removed.
-    pub(crate) strip: usize,
-    pub(crate) upstream: Upstream,
-    pub(crate) encoded_slash: bool,
-    pub(crate) max_request_body: Option<u64>,
-    pub(crate) limits: Limits,
-    pub(crate) counters: Arc<Counters>,
-}
-
-/// The hosts of a route.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Host {
-    Exact(String),
-    /// All names that end with this text, which begins with a dot.
-    Below(String),
-    Any,
-}
-
-/// Returns the matched form of a prefix; an empty one for `/`.
-fn segments(prefix: &str, allowed: Allowed) -> Option<Vec<u8>> {
-    let matched = path::check(prefix.as_bytes(), allowed).ok()?;
-    match &*matched {
-        b"/" => Some(Vec::new()),
-        [.., b'/'] => None,
-        _ => Some(matched.into_owned()),
+    /// States that the backends run a request with an `Idempotency-Key` once, however often they get it. The
+    /// [`retry`](Self::retry) repeats such requests then, whatever their method. Default: the key changes nothing,
+    /// because a client sets it and a backend can ignore it.
+    pub fn backend_honours_idempotency_keys(mut self) -> Self {
+        self.honours_keys = true;
+        self
     }
-}
 
-/// Whether the segments of `path` begin with those of `prefix`.
-fn starts_with(path: &[u8], prefix: &[u8]) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+    /// Sets how many bytes of a body the proxy keeps for the [`retry`](Self::retry). Default: 64 KiB. Each request in
+    /// flight on the route can hold as much.
+    pub fn replay_buffer(mut self, bytes: usize) -> Self {
+        self.replay_buffer = bytes;
+        self
+    }
 }

@@ -1,13 +1,16 @@
 //! [`serve`]: a listener for a proxy.
 
+mod accept;
 pub(crate) mod connection;
-mod places;
+mod open;
+mod paced;
+pub(crate) mod places;
 mod rewind;
+mod stream;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, IntoFuture, pending};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,17 +26,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::{BoxError, Service};
 
+use crate::descriptors;
 use crate::race::first;
-pub(crate) use connection::Draining;
+use accept::Door;
 use connection::{Connections, Stage};
-use places::{Place, Places};
+pub(crate) use connection::{Draining, Secure};
+use places::Places;
 
-/// The pause after an error of the listener, e.g. when no file descriptor is free.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::tunnel::Hold;
+
+/// The greatest number of connections, if the process has enough descriptors.
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// Serves a [`Proxy`](crate::Proxy), or layers around one, on a listener.
 ///
-/// One port speaks HTTP/1.1 and h2 without TLS. The proxy finds the address of the client in the
+/// One port speaks HTTP/1.1 and h2. The proxy finds the address of the client in the
 /// extension [`PeerAddr`](buttress_http::client_key::PeerAddr).
 ///
 /// ```no_run
@@ -59,9 +66,11 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
         drain: Duration::from_secs(30),
         health: None,
         head: Duration::from_secs(10),
-        max: 10_000,
+        max: None,
         max_per_address: 256,
         clock: Clock::default(),
+        #[cfg(feature = "tls")]
+        certificate: None,
     }
 }
 
@@ -77,12 +86,14 @@ pub struct Serve<S> {
     drain: Duration,
     health: Option<Health>,
     head: Duration,
-    max: usize,
+    max: Option<usize>,
     max_per_address: usize,
     clock: Clock,
+    #[cfg(feature = "tls")]
+    certificate: Option<crate::Certificate>,
 }
 
-/// What a listener did.
+/// The numbers of a listener.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Served {
@@ -121,16 +132,22 @@ impl<S> Serve<S> {
     /// Sets the longest time until a client has sent the head of a request. Default: 10 seconds.
     ///
     /// The time begins with the connection, again with its first byte, and on HTTP/1.1 with the end of each
-    /// answer. So it also closes a connection without a first byte, and one of HTTP/1.1 that stays unused.
+    /// answer, on h2 with the end of the last open request. So it also closes a connection without a first byte, and one
+    /// that stays unused.
     pub fn head_limit(mut self, limit: Duration) -> Self {
         self.head = limit;
         self
     }
 
-    /// Sets the greatest number of connections. Default: 10 000. Further connections are closed
-    /// immediately and counted in [`Served::refused`].
+    /// Sets the greatest number of connections. Further connections are closed immediately and counted in
+    /// [`Served::refused`].
+    ///
+    /// Default: 10 000, and on Linux no more than the process has file descriptors for, with two for each connection:
+    /// one more for a backend, and 64 for everything else. With the usual soft limit of 1024 that gives 480
+    /// connections. The log says so; raise the limit (`ulimit -n`, `LimitNOFILE`). Requests of HTTP/2 need a connection
+    /// to a backend each, so bound them with [`Route::max_concurrent`](crate::Route::max_concurrent).
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max = connections;
+        self.max = Some(connections);
         self
     }
 
@@ -138,6 +155,17 @@ impl<S> Serve<S> {
     /// closed immediately and counted in [`Served::refused`]. IPv6 addresses count by their first 64 bits.
     pub fn max_per_address(mut self, connections: usize) -> Self {
         self.max_per_address = connections;
+        self
+    }
+
+    /// Speaks TLS 1.2 and 1.3 with this certificate, and nothing else. Default: no TLS.
+    ///
+    /// The client chooses HTTP/1.1 or HTTP/2 in the handshake (ALPN). The handshake is a part of the
+    /// [`head_limit`](Self::head_limit). The proxy writes `X-Forwarded-Proto: https`.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(mut self, certificate: crate::Certificate) -> Self {
+        self.certificate = Some(certificate);
         self
     }
 
@@ -182,29 +210,21 @@ where
         let (stage, stages) = watch::channel(Stage::Running);
         // A dropped future cuts its connections off.
         let stage = Cut(stage);
-        let places = Places::new(self.max, self.max_per_address);
+        let places = Places::new(most_connections(self.max), self.max_per_address);
         let (head, clock) = (self.head, self.clock.clone());
-        let connections = Connections { service: self.service, head, clock, stages };
+        let connections = Connections {
+            service: self.service,
+            head,
+            clock,
+            stages,
+            #[cfg(feature = "tls")]
+            certificate: self.certificate,
+        };
         let cut = Arc::new(AtomicU64::new(0));
         let mut served = Served::default();
         let mut until = self.until;
-        let mut has_failed = false;
-        while let Some(accepted) = first(pin!(self.listener.accept()), until.as_mut()).await {
-            let (io, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) if is_of_connection(&error) => continue,
-                Err(error) => {
-                    if !has_failed {
-                        tracing::error!(%error, "cannot accept connections; trying again every 100 ms");
-                    }
-                    has_failed = true;
-                    if first(pin!(self.clock.sleep(PAUSE)), until.as_mut()).await.is_none() {
-                        break;
-                    }
-                    continue;
-                }
-            };
-            has_failed = false;
+        let mut door = Door::new(self.listener, self.clock.clone());
+        while let Some((io, peer)) = first(pin!(door.next()), until.as_mut()).await {
             let Some(place) = places.take(AddressKey::from(peer.ip())) else {
                 served.refused += 1;
                 continue;
@@ -213,12 +233,13 @@ where
             // A connection without the option is served all the same, only slower.
             drop(io.set_nodelay(true));
             let cut = Arc::clone(&cut);
-            tokio::spawn(serve_one(connections.clone(), io, peer.ip(), place, cut));
+            let hold = Arc::new(Hold::new(place, cut));
+            tokio::spawn(serve_one(connections.clone(), io, peer.ip(), hold));
         }
         if let Some(health) = &self.health {
             health.drain();
         }
-        drop(self.listener);
+        drop(door);
         drop(connections);
         stage.0.send_replace(Stage::Draining);
         let over = pin!(self.clock.sleep(self.drain));
@@ -235,6 +256,20 @@ where
     }
 }
 
+/// Returns the greatest number of connections, and warns if the descriptors of the process do not suffice for it.
+fn most_connections(asked: Option<usize>) -> usize {
+    let wanted = asked.unwrap_or(MAX_CONNECTIONS);
+    let Some(possible) = descriptors::clients().filter(|possible| *possible < wanted) else {
+        return wanted;
+    };
+    tracing::warn!(
+        wanted,
+        possible,
+        "the process has too few file descriptors for the connections of the listener; raise its limit"
+    );
+    if asked.is_some() { wanted } else { possible }
+}
+
 /// Cuts all connections off when it is dropped.
 struct Cut(watch::Sender<Stage>);
 
@@ -248,8 +283,7 @@ async fn serve_one<S, B>(
     connections: Connections<S>,
     io: TcpStream,
     peer: std::net::IpAddr,
-    place: Place,
-    cut: Arc<AtomicU64>,
+    hold: Arc<Hold>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -258,22 +292,11 @@ async fn serve_one<S, B>(
     B::Error: Into<BoxError>,
 {
     let stages = connections.stages.clone();
-    let has_ended = connections.serve(io, peer).await;
+    let has_ended = connections.serve(io, peer, Arc::clone(&hold)).await;
     if !has_ended {
-        cut.fetch_add(1, Ordering::Relaxed);
+        hold.count_cut();
     }
-    // The listener waits for the last of these, so the place is free by then.
-    drop(place);
+    // The listener waits for the last of these, so the place is free by then, unless a tunnel needs it.
+    drop(hold);
     drop(stages);
-}
-
-/// Whether an error of `accept` is about the connection that was to be accepted.
-fn is_of_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }

@@ -8,7 +8,7 @@ use buttress_http::client_key::AddressKey;
 
 /// The open connections of a listener.
 #[derive(Clone, Debug)]
-pub(super) struct Places(Arc<Shared>);
+pub(crate) struct Places(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -24,12 +24,12 @@ struct Open {
 }
 
 impl Places {
-    pub(super) fn new(max: usize, max_per_address: usize) -> Self {
+    pub(crate) fn new(max: usize, max_per_address: usize) -> Self {
         Self(Arc::new(Shared { max, max_per_address, open: Mutex::default() }))
     }
 
     /// Takes a place for a connection, or returns `None` if there is none.
-    pub(super) fn take(&self, address: AddressKey) -> Option<Place> {
+    pub(crate) fn take(&self, address: AddressKey) -> Option<Place> {
         let shared = &*self.0;
         let mut open = shared.lock();
         if open.total >= shared.max || shared.max_per_address == 0 {
@@ -44,7 +44,7 @@ impl Places {
         Some(Place { places: self.clone(), address })
     }
 
-    pub(super) fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.0.lock().total
     }
 }
@@ -58,7 +58,7 @@ impl Shared {
 
 /// The place of an open connection. Dropping it frees the place.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     address: AddressKey,
 }

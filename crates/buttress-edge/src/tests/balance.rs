@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use buttress::balance::{self, Outliers, Policy};
 use buttress::discover::{Instance, Resolve};
-use buttress::{Clock, StoreError};
+use buttress::{Clock, Rng, StoreError};
 use tokio::sync::mpsc;
 
 use super::COPIES;
 use super::support::{Backend, Edge, field, get, status};
-use crate::{BackendStats, Config, Route, RouteStats, Upstream};
+use crate::{BackendStats, Config, RefusedStats, Route, RouteStats, Upstream};
 
 /// A proxy in front of `upstream`, and a clone of it.
 fn edge(upstream: &Upstream) -> Edge {
@@ -21,12 +21,22 @@ fn upstream(backends: &[&str], config: balance::Config) -> Upstream {
 }
 
 /// Answers every request with `answer`.
-fn always(mut backend: Backend, answer: &'static str) {
+fn always(backend: Backend, answer: &'static str) {
+    after(Duration::ZERO, backend, answer);
+}
+
+/// Answers every request with `answer`, after `wait`.
+fn after(wait: Duration, mut backend: Backend, answer: &'static str) {
     tokio::spawn(async move {
         loop {
             let mut connection = backend.accept().await;
             tokio::spawn(async move {
-                while connection.try_read_head().await && connection.try_write(answer).await {}
+                while connection.try_read_head().await {
+                    Clock::default().sleep(wait).await;
+                    if !connection.try_write(answer).await {
+                        return;
+                    }
+                }
             });
         }
     });
@@ -34,6 +44,7 @@ fn always(mut backend: Backend, answer: &'static str) {
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n";
 const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +166,8 @@ async fn edge_2_24_no_backend_within_a_second_is_503_with_retry_after() {
     assert_eq!(field(&head, "retry-after"), Some("1"));
     assert_eq!(field(&head, "proxy-status"), Some("buttress; error=destination_unavailable"));
     assert!(body.contains(r#""kind":"no-endpoint""#), "{body}");
-    let expected = RouteStats { begun: 1, refused: 1, ..RouteStats::default() };
+    let refused = RefusedStats { no_endpoint: 1, ..RefusedStats::default() };
+    let expected = RouteStats { begun: 1, refused, ..RouteStats::default() };
     assert_eq!(edge.proxy.stats()[0].1, expected);
 
     let request =
@@ -165,7 +177,7 @@ async fn edge_2_24_no_backend_within_a_second_is_503_with_retry_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resolver_changes_the_backends_and_an_address_that_is_none_changes_nothing() {
+async fn a_resolver_changes_the_backends_and_a_set_without_an_address_changes_nothing() {
     let (sender, found) = mpsc::unbounded_channel();
     let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
     let edge = edge(&upstream);
@@ -174,7 +186,7 @@ async fn a_resolver_changes_the_backends_and_an_address_that_is_none_changes_not
     let ask = async || status(&edge.open().exchange(get("/")).await.0);
     sender.send(vec![Instance::new("first", "a:1")]).unwrap();
     assert_eq!(ask().await, 200);
-    sender.send(vec![Instance::at("https://a:1"), Instance::new("second", "b:1")]).unwrap();
+    sender.send(vec![Instance::at("ftp://a:1"), Instance::new("second", "b:x")]).unwrap();
     tokio::task::yield_now().await;
     assert_eq!(ask().await, 200);
     assert_eq!(upstream.stats().len(), 1);
@@ -185,6 +197,34 @@ async fn a_resolver_changes_the_backends_and_an_address_that_is_none_changes_not
     assert_eq!(ask().await, 404);
     let expected = BackendStats { begun: 1, answered: 1, ..BackendStats::default() };
     assert_eq!(upstream.stats(), [("second".into(), expected)]);
+}
+
+/// Regression: one instance with an unusable address kept all others out, until the resolver found another set.
+#[tokio::test(start_paused = true)]
+async fn edge_5_1_an_address_that_is_no_backend_is_left_out_of_the_set() {
+    let (sender, found) = mpsc::unbounded_channel();
+    let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
+    let edge = edge(&upstream);
+    always(edge.network.listen("10.0.0.1:80"), OK);
+    sender.send(vec![Instance::at("10.0.0.1:80"), Instance::at("not an address")]).unwrap();
+    assert_eq!(status(&edge.open().exchange(get("/")).await.0), 200);
+    let resolver = upstream.handle().stats().resolver.unwrap();
+    assert_eq!((resolver.left_out, resolver.failing), (1, 0));
+    assert_eq!(upstream.stats().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_5_16_a_set_of_more_than_1000_instances_is_a_failure_of_the_resolver() {
+    let (sender, found) = mpsc::unbounded_channel();
+    let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
+    let set = |size: u32| (0..size).map(|n| Instance::at(format!("a:{}", n + 1))).collect();
+    for (size, endpoints, failed) in [(1001, 0, 1), (1000, 1000, 1)] {
+        sender.send(set(size)).unwrap();
+        // The task asks the resolver again after its failure.
+        Clock::default().sleep(Duration::from_secs(2)).await;
+        let stats = upstream.handle().stats();
+        assert_eq!((stats.endpoints, stats.resolve_failed), (endpoints, failed), "{size}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,5 +244,90 @@ async fn edge_2_21_a_head_is_copied_only_while_another_attempt_is_possible() {
         COPIES.set(0);
         edge.open().exchange(request).await;
         assert_eq!(COPIES.get(), copies, "{backends:?} {request}");
+    }
+}
+
+/// Regression: a backend that answered 429 immediately drew nearly all requests.
+#[tokio::test(start_paused = true)]
+async fn edge_5_9_a_backend_that_refuses_requests_draws_few_of_them() {
+    let eject = Outliers::new().consecutive_failures(1);
+    let config = balance::Config::new().rng(Rng::seeded(1)).eject(eject);
+    let upstream = upstream(&["works", "busy"], config);
+    let edge = edge(&upstream);
+    after(Duration::from_millis(20), edge.network.listen("works"), OK);
+    always(edge.network.listen("busy"), BUSY);
+    let mut refused = 0;
+    for _ in 0..200 {
+        refused += u32::from(status(&edge.open().exchange(get("/")).await.0) == 429);
+    }
+    assert!((1..=20).contains(&refused), "{refused} of 200");
+    assert_eq!(
+        (upstream.handle().stats().failures, upstream.handle().stats().endpoints_in),
+        (0, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_19_the_time_limit_of_a_route_does_not_count_against_its_backend() {
+    let eject = Outliers::new().consecutive_failures(1);
+    let upstream = upstream(&["b"], balance::Config::new().eject(eject));
+    let limited = Route::new("all").to(upstream.clone()).public();
+    let edge = Edge::new(Config::new(), [limited.time_limit(Duration::from_secs(1))]);
+    let mut backend = edge.network.listen("b");
+    let clock = Clock::default();
+    let start = clock.now();
+    let mut client = edge.open();
+    client.write(get("/")).await;
+    let mut connection = backend.accept().await;
+    connection.read_head().await;
+    assert_eq!(status(&client.answer().await.0), 504);
+    assert_eq!(clock.now() - start, Duration::from_secs(1));
+    let expected = BackendStats { begun: 1, abandoned: 1, ..BackendStats::default() };
+    assert_eq!(upstream.stats(), [("b".into(), expected)]);
+    assert_eq!(upstream.handle().stats().failures, 0);
+    let expected = RouteStats { begun: 1, failed: 1, ..RouteStats::default() };
+    assert_eq!(edge.proxy.stats()[0].1, expected);
+}
+
+/// Regression: a backend whose client uploaded slowly got no request for a minute.
+#[tokio::test(start_paused = true)]
+async fn edge_5_6_a_client_that_uploads_slowly_does_not_make_its_backend_look_slow() {
+    for leaves in [false, true] {
+        let upstream = upstream(&["a", "b"], balance::Config::new().rng(Rng::seeded(1)));
+        let edge = edge(&upstream);
+        let mut backends = [edge.network.listen("a"), edge.network.listen("b")];
+        let mut client = edge.open();
+        client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").await;
+        let [a, b] = &mut backends;
+        let mut connection = tokio::select! {
+            connection = a.accept() => connection,
+            connection = b.accept() => connection,
+        };
+        connection.read_head().await;
+        for byte in ["x", "y"] {
+            Clock::default().sleep(Duration::from_secs(30)).await;
+            client.write(byte).await;
+            assert_eq!(connection.read_bytes(1).await, byte);
+        }
+        if leaves {
+            Clock::default().sleep(Duration::from_secs(30)).await;
+            drop(client);
+            connection.read_to_end().await;
+        } else {
+            client.write("z").await;
+            connection.read_bytes(1).await;
+            connection.write(OK).await;
+            assert_eq!(status(&client.answer().await.0), 200);
+        }
+        drop(connection);
+        let [a, b] = backends;
+        always(a, OK);
+        always(b, OK);
+        for _ in 0..100 {
+            assert_eq!(status(&edge.open().exchange(get("/")).await.0), 200);
+        }
+        for (id, stats) in upstream.stats() {
+            assert!(stats.answered >= 25, "{leaves} {id}: {stats:?}");
+        }
     }
 }

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use buttress::balance::Policy;
 use buttress::discover::Instance;
 use buttress::{Clock, balance};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::support::{Edge, field, get, route, status};
+use super::serve::frame;
+use super::support::{Backend, Edge, Raw, field, get, route, status};
 use crate::{Config, Route, Upstream};
 
 #[tokio::test(start_paused = true)]
@@ -87,6 +94,21 @@ async fn grpc_gets_200_with_a_status() {
         assert_eq!(field(&head, "content-type"), Some("application/grpc"));
         assert!(field(&head, "grpc-message").is_some());
         assert_eq!(body, "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_post_is_grpc_and_no_refusal_is_cached() {
+    let edge = Edge::new(Config::new(), [route("all", &["b"]).prefix("/known")]);
+    for (method, expected) in
+        [("GET", 404), ("PUT", 404), ("OPTIONS", 404), ("TRACE", 405), ("POST", 200)]
+    {
+        let request = format!(
+            "{method} /other HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n"
+        );
+        let (head, _) = edge.open().exchange(request).await;
+        assert_eq!(status(&head), expected, "{method}");
+        assert_eq!(field(&head, "cache-control"), Some("no-store"), "{method}");
     }
 }
 
@@ -208,4 +230,60 @@ async fn edge_2_23_the_second_attempt_does_not_meet_another_stale_connection() {
     let (_connection, head) = backend.serve_one().await;
     assert!(head.starts_with("GET /again HTTP/1.1\r\n"), "{head}");
     assert_eq!(status(&clients[0].answer().await.0), 200);
+}
+
+/// Accepts a connection of HTTP/2, and reads it up to the fields of the first request.
+pub(super) async fn accept_http2(backend: &mut Backend) -> Raw {
+    let mut connection = backend.accept().await;
+    connection.bytes(24).await;
+    // SETTINGS, and then the frames of the proxy up to HEADERS.
+    connection.write(frame(4, 0, 0, &[])).await;
+    loop {
+        let head = connection.bytes(9).await;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        connection.bytes(length as usize).await;
+        if head[3] == 1 {
+            return connection;
+        }
+    }
+}
+
+/// Refuses the first stream of a connection of HTTP/2.
+async fn refuse(backend: &mut Backend) -> Raw {
+    let mut connection = accept_http2(backend).await;
+    // RST_STREAM with REFUSED_STREAM.
+    connection.write(frame(3, 0, 1, &[0, 0, 0, 7])).await;
+    connection
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_21_a_stream_that_http2_refuses_was_not_sent() {
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    let turns = balance::Config::new().policy(Policy::RoundRobin);
+    let upstream = Upstream::balanced(["b", "c"].map(Instance::at), turns).unwrap().http2();
+    let edge = Edge::new(Config::new(), [Route::new("all").to(upstream).public()]);
+    let (mut refuses, mut answers) = (edge.network.listen("b"), edge.network.listen("c"));
+    let mut client = edge.open();
+    client.write(post).await;
+    let _refused = refuse(&mut refuses).await;
+    let io = TokioIo::new(answers.accept().await.into_io());
+    let service = service_fn(async |request: Request<Incoming>| {
+        assert_eq!(request.method(), "POST");
+        Ok::<_, std::convert::Infallible>(Response::new(String::from("ok")))
+    });
+    tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
+    let (head, _) = client.answer().await;
+    assert_eq!(status(&head), 200);
+    assert_eq!(edge.network.dialled(), ["b", "c"]);
+
+    // Without another backend the client gets the failure.
+    let upstream = Upstream::fixed(["http://b"]).unwrap().http2();
+    let edge = Edge::new(Config::new(), [Route::new("all").to(upstream).public()]);
+    let mut refuses = edge.network.listen("b");
+    let mut client = edge.open();
+    client.write(post).await;
+    let _refused = refuse(&mut refuses).await;
+    let (head, _) = client.answer().await;
+    assert_eq!(status(&head), 502);
+    assert_eq!(field(&head, "proxy-status"), Some("buttress; error=destination_unavailable"));
 }

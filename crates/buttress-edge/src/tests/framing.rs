@@ -1,9 +1,11 @@
 //! Header fields and framing on the wire.
 
 use buttress_http::context::Trust;
+use http::{Request, Version};
+use tower::Service;
 
 use super::support::{Edge, field, get, route, status};
-use crate::Config;
+use crate::{Body, Config};
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_9_fields_of_the_connection_are_dropped_both_ways_and_never_ours() {
@@ -139,6 +141,12 @@ async fn edge_2_13_head_204_and_304_have_no_body() {
     let mut client = edge.open();
     for (request, answer, length) in [
         ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5", Some("5")),
+        (
+            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5",
+            Some("5"),
+        ),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5, 6", None),
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 204 No Content\r\nContent-Length: 5", None),
         (
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -234,5 +242,77 @@ async fn edge_2_41_fields_of_trusted_peers_are_kept() {
         assert_eq!(field(&head, "x-forwarded-for"), list);
         assert_eq!(field(&head, "x-forwarded-proto"), Some(proto));
         client.answer().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_10_another_coding_than_chunks_is_refused() {
+    let (edge, mut backend) = Edge::simple();
+    for coding in ["gzip, chunked", "chunked, chunked"] {
+        let mut client = edge.open();
+        client
+            .write(format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"
+            ))
+            .await;
+        let answer = client.read_to_end().await;
+        assert_eq!(
+            (status(&answer), field(&answer, "connection")),
+            (400, Some("close")),
+            "{coding}"
+        );
+    }
+    assert_eq!(edge.network.dialled(), [""; 0]);
+
+    let mut client = edge.open();
+    client.write(get("/")).await;
+    let mut connection = backend.accept().await;
+    connection.read_head().await;
+    connection.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
+    assert_eq!(status(&client.answer().await.0), 502);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_get_with_chunks_arrives_with_its_body() {
+    for method in ["GET", "HEAD"] {
+        let (edge, mut backend) = Edge::simple();
+        let mut client = edge.open();
+        client
+            .write(format!(
+                "{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            ))
+            .await;
+        let mut connection = backend.accept().await;
+        let head = connection.read_head().await;
+        assert_eq!(field(&head, "transfer-encoding"), Some("chunked"), "{head}");
+        assert_eq!(connection.read_until("0\r\n\r\n").await, "5\r\nhello\r\n0\r\n\r\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_cookies_and_equal_lengths_arrive_as_one_field() {
+    let (edge, mut backend) = Edge::simple();
+    let request = Request::post("http://a/")
+        .version(Version::HTTP_2)
+        .header("cookie", "sid=1")
+        .header("cookie", "theme=dark")
+        .header("content-length", "2")
+        .header("content-length", "2")
+        .body(Body::from("hi"))
+        .unwrap();
+    let call = tokio::spawn(edge.proxy.clone().call(request));
+    let (_connection, head) = backend.serve_one().await;
+    assert_eq!(field(&head, "cookie"), Some("sid=1; theme=dark"));
+    assert_eq!(field(&head, "content-length"), Some("2"));
+    assert_eq!(call.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_6_an_absolute_target_needs_a_valid_host_beside_it() {
+    let (edge, _backend) = Edge::simple();
+    for host in ["", "Host: a b\r\n", "Host: u@a\r\n"] {
+        let mut client = edge.open();
+        client.write(format!("GET http://a/ HTTP/1.1\r\n{host}\r\n")).await;
+        assert_eq!(status(&client.read_to_end().await), 400, "{host}");
     }
 }

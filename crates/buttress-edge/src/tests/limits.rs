@@ -9,7 +9,7 @@ use buttress::{CircuitState, Clock};
 use buttress_http::client_key::AddressKeys;
 
 use super::support::{Backend, Edge, field, get, route, status};
-use crate::{Config, Route, RouteStats, Upstream};
+use crate::{ClientKey, Config, RefusedStats, Route, RouteStats, Upstream};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -63,15 +63,16 @@ async fn edge_2_39_a_refused_request_spends_no_token_and_a_limited_one_takes_no_
     assert_eq!((status(&head), field(&head, "grpc-status")), (200, Some("8")));
 
     assert_eq!(upstream.stats()[0].1.begun, 1);
-    let expected = RouteStats { begun: 5, answered: 1, refused: 4, ..RouteStats::default() };
+    let refused =
+        RefusedStats { bad_request: 1, looped: 1, rate_limited: 2, ..RefusedStats::default() };
+    let expected = RouteStats { begun: 5, answered: 1, refused, ..RouteStats::default() };
     assert_eq!(edge.proxy.stats()[0].1, expected);
 }
 
 /// A route with one token for each client, and the tokens of all.
 fn per_client(max_keys: usize) -> (Route, rate_limit::Handle) {
     let keys = AddressKeys::new().trust_networks(["10.0.0.0/8"]).unwrap();
-    let per_client =
-        KeyedRateLimitLayer::new(tokens(1), max_keys, keys.clone().key::<()>()).unwrap();
+    let per_client = KeyedRateLimitLayer::new(tokens(1), max_keys, ClientKey::clone).unwrap();
     let all = RateLimitLayer::new(tokens(100)).unwrap().handle();
     let route = route("all", &["b"]).per_client(per_client.handle(), keys);
     (route.rate_limit(all.clone()), all)

@@ -31,6 +31,23 @@ async fn edge_2_3_query_and_escapes_arrive_byte_for_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn edge_2_2_an_encoded_question_mark_or_hash_belongs_to_the_segment() {
+    // It is neither the route `/admin` nor a query, and the backend gets it as it was written.
+    for target in ["/admin%3f", "/admin%3F/x", "/admin%23", "/admin%23a?b=%3f"] {
+        let edge = Edge::new(
+            Config::new(),
+            [route("admin", &["a"]).prefix("/admin"), route("rest", &["b"])],
+        );
+        let mut backend = edge.network.listen("b");
+        let mut client = edge.open();
+        client.write(get(target)).await;
+        let (_connection, head) = backend.serve_one().await;
+        assert!(head.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{head}");
+        assert_eq!(edge.network.dialled(), ["b"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn edge_2_3_an_encoded_slash_is_refused_and_passes_unchanged_where_it_is_allowed() {
     let open = route("files", &["b"]).prefix("/files").allow_encoded_slash();
     assert_eq!(seen("/files/a%2fb", open.clone()).await, "GET /files/a%2fb HTTP/1.1");

@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::support::{Edge, field, get, route, status};
 use crate::serve::connection::Stage;
-use crate::{Config, Proxy, Route, RouteStats, Upstream, serve};
+use crate::{Config, Proxy, RefusedStats, Route, RouteStats, Upstream, serve};
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_47_a_slow_head_is_closed_after_ten_seconds_and_others_are_unaffected() {
@@ -77,10 +77,10 @@ async fn edge_2_48_one_port_speaks_both_protocols() {
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Returns a frame of h2 (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -89,7 +89,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// GET / of the authority `a`.
-const HEADERS: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+pub(super) const HEADERS: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_49_h2_allows_a_hundred_streams_and_a_head_of_16_kib() {
@@ -197,12 +197,13 @@ async fn edge_2_43_a_request_that_begins_during_the_drain_is_503() {
 
     // A stream that the client opened before it saw GOAWAY.
     h2.write(frame(1, 5, 1, HEADERS)).await;
-    while edge.proxy.stats()[0].1.refused < 3 {
+    while edge.proxy.stats()[0].1.refused.draining < 3 {
         tokio::task::yield_now().await;
     }
     drop(h2);
     assert!(h2_task.await.unwrap());
-    let expected = RouteStats { begun: 3, refused: 3, ..RouteStats::default() };
+    let refused = RefusedStats { draining: 3, ..RefusedStats::default() };
+    let expected = RouteStats { begun: 3, refused, ..RouteStats::default() };
     assert_eq!(edge.proxy.stats()[0].1, expected);
     assert_eq!(edge.network.dialled(), [""; 0]);
 }
@@ -224,7 +225,7 @@ async fn edge_2_43_readiness_is_503_from_the_beginning_of_the_drain() {
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    // A request is still under way.
+    // A request is still in progress.
     assert_eq!(health.group(Group::Ready), Status::Down);
     assert_eq!(health.group(Group::Live), Status::Up);
     connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();

@@ -40,6 +40,10 @@ impl Network {
     pub(crate) async fn connect(&self, uri: &Uri) -> io::Result<DuplexStream> {
         let authority = uri.authority().unwrap().to_string();
         self.dialled.lock().unwrap().push(authority.clone());
+        if authority == "exhausted" {
+            // EMFILE.
+            return Err(io::Error::from_raw_os_error(24));
+        }
         if authority == "never" {
             return std::future::pending().await;
         }
@@ -50,7 +54,7 @@ impl Network {
         Ok(near)
     }
 
-    pub(super) fn listen(&self, authority: &str) -> Backend {
+    pub(crate) fn listen(&self, authority: &str) -> Backend {
         let (sender, connections) = mpsc::unbounded_channel();
         self.backends.lock().unwrap().insert(authority.to_owned(), sender);
         Backend { connections }
@@ -61,18 +65,18 @@ impl Network {
     }
 }
 
-pub(super) struct Backend {
+pub(crate) struct Backend {
     connections: mpsc::UnboundedReceiver<DuplexStream>,
 }
 
 impl Backend {
-    pub(super) async fn accept(&mut self) -> Raw {
+    pub(crate) async fn accept(&mut self) -> Raw {
         let io = in_time(self.connections.recv()).await.unwrap();
         Raw { io, read: Vec::new() }
     }
 
     /// Accepts a connection, reads the head of a request and answers 200.
-    pub(super) async fn serve_one(&mut self) -> (Raw, String) {
+    pub(crate) async fn serve_one(&mut self) -> (Raw, String) {
         let mut connection = self.accept().await;
         let head = connection.read_head().await;
         connection.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -89,7 +93,7 @@ pub(super) async fn in_time<F: Future>(future: F) -> F::Output {
 }
 
 /// A connection on which bytes are written.
-pub(super) struct Raw<Io = DuplexStream> {
+pub(crate) struct Raw<Io = DuplexStream> {
     io: Io,
     read: Vec<u8>,
 }
@@ -104,7 +108,7 @@ impl<Io: AsyncRead + Unpin> Raw<Io> {
     }
 
     /// Reads up to `end`, which belongs to the result.
-    pub(super) async fn read_until(&mut self, end: &str) -> String {
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
         loop {
             let found = self.read.windows(end.len()).position(|window| window == end.as_bytes());
             if let Some(at) = found {
@@ -115,7 +119,7 @@ impl<Io: AsyncRead + Unpin> Raw<Io> {
         }
     }
 
-    pub(super) async fn read_head(&mut self) -> String {
+    pub(crate) async fn read_head(&mut self) -> String {
         self.read_until("\r\n\r\n").await
     }
 
@@ -137,7 +141,7 @@ impl<Io: AsyncRead + Unpin> Raw<Io> {
         std::mem::replace(&mut self.read, rest)
     }
 
-    pub(super) fn into_io(self) -> Io {
+    pub(crate) fn into_io(self) -> Io {
         self.io
     }
 
@@ -147,12 +151,12 @@ impl<Io: AsyncRead + Unpin> Raw<Io> {
 }
 
 impl Raw {
-    pub(super) async fn write(&mut self, text: impl AsRef<[u8]>) {
+    pub(crate) async fn write(&mut self, text: impl AsRef<[u8]>) {
         self.io.write_all(text.as_ref()).await.unwrap();
     }
 
     /// Sends a request and reads the whole answer: its head and its body.
-    pub(super) async fn exchange(&mut self, request: impl AsRef<[u8]>) -> (String, String) {
+    pub(crate) async fn exchange(&mut self, request: impl AsRef<[u8]>) -> (String, String) {
         self.write(request).await;
         self.answer().await
     }
@@ -174,12 +178,12 @@ impl Raw {
         true
     }
 
-    pub(super) async fn try_write(&mut self, text: &str) -> bool {
+    pub(crate) async fn try_write(&mut self, text: &str) -> bool {
         self.io.write_all(text.as_bytes()).await.is_ok()
     }
 
     /// Reads an answer with a `Content-Length`.
-    pub(super) async fn answer(&mut self) -> (String, String) {
+    pub(crate) async fn answer(&mut self) -> (String, String) {
         let head = self.read_head().await;
         let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         let body = self.read_bytes(length).await;
@@ -203,10 +207,10 @@ pub(super) fn status(head: &str) -> u16 {
 }
 
 /// A proxy whose backends are in memory.
-pub(super) struct Edge {
-    pub(super) proxy: Proxy,
-    pub(super) network: Network,
-    pub(super) peer: Option<IpAddr>,
+pub(crate) struct Edge {
+    pub(crate) proxy: Proxy,
+    pub(crate) network: Network,
+    pub(crate) peer: Option<IpAddr>,
 }
 
 pub(super) fn route(name: &str, backends: &[&str]) -> Route {
@@ -215,10 +219,10 @@ pub(super) fn route(name: &str, backends: &[&str]) -> Route {
 }
 
 impl Edge {
-    pub(super) fn new(config: Config, routes: impl IntoIterator<Item = Route>) -> Self {
+    pub(crate) fn new(config: Config, routes: impl IntoIterator<Item = Route>) -> Self {
         let network = Network::default();
-        let mut connector = Connector::new(config.connect, config.clock.clone());
-        connector.memory = Some(network.clone());
+        let connector = Connector::new(config.connect, config.clock.clone());
+        let connector = connector.memory(network.clone());
         let proxy = Proxy::with_connector(config, routes, connector).unwrap();
         Self { proxy, network, peer: Some([192, 0, 2, 7].into()) }
     }
@@ -232,19 +236,33 @@ impl Edge {
 
     /// Opens a connection that the code of the listener serves.
     pub(super) fn connect(&self, stages: &watch::Receiver<Stage>) -> (Raw, JoinHandle<bool>) {
-        let (near, far) = duplex(64 * 1024);
-        let connections = Connections {
+        serve(self.connections(stages))
+    }
+
+    /// Opens a connection to a listener with TLS.
+    #[cfg(feature = "tls")]
+    pub(super) fn connect_tls(
+        &self,
+        stages: &watch::Receiver<Stage>,
+        certificate: crate::Certificate,
+    ) -> (Raw, JoinHandle<bool>) {
+        let connections = self.connections(stages);
+        serve(Connections { certificate: Some(certificate), ..connections })
+    }
+
+    fn connections(&self, stages: &watch::Receiver<Stage>) -> Connections<Proxy> {
+        Connections {
             service: self.proxy.clone(),
             head: Duration::from_secs(10),
             clock: Clock::default(),
             stages: stages.clone(),
-        };
-        let task = tokio::spawn(connections.serve(far, [192, 0, 2, 7].into()));
-        (Raw { io: near, read: Vec::new() }, task)
+            #[cfg(feature = "tls")]
+            certificate: None,
+        }
     }
 
     /// Opens a connection of HTTP/1.1 to the proxy.
-    pub(super) fn open(&self) -> Raw {
+    pub(crate) fn open(&self) -> Raw {
         let (near, far) = duplex(64 * 1024);
         let (proxy, peer) = (self.proxy.clone(), self.peer);
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -256,12 +274,19 @@ impl Edge {
         tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .half_close(false)
-                .serve_connection(TokioIo::new(far), service);
+                .serve_connection(TokioIo::new(far), service)
+                .with_upgrades();
             // A client that leaves is no failure of the test.
             drop(connection.await);
         });
         Raw { io: near, read: Vec::new() }
     }
+}
+
+fn serve(connections: Connections<Proxy>) -> (Raw, JoinHandle<bool>) {
+    let (near, far) = duplex(64 * 1024);
+    let task = tokio::spawn(connections.serve(far, [192, 0, 2, 7].into(), Arc::default()));
+    (Raw { io: near, read: Vec::new() }, task)
 }
 
 pub(super) fn get(target: &str) -> String {
