@@ -39,6 +39,55 @@ pub(crate) fn too_slow(what: &str, limit: std::time::Duration) -> StoreError {
     StoreError::transient(format!("{what}: no answer within {limit:?}"))
 }
 
+/// Returns `true` if an error, or one of its causes, is an error of the database that may pass.
+#[cfg(feature = "events")]
+pub(crate) fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return error.may_pass();
+        }
+        if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            return is_unavailable(error);
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Returns `true` if the statement failed because of the state of the database or of the connection, and not because of
+/// the statement. Unlike [`kind`], an error that is not known counts as one of the statement: it is not from a store.
+#[cfg(feature = "events")]
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    use sqlx::Error;
+    let error = match error {
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed => return true,
+        Error::Database(error) => error,
+        _ => return false,
+    };
+    let code = error.code();
+    let code = code.as_deref().unwrap_or_default();
+    #[cfg(feature = "postgres")]
+    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        return is_outage_of_postgres(code);
+    }
+    // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL.
+    matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 10 | 13))
+}
+
+/// Connections, rolled back transactions, resources, locks, operators, and errors of the system. A statement that took too
+/// long (57014) is none. A server that has failed over may be read-only (25006).
+#[cfg(all(feature = "events", feature = "postgres"))]
+fn is_outage_of_postgres(code: &str) -> bool {
+    let is_class = ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class));
+    code == "25006" || (is_class && code != "57014")
+}
+
 fn kind(error: &sqlx::Error) -> StoreErrorKind {
     match error {
         sqlx::Error::Database(error) => of_database(error.as_ref()),
@@ -72,7 +121,7 @@ fn of_database(error: &dyn DatabaseError) -> StoreErrorKind {
 /// the low byte of the extended one.
 fn of_sqlite(code: &str, message: &str) -> StoreErrorKind {
     match code.parse::<u32>().map(|code| code & 0xff) {
-        // SQLITE_ERROR has no code of its own for a missing table or column.
+        // SQLite has no separate code for a missing table or column.
         Ok(1)
             if ["no such table", "no such column", "has no column named"]
                 .iter()
@@ -130,6 +179,21 @@ mod tests {
             assert_eq!(of_sqlite("1", text), StoreErrorKind::Misconfigured, "{text}");
         }
         assert_eq!(kind(&sqlx::Error::PoolTimedOut), StoreErrorKind::Transient);
+    }
+
+    #[cfg(all(feature = "events", feature = "postgres"))]
+    #[test]
+    fn what_is_an_outage_for_a_handler() {
+        for code in ["08006", "40P01", "40001", "53300", "55P03", "57P01", "58030", "25006"] {
+            assert!(is_outage_of_postgres(code), "{code}");
+        }
+        for code in ["57014", "42601", "23505", "25P02", "22003", ""] {
+            assert!(!is_outage_of_postgres(code), "{code}");
+        }
+        assert!(is_outage(&sqlx::Error::PoolTimedOut));
+        assert!(!is_outage(&sqlx::Error::RowNotFound), "an error of the handler");
+        assert!(is_outage(&StoreError::transient("away")));
+        assert!(!is_outage(&StoreError::invalid("no")));
     }
 
     #[cfg(feature = "postgres")]

@@ -1,4 +1,5 @@
-//! Durable stores for [`buttress`]: sagas, idempotency keys, outbox and inbox on sqlx.
+//! Durable stores for [`buttress`]: sagas, idempotency keys, outbox, inbox, dead letters of consumers, and events on
+//! sqlx.
 //!
 #![cfg_attr(
     feature = "sqlite",
@@ -22,12 +23,12 @@
 //! | feature | traits | crate |
 //! |---|---|---|
 //! | `saga` | `saga::Store`, `saga::Barrier` | `buttress-durable` |
-//! | `outbox` | `outbox::Store`, `outbox::Write`, `outbox::Inbox` | `buttress-durable` |
+//! | `outbox` | `outbox::Store`, `outbox::Write`, `outbox::Inbox`, `consume::DeadLetters` | `buttress-durable` |
 //! | `idempotency` | `idempotency::Store`, `idempotency::CompleteIn` | `buttress` |
+//! | `events` | `event_store::Store`, `event_store::Append`, `event_store::Checkpoint`, `event_store::Begin` | `buttress-durable` |
 //!
-//! Choose at least one database and one part; without, the crate has no store. The default is
-//! `sqlite` with all parts. A program with idempotency keys alone, on PostgreSQL, compiles no sagas
-//! and no outbox:
+//! Choose at least one database and one part. Otherwise the crate has no store. The default is `sqlite` with all parts.
+//! A program with idempotency keys alone, on PostgreSQL, compiles no sagas and no outbox:
 //!
 //! ```toml
 //! buttress-sqlx = { version = "0.1", default-features = false, features = ["postgres", "idempotency"] }
@@ -43,7 +44,7 @@
 #![cfg_attr(not(all(feature = "sqlite", feature = "outbox")), doc = "```ignore")]
 //! use std::time::Duration;
 //! use buttress::Rng;
-//! use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store, Write};
+//! use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Renewal, Store, Write};
 //! use buttress_sqlx::{SqliteConfig, SqliteStore};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -67,7 +68,7 @@
 //!
 //! // A relay does this. It owns partitions by lease.
 //! let relay = RelayId::random(&Rng::default());
-//! let owned = store.lease_partitions(relay, Duration::from_secs(10), &[]).await?;
+//! let owned = store.lease_partitions(Renewal::new(relay, Duration::from_secs(10), &[])).await?;
 //! let fetched = store.fetch(relay, &owned.leases, 100).await?;
 //! assert_eq!(fetched.messages[0].payload, b"placed");
 //! # store.close().await;
@@ -85,7 +86,7 @@
 //! connection, and opens another for the next batch. A caller can always repeat an operation: every
 //! write carries an id, and the store recognises a repeated write by it.
 //!
-//! # What is durable
+//! # Durability
 //!
 //! | | survives the end of the process | survives a power loss |
 //! |---|---|---|
@@ -162,61 +163,75 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 // Without a database feature, the code that both stores share is unused. With fewer parts, some of it is.
-#![cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(unused))]
 #![cfg_attr(
-    not(all(feature = "saga", feature = "outbox", feature = "idempotency")),
+    not(all(
+        any(feature = "sqlite", feature = "postgres"),
+        any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events")
+    )),
+    allow(unused)
+)]
+#![cfg_attr(
+    not(all(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events")),
     allow(dead_code)
 )]
 
-#[cfg(feature = "saga")]
-mod barrier;
 mod bounds;
-#[cfg(feature = "idempotency")]
-mod claims;
 mod columns;
-#[cfg(any(feature = "saga", feature = "outbox"))]
+#[cfg(any(feature = "saga", feature = "outbox", feature = "events"))]
 mod epoch;
 mod error;
+#[cfg(feature = "events")]
+mod events;
 pub mod guide;
-#[cfg(feature = "outbox")]
+#[cfg(any(feature = "outbox", feature = "events"))]
 mod headers;
-#[cfg(feature = "saga")]
-mod log;
+#[cfg(feature = "idempotency")]
+mod idempotency;
+#[cfg(feature = "outbox")]
+mod letters;
 mod number;
 #[cfg(feature = "outbox")]
-mod owners;
+mod outbox;
 mod partitions;
-#[cfg(feature = "saga")]
-mod passes;
 mod pool_monitor;
 #[cfg(all(
     feature = "postgres",
-    any(feature = "saga", feature = "outbox", feature = "idempotency")
+    any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events")
 ))]
 mod postgres;
 // Only where a writer has operations.
-#[cfg(any(feature = "saga", feature = "outbox"))]
+#[cfg(any(feature = "saga", feature = "outbox", feature = "events"))]
 mod purge;
-#[cfg(any(feature = "saga", feature = "idempotency", all(feature = "sqlite", feature = "outbox")))]
+#[cfg(any(
+    feature = "saga",
+    feature = "idempotency",
+    all(feature = "sqlite", any(feature = "outbox", feature = "events"))
+))]
 mod queue;
 #[cfg(any(feature = "saga", feature = "outbox"))]
 mod receipts;
-#[cfg(feature = "outbox")]
-mod relaying;
-#[cfg(all(feature = "sqlite", any(feature = "saga", feature = "outbox", feature = "idempotency")))]
+#[cfg(feature = "saga")]
+mod saga;
+mod settings;
+#[cfg(all(
+    feature = "sqlite",
+    any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events")
+))]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod steps;
 mod time;
 
 pub use bounds::{LARGEST, LONGEST_NAME};
 pub use pool_monitor::{INSTRUMENTS, PoolMonitor};
 #[cfg(all(
     feature = "postgres",
-    any(feature = "saga", feature = "outbox", feature = "idempotency")
+    any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events")
 ))]
 pub use postgres::{PostgresConfig, PostgresStore};
 #[cfg(all(
     feature = "sqlite",
-    any(feature = "saga", feature = "outbox", feature = "idempotency")
+    any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events")
 ))]
 pub use sqlite::{SqliteConfig, SqliteStore, SqliteTransaction, Synchronous};
 #[doc(no_inline)]

@@ -1,5 +1,5 @@
-//! The number of partitions of an outbox. It is fixed when the tables are created, which a build without the
-//! outbox may do too.
+//! The number of partitions of an outbox. It is fixed when the tables are created. A build without the outbox may
+//! create them too.
 
 use buttress::{InvalidConfig, StoreError};
 

@@ -11,7 +11,7 @@ use crate::time::within;
 
 /// An operation with the caller that waits for it.
 pub(crate) struct Job<I, R> {
-    pub(crate) input: I,
+    pub input: I,
     /// The answer, if the transaction commits.
     verdict: Option<Result<R, StoreError>>,
     reply: oneshot::Sender<Result<R, StoreError>>,
@@ -27,6 +27,14 @@ impl<I, R> Job<I, R> {
         self.verdict = None;
     }
 
+    /// Creates an operation in the transaction of a caller, whom no reply answers.
+    #[cfg(feature = "saga")]
+    pub(crate) fn alone(input: I) -> Self {
+        let (reply, _nobody) = oneshot::channel();
+        Self { input, verdict: None, reply }
+    }
+
+    #[cfg(all(feature = "postgres", feature = "saga"))]
     pub(crate) const fn is_settled(&self) -> bool {
         self.verdict.is_some()
     }
@@ -64,6 +72,37 @@ pub(crate) trait Op: Send + 'static {
     fn answer(self, committed: Result<(), &StoreError>);
 }
 
+/// Makes the operations of a writer, and `Wave`: the operations of one wave, by kind.
+#[cfg(any(feature = "saga", feature = "idempotency"))]
+macro_rules! operations {
+    ($op:ident { $($variant:ident($job:ty) in $kind:ident),+ $(,)? }) => {
+        /// An operation of the writer.
+        pub(crate) enum $op {
+            $($variant($job),)+
+        }
+
+        /// The operations of one wave, by kind.
+        #[derive(Default)]
+        pub(crate) struct Wave<'a> {
+            $(pub $kind: Vec<&'a mut $job>,)+
+        }
+
+        impl<'a> Wave<'a> {
+            pub(crate) fn new(operations: Vec<&'a mut $op>) -> Self {
+                let mut wave = Self::default();
+                for operation in operations {
+                    match operation {
+                        $($op::$variant(job) => wave.$kind.push(job),)+
+                    }
+                }
+                wave
+            }
+        }
+    };
+}
+#[cfg(any(feature = "saga", feature = "idempotency"))]
+pub(crate) use operations;
+
 /// Writes the methods of [`Op`] that an operation passes on to its job.
 macro_rules! pass_on {
     ($($(#[$attribute:meta])* $variant:ident)+) => {
@@ -96,7 +135,7 @@ pub(crate) struct Queue<O> {
 }
 
 impl<O: Op> Queue<O> {
-    /// Creates a queue for `places` operations, and its other end.
+    /// Creates a queue for `places` operations. Returns the queue and its intake.
     pub(crate) fn new(places: usize, patience: Duration, limits: Limits) -> (Self, Intake<O>) {
         let (sender, receiver) = mpsc::channel(places.max(1));
         (Self { sender, patience }, Intake { receiver, carried: None, limits })
@@ -131,8 +170,8 @@ impl<O: Op> Queue<O> {
 /// The bounds of one transaction, so that other transactions do not wait long.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    pub(crate) rows: usize,
-    pub(crate) bytes: usize,
+    pub rows: usize,
+    pub bytes: usize,
 }
 
 /// The writer's end of a [`Queue`].

@@ -34,6 +34,35 @@ pub(crate) fn check(kept: Option<Duration>) -> Result<(), InvalidConfig> {
     }
 }
 
+/// Implements the removal of old receipts over `purge_unbounded` of a store.
+macro_rules! purging {
+    ($store:ident) => {
+        impl $store {
+            /// Removes old receipts and records in the background, until the store is dropped.
+            pub(super) fn keep_purging_receipts(&self) {
+                let settings = &self.inner.config.settings;
+                let Some(age) = settings.keep_receipts else { return };
+                let weak = std::sync::Arc::downgrade(&self.inner);
+                settings.spawner.spawn($crate::receipts::keep_purging(move |limit| {
+                    let store = weak.upgrade().map(|inner| Self { inner });
+                    async move { Some(store?.purge_old_receipts(age, limit).await) }
+                }));
+            }
+
+            /// Removes up to `limit` receipts and records of the barrier, together, that were
+            /// written at least `age` ago. Takes up to the operation timeout.
+            pub(super) async fn purge_old_receipts(
+                &self,
+                age: std::time::Duration,
+                limit: usize,
+            ) -> buttress_durable::Answer<usize> {
+                self.bounded("purging receipts", self.purge_unbounded(age, limit)).await
+            }
+        }
+    };
+}
+pub(crate) use purging;
+
 /// Removes old receipts until `purge` returns `None`, because the store was dropped. After a full
 /// batch the next one follows immediately, so that purges keep up with the receipts.
 pub(crate) async fn keep_purging<F>(purge: impl Fn(usize) -> F + Send)

@@ -14,9 +14,15 @@
 use std::time::Duration;
 
 #[cfg(feature = "idempotency")]
-use buttress::idempotency::{ClaimId, Claimed, Key, Store as _};
+use buttress::idempotency::{ClaimId, Claimed, Key, KeyClaim, Store as _};
 #[cfg(feature = "outbox")]
-use buttress_durable::outbox::{self, Inbox as _, MessageId, NewMessage, Receipt, Write as _};
+use buttress_durable::consume::{DeadLetters as _, Letter, LetterId, Reason};
+#[cfg(feature = "events")]
+use buttress_durable::event_store::{self, Append as _, Expected, NewBatch, NewEvent, StreamId};
+#[cfg(any(feature = "outbox", feature = "events"))]
+use buttress_durable::outbox::MessageId;
+#[cfg(feature = "outbox")]
+use buttress_durable::outbox::{self, Inbox as _, NewMessage, Receipt, Write as _};
 #[cfg(feature = "saga")]
 use buttress_durable::saga::{self, Barrier as _, Beginning, NewSaga, Passage, SagaId, WorkerId};
 use sqlx::AssertSqlSafe;
@@ -28,7 +34,12 @@ mod server;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The tables of every part, in every build.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 15] = [
+    "buttress_event",
+    "buttress_event_projection",
+    "buttress_event_snapshot",
+    "buttress_event_stream",
+    "buttress_dead_letter",
     "buttress_idempotency",
     "buttress_inbox",
     "buttress_inbox_step",
@@ -41,13 +52,18 @@ const TABLES: [&str; 10] = [
     "buttress_saga_worker",
 ];
 
+const TABLES_OF_VERSION_1: [&str; 10] = {
+    let [_, _, _, _, _dead_letters, old @ ..] = TABLES;
+    old
+};
+
 /// Uses every part of `$store`. Returns for each part its name, and whether the store had its rows
 /// already. Otherwise writes them.
 macro_rules! use_parts {
     ($store:expr) => {{
         let store = &$store;
         let mut found: Vec<(&str, bool)> = Vec::new();
-        #[cfg(any(feature = "saga", feature = "outbox"))]
+        #[cfg(any(feature = "saga", feature = "outbox", feature = "events"))]
         {
             let mut tx = store.pool().begin().await.unwrap();
             #[cfg(feature = "saga")]
@@ -64,13 +80,44 @@ macro_rules! use_parts {
                     store.write(&mut tx, &message).await.unwrap();
                 }
             }
+            #[cfg(feature = "events")]
+            {
+                let event = NewEvent::new(MessageId::new(7), "order.placed", "7 books");
+                let stream = StreamId::new("order", "7");
+                let batch = NewBatch::new(stream.clone(), Expected::Any, vec![event]);
+                let before = store.read_stream_in(&mut tx, &stream, 0.into(), 9).await.unwrap();
+                found.push(("events", !before.is_empty()));
+                let appended = store.append_in(&mut tx, &batch).await.unwrap();
+                assert_eq!(appended.last.get(), 1);
+            }
             tx.commit().await.unwrap();
+        }
+        #[cfg(feature = "events")]
+        {
+            let (all, worker) = (event_store::Filter::all(), event_store::ProjectorId::new(7));
+            let page = event_store::Store::read_all(store, 0.into(), &all, 9).await.unwrap();
+            assert_eq!((page.events.len(), page.through.get()), (1, 1));
+            let stream = StreamId::new("order", "7");
+            let known = event_store::Store::load_snapshot(store, &stream).await.unwrap();
+            found.push(("snapshots", known.is_some()));
+            let snapshot = event_store::Snapshot::new(stream, 1.into(), 1, b"state".to_vec());
+            event_store::Store::save_snapshot(store, &snapshot).await.unwrap();
+            event_store::Store::purge_snapshots(store, "other", 9).await.unwrap();
+            let claim = event_store::ProjectionClaim::new("list", worker, DAY);
+            let leased = event_store::Store::lease_projection(store, claim).await.unwrap().unwrap();
+            found.push(("projections", leased.lease.epoch > 1));
+            event_store::Store::release_projection(store, &leased.lease).await.unwrap();
+            event_store::Store::remove_projection(store, "other").await.unwrap();
+            assert_eq!(event_store::Store::event_stats(store).await.unwrap().last, 1);
         }
         #[cfg(feature = "outbox")]
         {
             let backlog = outbox::Store::backlog(store).await.unwrap();
             assert_eq!(backlog.pending, 1);
             assert_eq!(outbox::Store::purge_receipts(store, DAY, 10).await.unwrap(), 0);
+            found.push(("letters", store.letter_backlog("mail").await.unwrap().letters > 0));
+            let letter = Letter::new(LetterId::new(7), "mail", "orders", "7", Reason::Poison);
+            store.bury_letter(&letter).await.unwrap();
         }
         #[cfg(feature = "saga")]
         {
@@ -89,12 +136,12 @@ macro_rules! use_parts {
         #[cfg(feature = "idempotency")]
         {
             let (key, claim) = (Key::new("order-7").unwrap(), ClaimId::new(7));
-            let claimed = store.claim(&key, claim, None, DAY).await.unwrap();
+            let claimed = store.claim(KeyClaim::new(&key, claim), DAY).await.unwrap();
             found.push(("idempotency", claimed != Claimed::Owned));
             if claimed == Claimed::Owned {
-                store.complete(&key, claim, b"answer".to_vec(), DAY).await.unwrap();
+                store.complete(KeyClaim::new(&key, claim), b"answer".to_vec(), DAY).await.unwrap();
             }
-            let claimed = store.claim(&key, ClaimId::new(8), None, DAY).await.unwrap();
+            let claimed = store.claim(KeyClaim::new(&key, ClaimId::new(8)), DAY).await.unwrap();
             assert_eq!(claimed, Claimed::Done(b"answer".to_vec()));
             assert_eq!(store.sweep_expired(10).await.unwrap(), 0);
         }
@@ -102,11 +149,14 @@ macro_rules! use_parts {
     }};
 }
 
-/// Returns the number of rows of each table, in the order of [`TABLES`].
+/// Returns the number of rows of each table, by default of all [`TABLES`].
 macro_rules! rows {
-    ($pool:expr, $prefix:expr) => {{
+    ($pool:expr, $prefix:expr) => {
+        rows!($pool, $prefix, TABLES)
+    };
+    ($pool:expr, $prefix:expr, $tables:ident) => {{
         let mut rows = Vec::new();
-        for table in TABLES {
+        for table in $tables {
             let sql = AssertSqlSafe(format!("SELECT count(*) FROM {}{table}", $prefix));
             let count: i64 = sqlx::query_scalar(sql).fetch_one($pool).await.unwrap();
             rows.push(count);
@@ -118,7 +168,12 @@ macro_rules! rows {
 /// Whether the last of the builds on one database runs, which finds the rows of every part.
 fn is_last() -> bool {
     std::env::var_os("BUTTRESS_PARTS").is_some()
-        && cfg!(all(feature = "saga", feature = "outbox", feature = "idempotency"))
+        && cfg!(all(
+            feature = "saga",
+            feature = "outbox",
+            feature = "idempotency",
+            feature = "events"
+        ))
 }
 
 /// A row in every table of version 1. `$id` and `$bytes` are values of the database's types.
@@ -208,11 +263,11 @@ mod on_sqlite {
         for sql in rows_of_version_1("", id, "X'0102'", "0") {
             sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
         }
-        assert_eq!(rows!(&pool, ""), [1; 10]);
+        assert_eq!(rows!(&pool, "", TABLES_OF_VERSION_1), [1; 10]);
         pool.close().await;
 
         let store = SqliteStore::open(SqliteConfig::new(&path).partitions(1)).await.unwrap();
-        assert_eq!(rows!(store.pool(), ""), [1; 10]);
+        assert_eq!(rows!(store.pool(), "", TABLES_OF_VERSION_1), [1; 10]);
         assert!(use_parts!(store).iter().all(|(_, found)| !found));
         store.close().await;
         drop(store);
@@ -245,13 +300,14 @@ mod on_postgres {
                 "saga" => cfg!(feature = "saga"),
                 "outbox" => cfg!(feature = "outbox"),
                 "idempotency" => cfg!(feature = "idempotency"),
+                "events" => cfg!(feature = "events"),
                 other => panic!("{other} is no part"),
             } {
                 granted.push_str(grant);
                 chosen += 1;
             }
         }
-        assert!(known == 3 && chosen > 0, "{sql}");
+        assert!(known == 4 && chosen > 0, "{sql}");
         granted
             .replace("SCHEMA app ", &format!("SCHEMA {schema} "))
             .replace(" app.", &format!(" {schema}."))
@@ -324,11 +380,11 @@ mod on_postgres {
         for sql in rows_of_version_1(&prefix, id, "'\\x0102'::bytea", "false") {
             execute(&pool, sql).await;
         }
-        assert_eq!(rows!(&pool, prefix), [1; 10]);
+        assert_eq!(rows!(&pool, prefix, TABLES_OF_VERSION_1), [1; 10]);
 
         let config = PostgresConfig::new(&url).schema(&schema).partitions(1);
         let store = PostgresStore::open(config).await.unwrap();
-        assert_eq!(rows!(&pool, prefix), [1; 10]);
+        assert_eq!(rows!(&pool, prefix, TABLES_OF_VERSION_1), [1; 10]);
         assert!(use_parts!(store).iter().all(|(_, found)| !found));
         store.close().await;
         drop(store);

@@ -4,6 +4,10 @@
 #[doc = include_str!("deployment.md")]
 pub mod deployment {}
 
+#[cfg(all(feature = "events", feature = "postgres"))]
+#[doc = include_str!("first_projection.md")]
+pub mod first_projection {}
+
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 #[doc = include_str!("first_service.md")]
 pub mod first_service {}

@@ -1,24 +1,19 @@
 //! The barrier on PostgreSQL.
 
 use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::saga::{Barrier, Passage, SagaId};
-use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;
-use super::rows::{query_as, uuid};
+use super::rows::{Tx, query_as, uuid};
 use super::sql::Statement;
-use crate::barrier::{action, undo};
 use crate::bounds::check_name;
 use crate::error::during;
+use crate::saga::barrier::{action, undo};
 
 /// The second caller waits for the transaction of the first one, and then sees its result.
-impl<'a> Barrier<Transaction<'a, Postgres>> for PostgresStore {
-    async fn action(
-        &self,
-        tx: &mut Transaction<'a, Postgres>,
-        saga: SagaId,
-        step: &str,
-    ) -> Result<Passage, StoreError> {
+impl<'a> Barrier<Tx<'a>> for PostgresStore {
+    async fn action(&self, tx: &mut Tx<'a>, saga: SagaId, step: &str) -> Answer<Passage> {
         check_name("step", step)?;
         let sql = self.sql(
             "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos, received_at) \
@@ -31,12 +26,7 @@ impl<'a> Barrier<Transaction<'a, Postgres>> for PostgresStore {
         action(saga, step, row)
     }
 
-    async fn undo(
-        &self,
-        tx: &mut Transaction<'a, Postgres>,
-        saga: SagaId,
-        step: &str,
-    ) -> Result<Passage, StoreError> {
+    async fn undo(&self, tx: &mut Tx<'a>, saga: SagaId, step: &str) -> Answer<Passage> {
         check_name("step", step)?;
         let sql = self.sql(
             "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos, received_at) \
@@ -54,7 +44,7 @@ impl PostgresStore {
     /// Counts an action or an undo. Returns the state and the count.
     async fn count(
         &self,
-        tx: &mut Transaction<'_, Postgres>,
+        tx: &mut Tx<'_>,
         what: &'static str,
         sql: Statement,
         saga: SagaId,

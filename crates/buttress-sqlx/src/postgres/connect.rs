@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use buttress::{Clock, InvalidConfig, Spawner, StoreError};
+use buttress::{Clock, InvalidConfig, StoreError};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+
+use crate::settings::{Settings, common_setters, setters};
 
 /// The configuration of a [`PostgresStore`](super::PostgresStore): its database, and its time
 /// limits.
@@ -20,19 +22,9 @@ pub struct PostgresConfig {
     pub(super) schema: String,
     pub(super) statement_timeout: Duration,
     pub(super) lock_timeout: Duration,
-    pub(super) acquire_timeout: Duration,
-    pub(super) operation_timeout: Duration,
-    pub(super) connections: u32,
     pub(super) transaction_pooling: bool,
-    pub(super) partitions: Option<u16>,
-    #[cfg(feature = "idempotency")]
-    pub(super) results: Option<u64>,
-    #[cfg(any(feature = "saga", feature = "outbox"))]
-    pub(super) keep_receipts: Option<Duration>,
-    pub(super) queue: usize,
-    pub(super) batch_rows: usize,
     pub(super) clock: Option<Clock>,
-    pub(super) spawner: Spawner,
+    pub(super) settings: Settings,
 }
 
 #[derive(Clone)]
@@ -94,162 +86,82 @@ impl PostgresConfig {
             schema: "public".to_owned(),
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(10),
-            operation_timeout: Duration::from_secs(15),
-            connections: 8,
             transaction_pooling: false,
-            partitions: None,
-            #[cfg(feature = "idempotency")]
-            results: None,
-            #[cfg(any(feature = "saga", feature = "outbox"))]
-            keep_receipts: crate::receipts::KEPT,
-            queue: 1024,
-            batch_rows: 1024,
             clock: None,
-            spawner: Spawner::default(),
+            settings: Settings::new(8, 1024),
         }
     }
 
-    /// Sets the schema of the tables. The store creates the schema if it does not exist. Default:
-    /// `public`. Between 1 and 63 bytes.
-    pub fn schema(mut self, schema: impl Into<String>) -> Self {
-        self.schema = schema.into();
-        self
+    setters! {
+        /// Sets the schema of the tables. The store creates the schema if it does not exist. Default:
+        /// `public`. Between 1 and 63 bytes.
+        schema(schema: impl Into<String>) sets schema;
+
+        /// Sets how long the server may work on one statement of the store. Default: 10 s. Between 1 ms
+        /// and 1 hour.
+        statement_timeout(timeout: Duration) sets statement_timeout;
+
+        /// Sets how long a statement of the store waits for a row that another transaction is changing.
+        /// Default: 5 s. Between 1 ms and 1 hour.
+        ///
+        /// The store's own transactions take milliseconds.
+        lock_timeout(timeout: Duration) sets lock_timeout;
+
+        /// Sets how long a caller waits for a connection. Default: 10 s. Between 1 ms and 1 hour.
+        acquire_timeout(timeout: Duration) sets settings.acquire_timeout;
+
+        /// Sets how long an operation of the store may take, with all its waits. Default: 15 s. Between
+        /// 1 ms and 1 hour.
+        ///
+        /// After this time the store returns a transient error and closes the connection of the
+        /// operation. The default is longer than the waits for a connection and for a lock.
+        ///
+        /// The limit also bounds each call of the store in a transaction of the application. Such a
+        /// transaction can then only be rolled back or dropped.
+        operation_timeout(timeout: Duration) sets settings.operation_timeout;
+
+        /// Sets the most connections of the store's pool, on which transactions of the application run.
+        /// Default: 8. At least 1.
+        ///
+        /// The store's own operations use up to as many connections more, with their own settings. The
+        /// two writers use one each. Connections are opened when they are needed.
+        ///
+        /// The pool checks a connection before it lends it and when it comes back, each time for a
+        /// bounded time. It replaces a connection that does not answer. One case remains: sqlx checks a
+        /// connection that comes back once more, without a bound. If its socket dies silently in the
+        /// round trip between the two checks, the connection keeps its place until the operating system
+        /// closes the socket. `net.ipv4.tcp_retries2` bounds that time on Linux: 15 minutes by default,
+        /// 30 seconds with a value of 8.
+        connections(connections: u32) sets settings.connections;
+
+        /// Sets whether a connection pooler, such as PgBouncer with `pool_mode=transaction`, assigns a
+        /// server connection per transaction. Default: off.
+        ///
+        /// The store then uses no named statements and no state of a session. Each operation runs in a
+        /// transaction that begins with `SET LOCAL`, so it takes two round trips more.
+        /// [`PostgresStore::begin`](super::PostgresStore::begin) sets the timeouts in this way too. The
+        /// application must also send its statements without a name:
+        /// `sqlx::query(..).persistent(false)`.
+        ///
+        /// PgBouncer needs `ignore_startup_parameters=extra_float_digits`, because sqlx sends that
+        /// parameter.
+        transaction_pooling(pooling: bool) sets transaction_pooling;
+
+        /// Sets how many operations may wait for each writer. Default: 1024. At least 1. Further
+        /// callers wait for a place.
+        queue(operations: usize) sets settings.queue;
+
+        /// Sets the most rows of one batch of a writer. Default: 1024, which takes a few milliseconds.
+        /// At least 1.
+        batch_rows(rows: usize) sets settings.batch_rows;
+
+        /// Sets the source of wall time, for tests. Default: the database's clock.
+        ///
+        /// In production all processes must share one clock, and the database's clock is shared.
+        clock(clock: Clock) sets clock;
     }
 
-    /// Sets how long the server may work on one statement of the store. Default: 10 s. Between 1 ms
-    /// and 1 hour.
-    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.statement_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a statement of the store waits for a row that another transaction is changing.
-    /// Default: 5 s. Between 1 ms and 1 hour.
-    ///
-    /// The store's own transactions take milliseconds.
-    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a caller waits for a connection. Default: 10 s. Between 1 ms and 1 hour.
-    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
-        self.acquire_timeout = timeout;
-        self
-    }
-
-    /// Sets how long an operation of the store may take, with all its waits. Default: 15 s. Between
-    /// 1 ms and 1 hour.
-    ///
-    /// After this time the store returns a transient error and closes the connection of the
-    /// operation. The default is longer than the waits for a connection and for a lock.
-    ///
-    /// The limit also bounds each call of the store in a transaction of the application. Such a
-    /// transaction can then only be rolled back or dropped.
-    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
-        self.operation_timeout = timeout;
-        self
-    }
-
-    /// Sets the most connections of the store's pool, on which transactions of the application run.
-    /// Default: 8. At least 1.
-    ///
-    /// The store's own operations use up to as many connections more, with their own settings. The
-    /// two writers use one each. Connections are opened when they are needed.
-    ///
-    /// The pool checks a connection before it lends it and when it comes back, each time for a
-    /// bounded time. It replaces a connection that does not answer. One case remains: sqlx checks a
-    /// connection that comes back once more, without a bound. If its socket dies silently in the
-    /// round trip between the two checks, the connection keeps its place until the operating system
-    /// closes the socket. `net.ipv4.tcp_retries2` bounds that time on Linux: 15 minutes by default,
-    /// 30 seconds with a value of 8.
-    pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections;
-        self
-    }
-
-    /// Sets whether a connection pooler, such as PgBouncer with `pool_mode=transaction`, assigns a
-    /// server connection per transaction. Default: off.
-    ///
-    /// The store then uses no named statements and no state of a session. Each operation runs in a
-    /// transaction that begins with `SET LOCAL`, so it takes two round trips more.
-    /// [`PostgresStore::begin`](super::PostgresStore::begin) sets the timeouts in this way too. The
-    /// application must also send its statements without a name:
-    /// `sqlx::query(..).persistent(false)`.
-    ///
-    /// PgBouncer needs `ignore_startup_parameters=extra_float_digits`, because sqlx sends that
-    /// parameter.
-    pub fn transaction_pooling(mut self, pooling: bool) -> Self {
-        self.transaction_pooling = pooling;
-        self
-    }
-
-    /// Sets the number of partitions of the outbox, which is the most relays that can share the
-    /// work. Default: 16. Between 1 and 128.
-    ///
-    /// The number is fixed when the tables are created, also by a store without the part `outbox`.
-    /// [`PostgresStore::open`](super::PostgresStore::open) refuses another number.
-    pub fn partitions(mut self, partitions: u16) -> Self {
-        self.partitions = Some(partitions);
-        self
-    }
-
-    /// Sets how many results of idempotency keys the store keeps. Default: no limit. At least 1.
-    ///
-    /// If the store holds more results, a sweep removes the surplus. It takes them from the scopes
-    /// with the most results, earliest expiry first. The sweep never removes claims in flight. If
-    /// each caller has its own scope, a caller with many keys loses its own results first. Callers
-    /// that share a scope lose each other's results. A key whose result was removed runs **again**,
-    /// so prefer short lifetimes of results to bound the database.
-    #[cfg(feature = "idempotency")]
-    pub fn results(mut self, most: u64) -> Self {
-        self.results = Some(most);
-        self
-    }
-
-    /// Sets how long the store keeps receipts of the
-    /// [inbox](buttress_durable::outbox::Inbox), and records of the
-    /// [barrier](buttress_durable::saga::Barrier). Default: 30 days. `None` keeps them forever. At
-    /// least 1 second. The store removes older ones in the background.
-    ///
-    /// A message that is delivered again after this time runs again. So does an action of a saga
-    /// that is called again after this time. Keep receipts for longer than any sender repeats. For
-    /// a relay, that is [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry)
-    /// plus the longest time that a dead letter waits before an operator requeues it.
-    #[cfg(any(feature = "saga", feature = "outbox"))]
-    pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.keep_receipts = time.into();
-        self
-    }
-
-    /// Sets how many operations may wait for each writer. Default: 1024. At least 1. Further
-    /// callers wait for a place.
-    pub fn queue(mut self, operations: usize) -> Self {
-        self.queue = operations;
-        self
-    }
-
-    /// Sets the most rows of one batch of a writer. Default: 1024, which takes a few milliseconds.
-    /// At least 1.
-    pub fn batch_rows(mut self, rows: usize) -> Self {
-        self.batch_rows = rows;
-        self
-    }
-
-    /// Sets the source of wall time, for tests. Default: the database's clock.
-    ///
-    /// In production all processes must share one clock, and the database's clock is shared.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// Sets where the writers run. Default: `tokio::spawn`. sqlx needs a tokio runtime in any case.
-    pub fn spawner(mut self, spawner: Spawner) -> Self {
-        self.spawner = spawner;
-        self
-    }
+    common_setters!();
 
     pub(super) fn place(&self) -> Result<Place, StoreError> {
         match &self.target {
@@ -269,7 +181,7 @@ impl PostgresConfig {
 
     /// Returns how long a connection that was idle, or comes back, may take to answer.
     pub(super) fn patience(&self) -> Duration {
-        self.acquire_timeout.min(self.operation_timeout) / 4
+        self.settings.acquire_timeout.min(self.settings.operation_timeout) / 4
     }
 
     /// Whether the pool is the application's own.
@@ -278,36 +190,14 @@ impl PostgresConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
-        for (field, value) in [
-            ("statement-timeout", self.statement_timeout),
-            ("lock-timeout", self.lock_timeout),
-            ("acquire-timeout", self.acquire_timeout),
-            ("operation-timeout", self.operation_timeout),
-        ] {
-            if value < Duration::from_millis(1) || value > Duration::from_secs(3600) {
-                let value = format!("{value:?}");
-                return Err(InvalidConfig::new(field, value, "between 1 ms and an hour"));
-            }
-        }
-        let counts = [
-            ("connections", self.connections as usize),
-            ("queue", self.queue),
-            ("batch-rows", self.batch_rows),
-            #[cfg(feature = "idempotency")]
-            ("results", self.results.map_or(1, |most| usize::try_from(most).unwrap_or(usize::MAX))),
-        ];
-        for (field, value) in counts {
-            if value == 0 {
-                return Err(InvalidConfig::new(field, value, "at least 1"));
-            }
-        }
+        let limits =
+            [("statement-timeout", self.statement_timeout), ("lock-timeout", self.lock_timeout)];
+        self.settings.check(&limits, (Duration::from_millis(1), "between 1 ms and an hour"))?;
         if self.schema.is_empty() || self.schema.len() > 63 || self.schema.contains('\0') {
             let bound = "between 1 and 63 bytes, without U+0000";
             return Err(InvalidConfig::new("schema", &self.schema, bound));
         }
-        #[cfg(any(feature = "saga", feature = "outbox"))]
-        crate::receipts::check(self.keep_receipts)?;
-        crate::partitions::check(self.partitions)
+        Ok(())
     }
 }
 

@@ -1,22 +1,21 @@
 //! The inbox on PostgreSQL.
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{Inbox, MessageId, Receipt};
-use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;
-use super::rows::{query, uuid};
+use super::rows::{Tx, query, uuid};
 use crate::bounds::check_name;
 use crate::error::during;
 
 /// The second caller waits for the transaction of the first one, and then sees its result.
-impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
+impl<'a> Inbox<Tx<'a>> for PostgresStore {
     async fn receive(
         &self,
-        tx: &mut Transaction<'a, Postgres>,
+        tx: &mut Tx<'a>,
         consumer: &str,
         message: MessageId,
-    ) -> Result<Receipt, StoreError> {
+    ) -> Answer<Receipt> {
         check_name("consumer", consumer)?;
         let sql = self.sql(
             "INSERT INTO {s}buttress_inbox (consumer, message, received_at) VALUES ($2, $3, {now}) \

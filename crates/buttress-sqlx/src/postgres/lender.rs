@@ -69,7 +69,7 @@ struct Idle {
 
 /// A session of the store that is lent, with its permit.
 pub(super) struct Session {
-    pub(super) connection: PgConnection,
+    pub connection: PgConnection,
     made: Instant,
     home: Arc<Sessions>,
     _permit: OwnedSemaphorePermit,
@@ -82,8 +82,8 @@ impl Lender {
             options,
             setup: config.session_settings(),
             patience: config.patience(),
-            permits: Arc::new(Semaphore::new(config.connections as usize)),
-            most: config.connections,
+            permits: Arc::new(Semaphore::new(config.settings.connections as usize)),
+            most: config.settings.connections,
             idle: Mutex::default(),
             clock: Clock::default(),
         };
@@ -180,7 +180,7 @@ impl Manner {
         Arc::new(Self {
             begin: config.own_begin(),
             snapshot: config.snapshot(),
-            acquire_timeout: config.acquire_timeout,
+            acquire_timeout: config.settings.acquire_timeout,
         })
     }
 }
@@ -216,7 +216,7 @@ impl Sessions {
     }
 
     /// Opens a session. Repeats until `limit` if the server is starting or has no connection left.
-    async fn connect(&self, limit: Duration) -> Result<PgConnection, sqlx::Error> {
+    async fn connect(&self, limit: Duration) -> sqlx::Result<PgConnection> {
         let until = self.clock.now().checked_add(limit);
         let mut pause = Duration::from_millis(10);
         loop {

@@ -38,7 +38,7 @@ impl Loan {
     }
 
     /// Begins a transaction, unless one is open.
-    pub(super) async fn begin(&mut self) -> Result<Begun<'_>, sqlx::Error> {
+    pub(super) async fn begin(&mut self) -> sqlx::Result<Begun<'_>> {
         if !self.begun {
             self.execute("BEGIN").await?;
             self.begun = true;
@@ -59,7 +59,7 @@ impl Loan {
         Ok(())
     }
 
-    async fn end(&mut self, how: &'static str) -> Result<(), sqlx::Error> {
+    async fn end(&mut self, how: &'static str) -> sqlx::Result<()> {
         self.execute(how).await?;
         self.begun = false;
         Ok(())
@@ -72,11 +72,11 @@ pub(super) struct Begun<'l> {
 }
 
 impl Begun<'_> {
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+    pub(super) async fn commit(self) -> sqlx::Result<()> {
         self.loan.end("COMMIT").await
     }
 
-    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+    pub(super) async fn rollback(self) -> sqlx::Result<()> {
         self.loan.end("ROLLBACK").await
     }
 }

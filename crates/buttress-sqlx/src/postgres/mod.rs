@@ -7,25 +7,29 @@ use std::sync::Arc;
 use buttress::StoreError;
 use sqlx::PgPool;
 
-#[cfg(feature = "idempotency")]
-use crate::claims::ClaimOp;
 use crate::error::too_slow;
-#[cfg(feature = "saga")]
-use crate::log::LogOp;
-#[cfg(feature = "saga")]
-use crate::passes::Passes;
+#[cfg(feature = "idempotency")]
+use crate::idempotency::ClaimOp;
 #[cfg(any(feature = "saga", feature = "idempotency"))]
 use crate::queue::Queue;
+#[cfg(feature = "saga")]
+use crate::saga::LogOp;
+#[cfg(feature = "saga")]
+use crate::saga::passes::Passes;
 use crate::time::within;
 
 #[cfg(feature = "saga")]
 mod barrier;
 mod connect;
+#[cfg(feature = "events")]
+mod events;
 #[cfg(feature = "idempotency")]
 mod idempotency;
 #[cfg(feature = "outbox")]
 mod inbox;
 mod lender;
+#[cfg(feature = "outbox")]
+mod letters;
 mod loan;
 #[cfg(feature = "outbox")]
 mod outbox;
@@ -50,22 +54,10 @@ use sql::{Sql, Statement};
 #[cfg(any(feature = "saga", feature = "idempotency"))]
 use writer::Writer;
 
-/// A store of sagas, idempotency keys, outbox and inbox in one schema of PostgreSQL 15 or newer.
+/// A store of sagas, idempotency keys, outbox, inbox, dead letters of consumers, and events in one schema of PostgreSQL
+/// 15 or newer.
 ///
-/// It implements the traits of the chosen parts:
-///
-#[cfg_attr(
-    feature = "saga",
-    doc = "- [`saga::Store`](buttress_durable::saga::Store) and [`saga::Barrier`](buttress_durable::saga::Barrier);"
-)]
-#[cfg_attr(
-    feature = "outbox",
-    doc = "- [`outbox::Store`](buttress_durable::outbox::Store), [`outbox::Write`](buttress_durable::outbox::Write) and [`outbox::Inbox`](buttress_durable::outbox::Inbox);"
-)]
-#[cfg_attr(
-    feature = "idempotency",
-    doc = "- [`idempotency::Store`](buttress::idempotency::Store) and [`idempotency::CompleteIn`](buttress::idempotency::CompleteIn)."
-)]
+/// It implements the store traits of the [parts](crate#parts) that are switched on.
 ///
 /// Cheap to clone; clones share one store. Any number of stores may use the same schema.
 ///
@@ -96,6 +88,9 @@ struct Inner {
     #[cfg(feature = "saga")]
     passes: Passes,
     partitions: u16,
+    /// Set once the order of the events of a restored database is sound.
+    #[cfg(feature = "events")]
+    mended: tokio::sync::OnceCell<()>,
 }
 
 impl PostgresStore {
@@ -110,7 +105,7 @@ impl PostgresStore {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
         })?;
-        let limit = config.operation_timeout;
+        let limit = config.settings.operation_timeout;
         let (pool, lender) = match config.place()? {
             Place::Database(options) => {
                 let pool = users::pool(&config, (*options).clone());
@@ -119,7 +114,8 @@ impl PostgresStore {
             Place::Pool(pool) => (pool.clone(), Lender::of_pool(&config, pool)),
         };
         let sql = Sql::new(&config.schema, config.clock.clone(), !config.transaction_pooling);
-        let prepared = within(limit, schema::prepare(&lender, &sql, config.partitions)).await;
+        let prepared =
+            within(limit, schema::prepare(&lender, &sql, config.settings.partitions)).await;
         let partitions = prepared.unwrap_or_else(|| Err(too_slow("opening the store", limit)))?;
 
         let inner = Inner {
@@ -134,8 +130,12 @@ impl PostgresStore {
             lender,
             sql,
             partitions,
+            #[cfg(feature = "events")]
+            mended: tokio::sync::OnceCell::new(),
         };
         let store = Self { inner: Arc::new(inner) };
+        #[cfg(feature = "events")]
+        store.mend_the_order().await?;
         #[cfg(any(feature = "saga", feature = "outbox"))]
         store.keep_purging_receipts();
         Ok(store)
@@ -209,7 +209,7 @@ impl PostgresStore {
         what: &str,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit = self.inner.config.operation_timeout;
+        let limit = self.inner.config.settings.operation_timeout;
         within(limit, operation).await.unwrap_or_else(|| Err(too_slow(what, limit)))
     }
 }

@@ -7,6 +7,10 @@ use sqlx::{Decode, FromRow, Postgres, Type};
 
 use super::sql::Statement;
 
+/// A transaction of the application.
+#[cfg(any(feature = "saga", feature = "outbox", feature = "events"))]
+pub(super) type Tx<'a> = sqlx::Transaction<'a, Postgres>;
+
 /// A statement whose parameters are being bound.
 pub(super) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 

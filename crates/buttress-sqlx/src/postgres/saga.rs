@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Page, Record, SagaId, Status, Store, Summary, TakeOver, TakenOver,
+    WorkerId,
 };
 use sqlx::postgres::PgConnection;
 
@@ -13,22 +15,25 @@ use super::rows::{query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::columns::Columns as _;
 use crate::error::during;
-use crate::log::found::{self, Abandoned};
-use crate::log::{HEAD, LogOp, head, prepare_append, prepare_create, unreadable};
 use crate::number::signed;
+use crate::purge;
+use crate::saga::found::{self, Abandoned};
+use crate::saga::{HEAD, LogOp, head, prepare_append, prepare_create, unreadable};
 
 mod append;
+mod create_in;
 mod old;
 mod read;
 
+use old::PURGE_BATCH;
 use read::{find, lines, logs};
 
 impl Store<Vec<u8>> for PostgresStore {
-    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Answer<()> {
         self.inner.logs.submit("renewing a worker", (worker, lease), LogOp::Renew).await
     }
 
-    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Answer<()> {
         let what = during("retiring a worker");
         self.bounded("retiring a worker", async {
             let mut loan = self.borrow().await?;
@@ -40,24 +45,19 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn create(&self, mut saga: NewSaga<Vec<u8>>) -> Result<(), StoreError> {
+    async fn create(&self, mut saga: NewSaga<Vec<u8>>) -> Answer<()> {
         prepare_create(&mut saga)?;
         self.inner.logs.submit("creating a saga", saga, LogOp::Create).await
     }
 
-    async fn append(&self, mut append: Append<Vec<u8>>) -> Result<Appended, StoreError> {
+    async fn append(&self, mut append: Append<Vec<u8>>) -> Answer<Appended> {
         prepare_append(&mut append)?;
         self.inner.logs.submit("appending to a saga", append, LogOp::Append).await
     }
 
-    async fn take_abandoned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<TakenOver<Vec<u8>>, StoreError> {
+    async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Vec<u8>>> {
         let what = during("taking sagas over");
+        let TakeOver { worker, definition, version, limit, .. } = sagas;
         let pass = (worker, definition.to_owned(), version);
         let begin_after = self.inner.passes.position(&pass);
         // The list of workers is part of the statement. PostgreSQL checks a row that changed during
@@ -100,19 +100,13 @@ impl Store<Vec<u8>> for PostgresStore {
             own(&mut tx, &self.inner.sql, worker, &numbers).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.finish().await?;
-            let (last, is_full) = (last.unwrap_or(begin_after), rows.len() == limit);
-            let met_damage = !taken.corrupt.is_empty();
-            self.inner.passes.note(pass, begin_after, last, is_full, met_damage);
+            self.inner.passes.note(pass, (begin_after, last), rows.len() == limit, &taken);
             Ok(taken)
         })
         .await
     }
 
-    async fn take_saga(
-        &self,
-        worker: WorkerId,
-        saga: SagaId,
-    ) -> Result<Option<Record<Vec<u8>>>, StoreError> {
+    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
         let what = during("taking a saga");
         let lock =
             self.sql(&format!("SELECT {HEAD} FROM {{s}}buttress_saga WHERE id = $1 FOR UPDATE"));
@@ -158,12 +152,7 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn owned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-    ) -> Result<Vec<SagaId>, StoreError> {
+    async fn owned(&self, worker: WorkerId, name: &str, version: u32) -> Answer<Vec<SagaId>> {
         let what = during("listing the sagas of a worker");
         let sql = self.sql(
             "SELECT id FROM {s}buttress_saga \
@@ -173,7 +162,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("listing the sagas of a worker", async {
             let mut loan = self.borrow().await?;
             let rows = query(sql)
-                .bind(definition)
+                .bind(name)
                 .bind(i64::from(version))
                 .bind(uuid(worker.get()))
                 .fetch_all(&mut *loan)
@@ -186,7 +175,28 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn load(&self, saga: SagaId) -> Result<Option<Record<Vec<u8>>>, StoreError> {
+    async fn has_unowned(&self, name: &str, version: u32) -> Answer<bool> {
+        let what = during("looking for new sagas");
+        let sql = self.sql(
+            "SELECT EXISTS (SELECT 1 FROM {s}buttress_saga \
+             WHERE definition = $1 AND version = $2 AND worker = $3 AND status IN {working})",
+        );
+        self.bounded("looking for new sagas", async {
+            let mut loan = self.borrow().await?;
+            let found = query_scalar(sql)
+                .bind(name)
+                .bind(i64::from(version))
+                .bind(uuid(WorkerId::NOBODY.get()))
+                .fetch_one(&mut *loan)
+                .await
+                .map_err(what)?;
+            loan.finish().await?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn load(&self, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
         let what = during("loading a saga");
         self.bounded("loading a saga", async {
             let mut loan = self.borrow_snapshot().await?;
@@ -206,7 +216,7 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+    async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
         let what = during("cancelling a saga");
         let sql = self.sql(
             "UPDATE {s}buttress_saga SET cancel = true WHERE id = $1 AND status NOT IN {ended}",
@@ -221,13 +231,9 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
+    async fn list(&self, page: Page) -> Answer<Vec<Summary>> {
         let what = during("listing sagas");
+        let Page { status, after, limit, .. } = page;
         let filter = match status {
             // As a literal, so that the planner recognises the partial index.
             Some(status) => format!("status = {} AND", status.code()),
@@ -260,32 +266,39 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn other_versions(
-        &self,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        self.other_versions_of(definition, version, limit).await
+    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
+        let what = during("listing sagas of other versions");
+        // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from a scan of all
+        // rows in order.
+        let sql = self.sql(&format!(
+            "SELECT {HEAD} FROM {{s}}buttress_saga AS s WHERE definition = $2 \
+             AND (version < $3 OR version > $3) AND status IN {{working}} \
+             AND NOT EXISTS (SELECT 1 FROM {{s}}buttress_saga_worker AS w \
+                             WHERE w.worker = s.worker AND w.until > {{now}}) \
+             ORDER BY number + 0 LIMIT $4"
+        ));
+        self.bounded("listing sagas of other versions", async {
+            let mut loan = self.borrow().await?;
+            let rows = query(sql)
+                .bind(self.time())
+                .bind(name)
+                .bind(i64::from(version))
+                .bind(signed(limit as u64))
+                .fetch_all(&mut *loan)
+                .await
+                .map_err(what)?;
+            loan.finish().await?;
+            Ok(found::other_versions(&rows))
+        })
+        .await
     }
 
-    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.purge_all(None, age, limit).await
-    }
-
-    async fn purge_definition(
-        &self,
-        definition: &str,
-        age: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        self.purge_all(Some(definition), age, limit).await
-    }
+    purge::sagas!(PURGE_BATCH);
 }
 
 /// Shortens leases of workers that end later than their length from now, because the clock was set
 /// back. A locked row is being renewed.
-async fn shorten(tx: &mut PgConnection, sql: &Sql) -> Result<(), sqlx::Error> {
+async fn shorten(tx: &mut PgConnection, sql: &Sql) -> sqlx::Result<()> {
     let text = sql.text(
         "WITH t AS MATERIALIZED (SELECT {now} AS now), \
          late AS MATERIALIZED (SELECT worker FROM {s}buttress_saga_worker \
@@ -304,7 +317,7 @@ async fn own(
     sql: &Sql,
     worker: WorkerId,
     numbers: &[i64],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let sql = sql
         .text("UPDATE {s}buttress_saga SET worker = $1, epoch = epoch + 1 WHERE number = ANY ($2)");
     query(sql).bind(uuid(worker.get())).bind(numbers).execute(tx).await.map(drop)

@@ -10,13 +10,9 @@ use super::rows::{query, query_scalar};
 use super::sql::Sql;
 use crate::error::during;
 use crate::partitions;
+use crate::steps::steps;
 
-/// The version of the tables that this release creates.
-pub(super) const VERSION: i64 = 3;
-
-/// The statements that create each version from the version before it.
-const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
+steps!("schema_1.sql" "receipts.sql" "lengths.sql" "letters.sql" "events.sql" "history.sql");
 
 /// The table of the version and of the number of partitions.
 const NUMBERS: &str =
@@ -39,14 +35,14 @@ impl PostgresConfig {
         self.check().map_err(|error| {
             StoreError::invalid(format!("creating the DDL: {error}")).with_source(error)
         })?;
-        Ok(ddl(&Sql::new(&self.schema, None, false), self.partitions))
+        Ok(ddl(&Sql::new(&self.schema, None, false), self.settings.partitions))
     }
 }
 
 /// Returns the statements that [`prepare`] runs in an empty database, as one text.
 fn ddl(sql: &Sql, partitions: Option<u16>) -> String {
     let partitions = partitions.unwrap_or(partitions::DEFAULT);
-    let steps = STEPS.map(|step| sql.render(step)).join("\n");
+    let steps = STEPS.iter().map(|step| sql.render(step)).collect::<Vec<_>>().join("\n");
     format!(
         "CREATE SCHEMA IF NOT EXISTS {};\n{};\n\n{steps}\n{}",
         sql.quoted_schema(),

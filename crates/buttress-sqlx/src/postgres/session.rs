@@ -27,7 +27,10 @@ impl PostgresConfig {
         [
             ("statement_timeout", self.statement_timeout.as_millis().to_string()),
             ("lock_timeout", self.lock_timeout.as_millis().to_string()),
-            ("idle_in_transaction_session_timeout", self.operation_timeout.as_millis().to_string()),
+            (
+                "idle_in_transaction_session_timeout",
+                self.settings.operation_timeout.as_millis().to_string(),
+            ),
         ]
     }
 

@@ -4,7 +4,7 @@ use buttress::Clock;
 use sqlx::AssertSqlSafe;
 
 #[cfg(feature = "saga")]
-use crate::log::{ENDED, WORKING};
+use crate::saga::{ENDED, WORKING};
 use crate::time::nanos;
 
 /// Turns templates into statements, and returns the time.

@@ -29,8 +29,8 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
     };
     let (returning, replacing) = (settings.clone(), options.clone());
     PgPoolOptions::new()
-        .max_connections(config.connections)
-        .acquire_timeout(config.acquire_timeout)
+        .max_connections(config.settings.connections)
+        .acquire_timeout(config.settings.acquire_timeout)
         .after_connect(move |connection, _| {
             let settings = settings.clone();
             Box::pin(async move { super::session::configure(connection, settings).await })
@@ -63,7 +63,7 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
         .connect_lazy_with(options)
 }
 
-async fn ask(connection: &mut PgConnection, question: String) -> Result<bool, sqlx::Error> {
+async fn ask(connection: &mut PgConnection, question: String) -> sqlx::Result<bool> {
     sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(connection).await?.try_get(0)
 }
 
@@ -97,7 +97,7 @@ impl PostgresStore {
         // On a separate task: if its future is dropped between BEGIN and the answer, sqlx leaves
         // the transaction open and lends its session again.
         let (sender, receiver) = oneshot::channel();
-        config.spawner.spawn(async move {
+        config.settings.spawner.spawn(async move {
             // If the caller does not wait any more, the transaction is rolled back here.
             let _gone = sender.send(begun.await);
         });

@@ -30,7 +30,7 @@ pub(super) trait Together: Op {
         connection: &mut PgConnection,
         sql: &Sql,
         ops: Vec<&mut Self>,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
 }
 
 /// The state of a writer.
@@ -63,7 +63,7 @@ struct Own {
 }
 
 impl Own {
-    async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    async fn connection(&mut self) -> sqlx::Result<&mut PgConnection> {
         if let Some(connection) = &mut self.connection {
             // A connection can die silently while idle. Without the check, a batch would need its
             // whole time to find out.
@@ -103,11 +103,11 @@ impl Writer {
             }
             None => Source::Lent(lender.clone()),
         };
-        let operation_timeout = config.operation_timeout;
+        let operation_timeout = config.settings.operation_timeout;
         let writer = Self { source, sql: sql.clone(), operation_timeout };
-        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
-        let (queue, intake) = Queue::new(config.queue, operation_timeout, limits);
-        config.spawner.spawn(writer.run(intake));
+        let limits = Limits { rows: config.settings.batch_rows, bytes: BATCH_BYTES };
+        let (queue, intake) = Queue::new(config.settings.queue, operation_timeout, limits);
+        config.settings.spawner.spawn(writer.run(intake));
         queue
     }
 

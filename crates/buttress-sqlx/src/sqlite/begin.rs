@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use buttress::StoreError;
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::SqliteStore;
@@ -35,12 +36,12 @@ impl SqliteStore {
     /// Returns the errors of [`begin`](Self::begin).
     pub async fn begin_on(&self, pool: &SqlitePool) -> Result<SqliteTransaction, StoreError> {
         self.inner.watch.check()?;
-        let turn = self.inner.gate.enter(self.inner.config.acquire_timeout).await?;
+        let turn = self.inner.gate.enter(self.inner.config.settings.acquire_timeout).await?;
         // On a separate task: if its future is dropped between BEGIN and the check of its result,
         // sqlx leaves the transaction open and the file locked.
         let (begun, receive) = tokio::sync::oneshot::channel();
         let pool = pool.clone();
-        self.inner.config.spawner.spawn(async move {
+        self.inner.config.settings.spawner.spawn(async move {
             let tx = pool.begin_with("BEGIN IMMEDIATE").await;
             // If the caller does not wait any more, the transaction is rolled back here.
             let _ = begun.send((tx, turn));
@@ -86,6 +87,26 @@ impl SqliteTransaction {
     /// transaction back.
     pub async fn rollback(self) -> Result<(), StoreError> {
         self.tx.rollback().await.map_err(during("rolling a transaction back"))
+    }
+}
+
+/// A transaction in which the store can write: one of the store, or one of sqlx.
+#[cfg(any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events"))]
+pub(crate) trait InTransaction: Send {
+    fn connection(&mut self) -> &mut SqliteConnection;
+}
+
+#[cfg(any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events"))]
+impl InTransaction for Transaction<'_, Sqlite> {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        self
+    }
+}
+
+#[cfg(any(feature = "saga", feature = "outbox", feature = "idempotency", feature = "events"))]
+impl InTransaction for SqliteTransaction {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
     }
 }
 

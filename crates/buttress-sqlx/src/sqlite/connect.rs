@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use buttress::{Clock, InvalidConfig, Spawner};
+use buttress::{Clock, InvalidConfig};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::settings::{Settings, common_setters, setters};
 
 use super::place::{Memory, Place};
 
@@ -29,19 +31,9 @@ pub struct SqliteConfig {
     pub(super) place: Place,
     pub(super) synchronous: Synchronous,
     pub(super) busy_timeout: Duration,
-    pub(super) acquire_timeout: Duration,
-    pub(super) operation_timeout: Duration,
-    pub(super) connections: u32,
-    pub(super) partitions: Option<u16>,
-    #[cfg(feature = "idempotency")]
-    pub(super) results: Option<u64>,
-    #[cfg(any(feature = "saga", feature = "outbox"))]
-    pub(super) keep_receipts: Option<Duration>,
-    pub(super) queue: usize,
-    pub(super) batch_rows: usize,
     pragmas: Vec<(String, String)>,
     pub(super) clock: Clock,
-    pub(super) spawner: Spawner,
+    pub(super) settings: Settings,
 }
 
 impl SqliteConfig {
@@ -80,117 +72,50 @@ impl SqliteConfig {
             place,
             synchronous: Synchronous::Full,
             busy_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(10),
-            operation_timeout: Duration::from_secs(15),
-            connections: 4,
-            partitions: None,
-            #[cfg(feature = "idempotency")]
-            results: None,
-            #[cfg(any(feature = "saga", feature = "outbox"))]
-            keep_receipts: crate::receipts::KEPT,
-            queue: 1024,
-            batch_rows: 512,
             pragmas: Vec::new(),
             clock: Clock::default(),
-            spawner: Spawner::default(),
+            settings: Settings::new(4, 512),
         }
     }
 
-    /// Sets when a commit returns. Default: [`Synchronous::Full`].
-    pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
-        self.synchronous = synchronous;
-        self
-    }
+    setters! {
+        /// Sets when a commit returns. Default: [`Synchronous::Full`].
+        synchronous(synchronous: Synchronous) sets synchronous;
 
-    /// Sets how long a statement waits for a writer in another process, or for one outside the
-    /// store's queue. Default: 5 s. Above zero, at most 1 hour.
-    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
-        self
-    }
+        /// Sets how long a statement waits for a writer in another process, or for one outside the
+        /// store's queue. Default: 5 s. Above zero, at most 1 hour.
+        busy_timeout(timeout: Duration) sets busy_timeout;
 
-    /// Sets how long [`begin`](crate::SqliteStore::begin) waits for its turn, and how long a caller
-    /// waits for a connection of the pool. Default: 10 s. Above zero, at most 1 hour.
-    ///
-    /// The default is longer than the busy timeout, so that a busy timeout is reported as one.
-    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
-        self.acquire_timeout = timeout;
-        self
-    }
+        /// Sets how long [`begin`](crate::SqliteStore::begin) waits for its turn, and how long a caller
+        /// waits for a connection of the pool. Default: 10 s. Above zero, at most 1 hour.
+        ///
+        /// The default is longer than the busy timeout, so that a busy timeout is reported as one.
+        acquire_timeout(timeout: Duration) sets settings.acquire_timeout;
 
-    /// Sets how long an operation of the store may take, with all its waits. Default: 15 s. Above
-    /// zero, at most 1 hour.
-    ///
-    /// After this time the store returns a transient error. The default is the sum of the busy and
-    /// the acquire timeout.
-    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
-        self.operation_timeout = timeout;
-        self
-    }
+        /// Sets how long an operation of the store may take, with all its waits. Default: 15 s. Above
+        /// zero, at most 1 hour.
+        ///
+        /// After this time the store returns a transient error. The default is the sum of the busy and
+        /// the acquire timeout.
+        operation_timeout(timeout: Duration) sets settings.operation_timeout;
 
-    /// Sets the most connections of the store's pool, for reading and for user transactions.
-    /// Default: 4. At least 1.
-    ///
-    /// The writer has a separate connection. Only one transaction writes at a time, with any number
-    /// of connections.
-    pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections;
-        self
-    }
+        /// Sets the most connections of the store's pool, for reading and for user transactions.
+        /// Default: 4. At least 1.
+        ///
+        /// The writer has a separate connection. Only one transaction writes at a time, with any number
+        /// of connections.
+        connections(connections: u32) sets settings.connections;
 
-    /// Sets the number of partitions of the outbox, which is the most relays that can share the
-    /// work. Default: 16. Between 1 and 128.
-    ///
-    /// The number is fixed when the file is created, also by a store without the part `outbox`.
-    /// [`SqliteStore::open`](crate::SqliteStore::open) refuses another number.
-    pub fn partitions(mut self, partitions: u16) -> Self {
-        self.partitions = Some(partitions);
-        self
-    }
+        /// Sets how many operations may wait for the writer. Default: 1024. At least 1. Further callers
+        /// wait for a place.
+        queue(operations: usize) sets settings.queue;
 
-    /// Sets how many results of idempotency keys the store keeps. Default: no limit. At least 1.
-    ///
-    /// If the store holds more results, a sweep removes the surplus. It takes them from the scopes
-    /// with the most results, earliest expiry first. The sweep never removes claims in flight. If
-    /// each caller has its own scope, a caller with many keys loses its own results first. Callers
-    /// that share a scope lose each other's results. A key whose result was removed runs **again**,
-    /// so prefer short lifetimes of results to bound the database.
-    #[cfg(feature = "idempotency")]
-    pub fn results(mut self, most: u64) -> Self {
-        self.results = Some(most);
-        self
-    }
-
-    /// Sets how long the store keeps receipts of the
-    /// [inbox](buttress_durable::outbox::Inbox), and records of the
-    /// [barrier](buttress_durable::saga::Barrier). Default: 30 days. `None` keeps them forever. At
-    /// least 1 second. The store removes older ones in the background.
-    ///
-    /// A message that is delivered again after this time runs again. So does an action of a saga
-    /// that is called again after this time. Keep receipts for longer than any sender repeats. For
-    /// a relay, that is [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry)
-    /// plus the longest time that a dead letter waits before an operator requeues it.
-    #[cfg(any(feature = "saga", feature = "outbox"))]
-    pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.keep_receipts = time.into();
-        self
-    }
-
-    /// Sets how many operations may wait for the writer. Default: 1024. At least 1. Further callers
-    /// wait for a place.
-    pub fn queue(mut self, operations: usize) -> Self {
-        self.queue = operations;
-        self
-    }
-
-    /// Sets the most rows of one transaction of the writer. Default: 512, which takes a few
-    /// milliseconds. At least 1.
-    ///
-    /// A user's transaction may have to wait this long behind the writer. A larger operation gets
-    /// its own transaction.
-    pub fn batch_rows(mut self, rows: usize) -> Self {
-        self.batch_rows = rows;
-        self
+        /// Sets the most rows of one transaction of the writer. Default: 512, which takes a few
+        /// milliseconds. At least 1.
+        ///
+        /// A user's transaction may have to wait this long behind the writer. A larger operation gets
+        /// its own transaction.
+        batch_rows(rows: usize) sets settings.batch_rows;
     }
 
     /// Adds a pragma for every connection, such as `cache_size` or `max_page_count`. The store does
@@ -200,22 +125,16 @@ impl SqliteConfig {
         self
     }
 
-    /// Sets the clock whose wall time is stored. Default: the system's clock.
-    ///
-    /// Waits on the database always run on tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+    setters! {
+        /// Sets the clock whose wall time is stored. Default: the system's clock.
+        ///
+        /// Waits on the database always run on tokio's clock.
+        clock(clock: Clock) sets clock;
     }
 
-    /// Sets where the writer runs. Default: `tokio::spawn`. sqlx needs a tokio runtime in any case.
-    pub fn spawner(mut self, spawner: Spawner) -> Self {
-        self.spawner = spawner;
-        self
-    }
+    common_setters!();
 
-    /// Returns options for a pool of your own: write-ahead log, `synchronous` and the busy timeout
-    /// as configured.
+    /// Returns options for your own pool: write-ahead log, `synchronous` and the busy timeout as configured.
     ///
     /// The options do not create the file: open the store first. For a database in memory, take the
     /// configuration of an open store from [`SqliteStore::config`](crate::SqliteStore::config).
@@ -251,39 +170,13 @@ impl SqliteConfig {
 
     pub(super) fn pool_options(&self) -> SqlitePoolOptions {
         SqlitePoolOptions::new()
-            .max_connections(self.connections)
-            .acquire_timeout(self.acquire_timeout)
+            .max_connections(self.settings.connections)
+            .acquire_timeout(self.settings.acquire_timeout)
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         self.place.check()?;
-        for (field, value) in [
-            ("busy-timeout", self.busy_timeout),
-            ("acquire-timeout", self.acquire_timeout),
-            ("operation-timeout", self.operation_timeout),
-        ] {
-            if value.is_zero() || value > Duration::from_secs(3600) {
-                return Err(InvalidConfig::new(
-                    field,
-                    format!("{value:?}"),
-                    "longer than zero and at most an hour",
-                ));
-            }
-        }
-        let counts = [
-            ("connections", self.connections as usize),
-            ("queue", self.queue),
-            ("batch-rows", self.batch_rows),
-            #[cfg(feature = "idempotency")]
-            ("results", self.results.map_or(1, |most| usize::try_from(most).unwrap_or(usize::MAX))),
-        ];
-        for (field, value) in counts {
-            if value == 0 {
-                return Err(InvalidConfig::new(field, value, "at least 1"));
-            }
-        }
-        #[cfg(any(feature = "saga", feature = "outbox"))]
-        crate::receipts::check(self.keep_receipts)?;
-        crate::partitions::check(self.partitions)
+        let bound = (Duration::from_nanos(1), "longer than zero and at most an hour");
+        self.settings.check(&[("busy-timeout", self.busy_timeout)], bound)
     }
 }

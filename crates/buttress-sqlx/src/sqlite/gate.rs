@@ -51,7 +51,7 @@ impl Gate {
     }
 }
 
-/// Returns one name for the file, also before it exists.
+/// Returns the same name for all paths to a file, also before the file exists.
 fn canonical(path: &Path) -> PathBuf {
     if let Ok(path) = path.canonicalize() {
         return path;

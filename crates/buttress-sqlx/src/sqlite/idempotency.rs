@@ -5,8 +5,8 @@ mod find;
 
 use std::time::Duration;
 
-use buttress::StoreError;
-use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Store};
+use buttress::Answer;
+use buttress::idempotency::{Claimed, CompleteIn, Completion, KeyClaim, Store};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 
@@ -14,86 +14,56 @@ use self::find::find;
 use super::rows::bytes_of_id;
 use super::writer::WriteOp;
 use super::{SqliteStore, SqliteTransaction};
-use crate::claims::{
-    Claim, ClaimOp, Complete, Release, Renew, above, check_value, judge_complete, judge_outcome,
-};
 use crate::error::during;
+use crate::idempotency::{
+    Claim, ClaimOp, Complete, Release, Renew, check_value, judge_complete, judge_outcome, sweep,
+};
 use crate::number::{changed, signed};
 use crate::time::{after, nanos};
 
 impl Store<Vec<u8>> for SqliteStore {
-    async fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<Vec<u8>>, StoreError> {
-        let input = Claim { key: key.clone(), claim, fingerprint, lease };
+    async fn claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<Vec<u8>>> {
+        let input = Claim::new(claim, lease);
         self.submit("claiming a key", input, |job| WriteOp::Claim(ClaimOp::Claim(job))).await
     }
 
-    async fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        let input = Renew { key: key.clone(), claim, lease };
+    async fn renew_claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
+        let input = Renew::new(claim, lease);
         self.submit("renewing a claim", input, |job| WriteOp::Claim(ClaimOp::Renew(job))).await
     }
 
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: Vec<u8>,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        check_value(key, &value)?;
-        let input = Complete { key: key.clone(), claim, value: Some(value), lifetime };
+    async fn complete(&self, claim: KeyClaim<'_>, value: Vec<u8>, life: Duration) -> Answer<()> {
+        check_value(claim.key, &value)?;
+        let input = Complete::new(claim, Some(value), life);
         self.submit("completing a claim", input, |job| WriteOp::Claim(ClaimOp::Complete(job))).await
     }
 
-    async fn complete_without_result(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let input = Complete { key: key.clone(), claim, value: None, lifetime };
+    async fn complete_without_result(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
+        let input = Complete::new(claim, None, lifetime);
         self.submit("completing a claim", input, |job| WriteOp::Claim(ClaimOp::Complete(job))).await
     }
 
-    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        let input = Release { key: key.clone(), claim };
+    async fn release_claim(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        let input = Release::new(claim);
         self.submit("releasing a claim", input, |job| WriteOp::Claim(ClaimOp::Release(job))).await
     }
 
-    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn outcome(&self, claim: KeyClaim<'_>) -> Answer<Option<Vec<u8>>> {
         let what = during("reading a result");
         self.bounded("reading a result", async {
             let mut connection = self.pool().acquire().await.map_err(what)?;
-            let found = find(&mut connection, key, self.now()).await.map_err(what)?;
-            judge_outcome(key, claim, found)
+            let found = find(&mut connection, claim.key, self.now()).await.map_err(what)?;
+            judge_outcome(claim, found)
         })
         .await
     }
 
-    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        self.bounded("sweeping results", async {
-            let expired = self.remove("until <= ?1", limit).await?;
-            let Some(most) = self.config().results else { return Ok(expired) };
-            // Counted outside the writer's turn, because it may take long.
-            let results: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM buttress_idempotency WHERE status = 2")
-                    .fetch_one(self.pool())
-                    .await
-                    .map_err(during("sweeping results"))?;
-            let surplus = above(results, most).min(limit - expired.min(limit));
-            Ok(expired + self.evict(surplus).await?)
-        })
-        .await
+    async fn sweep_expired(&self, limit: usize) -> Answer<usize> {
+        let most = self.config().settings.results;
+        let expired = self.remove("until <= ?1", limit);
+        let sweeping =
+            sweep(limit, most, expired, self.count_results(), |surplus| self.evict(surplus));
+        self.bounded("sweeping results", sweeping).await
     }
 }
 
@@ -101,12 +71,9 @@ impl<'a> CompleteIn<Transaction<'a, Sqlite>, Vec<u8>> for SqliteStore {
     async fn complete_in(
         &self,
         tx: &mut Transaction<'a, Sqlite>,
-        key: &Key,
-        claim: ClaimId,
-        value: &Vec<u8>,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.complete_on(tx, key, claim, value, lifetime).await
+        completion: Completion<'_, Vec<u8>>,
+    ) -> Answer<()> {
+        self.complete_on(tx, completion).await
     }
 }
 
@@ -114,18 +81,15 @@ impl CompleteIn<SqliteTransaction, Vec<u8>> for SqliteStore {
     async fn complete_in(
         &self,
         tx: &mut SqliteTransaction,
-        key: &Key,
-        claim: ClaimId,
-        value: &Vec<u8>,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.complete_on(tx, key, claim, value, lifetime).await
+        completion: Completion<'_, Vec<u8>>,
+    ) -> Answer<()> {
+        self.complete_on(tx, completion).await
     }
 }
 
 impl SqliteStore {
     /// Removes entries that meet `condition`. Removes the ones that expire first before the others.
-    async fn remove(&self, condition: &str, limit: usize) -> Result<usize, StoreError> {
+    async fn remove(&self, condition: &str, limit: usize) -> Answer<usize> {
         if limit == 0 {
             return Ok(0);
         }
@@ -142,7 +106,7 @@ impl SqliteStore {
 
     /// Removes results that have not expired: from the scopes that have the most results, those
     /// that expire first. So no scope can evict the results of another.
-    async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn evict(&self, limit: usize) -> Answer<usize> {
         if limit == 0 {
             return Ok(0);
         }
@@ -173,15 +137,21 @@ impl SqliteStore {
         Ok(changed(done.rows_affected()))
     }
 
+    /// Counts outside the writer's turn, because it may take long.
+    async fn count_results(&self) -> Answer<i64> {
+        sqlx::query_scalar("SELECT count(*) FROM buttress_idempotency WHERE status = 2")
+            .fetch_one(self.pool())
+            .await
+            .map_err(during("sweeping results"))
+    }
+
     async fn complete_on(
         &self,
         tx: &mut SqliteConnection,
-        key: &Key,
-        claim: ClaimId,
-        value: &[u8],
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        check_value(key, value)?;
+        completion: Completion<'_, Vec<u8>>,
+    ) -> Answer<()> {
+        let Completion { claim, value, lifetime, .. } = completion;
+        check_value(claim.key, value)?;
         let what = during("completing a claim");
         let now = self.now();
         let done = sqlx::query(
@@ -191,15 +161,15 @@ impl SqliteStore {
         .bind(after(now, lifetime))
         .bind(nanos(lifetime))
         .bind(value)
-        .bind(key.as_str())
-        .bind(bytes_of_id(claim.get()))
+        .bind(claim.key.as_str())
+        .bind(bytes_of_id(claim.id.get()))
         .execute(&mut *tx)
         .await
         .map_err(what)?;
         if done.rows_affected() > 0 {
             return Ok(());
         }
-        let found = find(tx, key, now).await.map_err(what)?;
-        judge_complete(key, claim, Some(value), found)
+        let found = find(tx, claim.key, now).await.map_err(what)?;
+        judge_complete(claim.key, claim.id, Some(value), found)
     }
 }

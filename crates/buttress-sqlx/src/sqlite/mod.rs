@@ -10,20 +10,24 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::error::{at_file, too_slow};
-#[cfg(feature = "saga")]
-use crate::passes::Passes;
 use crate::queue::{Job, Queue};
+#[cfg(feature = "saga")]
+use crate::saga::passes::Passes;
 use crate::time::{nanos, within};
 
 #[cfg(feature = "saga")]
 mod barrier;
 mod begin;
 mod connect;
+#[cfg(feature = "events")]
+mod events;
 mod gate;
 #[cfg(feature = "idempotency")]
 mod idempotency;
 #[cfg(feature = "outbox")]
 mod inbox;
+#[cfg(feature = "outbox")]
+mod letters;
 #[cfg(feature = "outbox")]
 mod outbox;
 mod pack;
@@ -49,22 +53,10 @@ use schema::Prepared;
 use watch::Watch;
 use writer::{WriteOp, Writer};
 
-/// A store of sagas, idempotency keys, outbox and inbox in one file of SQLite, or in memory.
+/// A store of sagas, idempotency keys, outbox, inbox, dead letters of consumers, and events in one file of SQLite, or in
+/// memory.
 ///
-/// It implements the traits of the chosen parts:
-///
-#[cfg_attr(
-    feature = "saga",
-    doc = "- [`saga::Store`](buttress_durable::saga::Store) and [`saga::Barrier`](buttress_durable::saga::Barrier);"
-)]
-#[cfg_attr(
-    feature = "outbox",
-    doc = "- [`outbox::Store`](buttress_durable::outbox::Store), [`outbox::Write`](buttress_durable::outbox::Write) and [`outbox::Inbox`](buttress_durable::outbox::Inbox);"
-)]
-#[cfg_attr(
-    feature = "idempotency",
-    doc = "- [`idempotency::Store`](buttress::idempotency::Store) and [`idempotency::CompleteIn`](buttress::idempotency::CompleteIn)."
-)]
+/// It implements the store traits of the [parts](crate#parts) that are switched on.
 ///
 /// Cheap to clone; clones share one store. Several stores, in one process or in many, may open the
 /// same file.
@@ -115,11 +107,16 @@ impl SqliteStore {
         let gate = Gate::of(&config.place);
         // Only the first connection creates the file.
         let (first, options) = (config.options(true), config.options(false));
-        let turn = gate.enter(config.acquire_timeout).await?;
-        let prepared = schema::prepare(&first, config.partitions, config.acquire_timeout);
-        let prepared = within(config.acquire_timeout + config.operation_timeout, prepared).await;
+        let turn = gate.enter(config.settings.acquire_timeout).await?;
+        let prepared =
+            schema::prepare(&first, config.settings.partitions, config.settings.acquire_timeout);
+        let prepared =
+            within(config.settings.acquire_timeout + config.settings.operation_timeout, prepared)
+                .await;
         let prepared = prepared
-            .unwrap_or_else(|| Err(too_slow("opening the store", config.operation_timeout)))
+            .unwrap_or_else(|| {
+                Err(too_slow("opening the store", config.settings.operation_timeout))
+            })
             .map_err(|error| at_file(&config.place.path(), error))?;
         let Prepared { partitions, connection, file } = prepared;
         if file.is_empty() && held.is_none() {
@@ -204,7 +201,7 @@ impl SqliteStore {
         what: &str,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit: Duration = self.inner.config.operation_timeout;
+        let limit: Duration = self.inner.config.settings.operation_timeout;
         self.inner.watch.check()?;
         let answer = within(limit, operation).await;
         let answer = answer.unwrap_or_else(|| Err(too_slow(what, limit)));

@@ -6,8 +6,8 @@ use std::fmt::Write;
 /// bytes are concatenated in a blob, `?2`, and the JSON has their offset and length for `substr`.
 /// JSON alone would need hexadecimal bytes.
 pub(super) struct Pack {
-    pub(super) json: String,
-    pub(super) blob: Vec<u8>,
+    pub json: String,
+    pub blob: Vec<u8>,
     rows: usize,
 }
 

@@ -1,9 +1,8 @@
 //! The removal of old receipts, and of old records of the barrier, on SQLite.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use sqlx::AssertSqlSafe;
 
 use super::SqliteStore;
@@ -12,28 +11,10 @@ use crate::number::{changed, signed};
 use crate::receipts::{self, TABLES};
 use crate::time::before;
 
+receipts::purging!(SqliteStore);
+
 impl SqliteStore {
-    /// Removes old receipts and records in the background, until the store is dropped.
-    pub(super) fn keep_purging_receipts(&self) {
-        let Some(age) = self.inner.config.keep_receipts else { return };
-        let weak = Arc::downgrade(&self.inner);
-        self.inner.config.spawner.spawn(receipts::keep_purging(move |limit| {
-            let store = weak.upgrade().map(|inner| Self { inner });
-            async move { Some(store?.purge_old_receipts(age, limit).await) }
-        }));
-    }
-
-    /// Removes up to `limit` receipts and records of the barrier, together, that were written at
-    /// least `age` ago. Takes up to the operation timeout.
-    pub(super) async fn purge_old_receipts(
-        &self,
-        age: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        self.bounded("purging receipts", self.purge_unbounded(age, limit)).await
-    }
-
-    async fn purge_unbounded(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_unbounded(&self, age: Duration, limit: usize) -> Answer<usize> {
         let what = during("purging receipts");
         let mut tx = self.begin().await?;
         let now = self.now();

@@ -9,9 +9,9 @@ use crate::queue::{Job, Op, pass_on};
 
 /// The greatest sequence that a relay has fetched in a partition.
 pub(crate) struct Mark {
-    pub(crate) partition: u16,
-    pub(crate) epoch: u64,
-    pub(crate) high: i64,
+    pub partition: u16,
+    pub epoch: u64,
+    pub high: i64,
 }
 
 pub(crate) type SettleJob = Job<Vec<Settled>, Vec<u16>>;

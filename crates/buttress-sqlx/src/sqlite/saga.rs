@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -15,27 +16,30 @@ use super::rows::bytes_of_id;
 use super::writer::WriteOp;
 use crate::columns::Columns as _;
 use crate::error::failed;
-use crate::log::found::{self, Abandoned};
-use crate::log::{
+use crate::number::signed;
+use crate::purge;
+use crate::saga::found::{self, Abandoned};
+use crate::saga::{
     ENDED, HEAD, LogOp, OPEN, STUCK, WORKING, head, prepare_append, prepare_create, unreadable,
 };
-use crate::number::signed;
 
 mod append;
+mod create_in;
 mod old;
 mod read;
 
 pub(super) use append::write;
 
+use old::PURGE_BATCH;
 use read::{find, json, lines, logs};
 
 impl Store<Vec<u8>> for SqliteStore {
-    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Answer<()> {
         self.submit("renewing a worker", (worker, lease), |job| WriteOp::Log(LogOp::Renew(job)))
             .await
     }
 
-    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Answer<()> {
         self.bounded("retiring a worker", async {
             let mut tx = self.begin().await?;
             sqlx::query("DELETE FROM buttress_saga_worker WHERE worker = ?")
@@ -48,24 +52,19 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn create(&self, mut saga: NewSaga<Vec<u8>>) -> Result<(), StoreError> {
+    async fn create(&self, mut saga: NewSaga<Vec<u8>>) -> Answer<()> {
         prepare_create(&mut saga)?;
         self.submit("creating a saga", saga, |job| WriteOp::Log(LogOp::Create(job))).await
     }
 
-    async fn append(&self, mut append: Append<Vec<u8>>) -> Result<Appended, StoreError> {
+    async fn append(&self, mut append: Append<Vec<u8>>) -> Answer<Appended> {
         prepare_append(&mut append)?;
         self.submit("appending to a saga", append, |job| WriteOp::Log(LogOp::Append(job))).await
     }
 
-    async fn take_abandoned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<TakenOver<Vec<u8>>, StoreError> {
+    async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Vec<u8>>> {
         let what = "taking sagas over";
+        let TakeOver { worker, definition, version, limit, .. } = sagas;
         let pass = (worker, definition.to_owned(), version);
         let begin_after = self.inner.passes.position(&pass);
         self.bounded(what, async {
@@ -106,19 +105,13 @@ impl Store<Vec<u8>> for SqliteStore {
             }
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
             tx.commit().await?;
-            let (last, is_full) = (last.unwrap_or(begin_after), rows.len() == limit);
-            let met_damage = !taken.corrupt.is_empty();
-            self.inner.passes.note(pass, begin_after, last, is_full, met_damage);
+            self.inner.passes.note(pass, (begin_after, last), rows.len() == limit, &taken);
             Ok(taken)
         })
         .await
     }
 
-    async fn take_saga(
-        &self,
-        worker: WorkerId,
-        saga: SagaId,
-    ) -> Result<Option<Record<Vec<u8>>>, StoreError> {
+    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
         let what = "taking a saga";
         self.bounded(what, async {
             let mut tx = self.begin().await?;
@@ -154,12 +147,7 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn owned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-    ) -> Result<Vec<SagaId>, StoreError> {
+    async fn owned(&self, worker: WorkerId, name: &str, version: u32) -> Answer<Vec<SagaId>> {
         let what = "listing the sagas of a worker";
         self.bounded(what, async {
             let sql = AssertSqlSafe(format!(
@@ -168,7 +156,7 @@ impl Store<Vec<u8>> for SqliteStore {
                  ORDER BY number"
             ));
             let rows = sqlx::query(sql)
-                .bind(definition)
+                .bind(name)
                 .bind(i64::from(version))
                 .bind(bytes_of_id(worker.get()))
                 .fetch_all(self.pool())
@@ -180,7 +168,25 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn load(&self, saga: SagaId) -> Result<Option<Record<Vec<u8>>>, StoreError> {
+    async fn has_unowned(&self, name: &str, version: u32) -> Answer<bool> {
+        let what = "looking for new sagas";
+        self.bounded(what, async {
+            let sql = AssertSqlSafe(format!(
+                "SELECT EXISTS (SELECT 1 FROM buttress_saga INDEXED BY buttress_saga_working \
+                 WHERE definition = ?1 AND version = ?2 AND status IN {WORKING} AND worker = ?3)"
+            ));
+            sqlx::query_scalar(sql)
+                .bind(name)
+                .bind(i64::from(version))
+                .bind(bytes_of_id(WorkerId::NOBODY.get()))
+                .fetch_one(self.pool())
+                .await
+                .map_err(|error| failed(what, error))
+        })
+        .await
+    }
+
+    async fn load(&self, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
         let what = "loading a saga";
         self.bounded(what, async {
             // One snapshot for both statements.
@@ -193,7 +199,7 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+    async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
         let what = "cancelling a saga";
         self.bounded(what, async {
             let mut tx = self.begin().await?;
@@ -211,13 +217,9 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
+    async fn list(&self, page: Page) -> Answer<Vec<Summary>> {
         let what = "listing sagas";
+        let Page { status, after, limit, .. } = page;
         let filter = match status {
             // As a literal, so that SQLite recognises the partial index.
             Some(status) if !status.is_ended() => {
@@ -252,43 +254,44 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn other_versions(
-        &self,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        self.other_versions_of(definition, version, limit).await
+    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
+        let what = "listing sagas of other versions";
+        // Two ranges of the index of unfinished sagas. `+` keeps SQLite from a scan of all rows in
+        // order.
+        let sql = AssertSqlSafe(format!(
+            "SELECT {HEAD} FROM buttress_saga WHERE definition = ?1 \
+             AND (version < ?2 OR version > ?2) AND status IN {WORKING} \
+             AND NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
+                             WHERE w.worker = buttress_saga.worker AND w.until > ?3) \
+             ORDER BY +number LIMIT ?4"
+        ));
+        self.bounded(what, async {
+            let rows = sqlx::query(sql)
+                .bind(name)
+                .bind(i64::from(version))
+                .bind(self.now())
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(self.pool())
+                .await
+                .map_err(|error| failed(what, error))?;
+            Ok(found::other_versions(&rows))
+        })
+        .await
     }
 
-    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.purge_all(None, age, limit).await
-    }
-
-    async fn purge_definition(
-        &self,
-        definition: &str,
-        age: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        self.purge_all(Some(definition), age, limit).await
-    }
+    purge::sagas!(PURGE_BATCH);
 }
 
 /// Shortens leases of workers that end later than their length from now, because the clock was set
 /// back.
-async fn shorten(tx: &mut SqliteConnection, now: i64) -> Result<(), sqlx::Error> {
+async fn shorten(tx: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
     let sql = "UPDATE buttress_saga_worker SET until = ?1 + max(length, 0) \
                WHERE until > ?1 AND until - max(length, 0) > ?1";
     sqlx::query(sql).bind(now).execute(tx).await.map(drop)
 }
 
 /// Makes `worker` the owner of sagas, under the next epoch.
-async fn own(
-    tx: &mut SqliteConnection,
-    worker: WorkerId,
-    numbers: Pack,
-) -> Result<(), sqlx::Error> {
+async fn own(tx: &mut SqliteConnection, worker: WorkerId, numbers: Pack) -> sqlx::Result<()> {
     if numbers.is_empty() {
         return Ok(());
     }

@@ -9,13 +9,9 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use super::connect::SqliteConfig;
 use crate::error::failed;
 use crate::partitions;
+use crate::steps::steps;
 
-/// The version of the tables that this release creates.
-pub(super) const VERSION: i64 = 3;
-
-/// The statements that create each version from the version before it.
-const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
+steps!("schema_1.sql" "receipts.sql" "lengths.sql" "letters.sql" "events.sql" "history.sql");
 
 /// The table of the version and of the number of partitions.
 const NUMBERS: &str = "CREATE TABLE IF NOT EXISTS buttress_schema \
@@ -33,7 +29,7 @@ impl SqliteConfig {
         self.check().map_err(|error| {
             StoreError::invalid(format!("creating the DDL: {error}")).with_source(error)
         })?;
-        Ok(ddl(self.partitions))
+        Ok(ddl(self.settings.partitions))
     }
 }
 
@@ -53,11 +49,11 @@ fn ddl(partitions: Option<u16>) -> String {
 /// A database with its tables.
 pub(super) struct Prepared {
     /// The number of partitions of its outbox.
-    pub(super) partitions: u16,
+    pub partitions: u16,
     /// The first connection.
-    pub(super) connection: SqliteConnection,
+    pub connection: SqliteConnection,
     /// The file according to SQLite; empty if SQLite keeps the database in no file.
-    pub(super) file: String,
+    pub file: String,
 }
 
 /// Brings the file to [`VERSION`], also if other processes do the same concurrently. Retries for up

@@ -39,18 +39,20 @@ impl<'v> Values<'v> {
         self.cells.len() / self.width
     }
 
-    /// Returns the statements with their parameters. The rows replace `{values}`.
+    /// Returns the statements with their parameters. The rows replace `{values}`, and `last` is the
+    /// parameter after them.
     fn statements(
         &self,
         template: &str,
-    ) -> Result<Vec<(AssertSqlSafe<String>, SqliteArguments)>, sqlx::Error> {
+        last: Option<i64>,
+    ) -> sqlx::Result<Vec<(AssertSqlSafe<String>, SqliteArguments)>> {
         let mut statements = Vec::new();
         for cells in self.cells.chunks(self.width * MOST_ROWS) {
             let rows = (cells.len() / self.width).next_power_of_two();
             let row = format!("({})", vec!["?"; self.width].join(","));
             let sql = template.replace("{values}", &vec![row.as_str(); rows].join(","));
             let mut arguments = SqliteArguments::default();
-            arguments.reserve(rows * self.width, 0);
+            arguments.reserve(rows * self.width + 1, 0);
             for cell in cells {
                 let added = match cell {
                     Cell::Null => arguments.add(None::<i64>),
@@ -64,6 +66,9 @@ impl<'v> Values<'v> {
             for _ in cells.len()..rows * self.width {
                 arguments.add(None::<i64>).map_err(sqlx::Error::Encode)?;
             }
+            if let Some(last) = last {
+                arguments.add(last).map_err(sqlx::Error::Encode)?;
+            }
             statements.push((AssertSqlSafe(sql), arguments));
         }
         Ok(statements)
@@ -74,9 +79,29 @@ impl<'v> Values<'v> {
         &self,
         tx: &mut SqliteConnection,
         template: &str,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> sqlx::Result<u64> {
+        self.run(tx, template, None).await
+    }
+
+    /// Executes the statements, whose parameter after the rows is the time `now`.
+    #[cfg(feature = "saga")]
+    pub(super) async fn execute_at(
+        &self,
+        tx: &mut SqliteConnection,
+        template: &str,
+        now: i64,
+    ) -> sqlx::Result<u64> {
+        self.run(tx, template, Some(now)).await
+    }
+
+    async fn run(
+        &self,
+        tx: &mut SqliteConnection,
+        template: &str,
+        last: Option<i64>,
+    ) -> sqlx::Result<u64> {
         let mut changed = 0;
-        for (sql, arguments) in self.statements(template)? {
+        for (sql, arguments) in self.statements(template, last)? {
             let done = sqlx::query_with::<Sqlite, _>(sql, arguments).execute(&mut *tx).await?;
             changed += done.rows_affected();
         }
@@ -88,9 +113,9 @@ impl<'v> Values<'v> {
         &self,
         tx: &mut SqliteConnection,
         template: &str,
-    ) -> Result<Vec<String>, sqlx::Error> {
+    ) -> sqlx::Result<Vec<String>> {
         let mut texts = Vec::new();
-        for (sql, arguments) in self.statements(template)? {
+        for (sql, arguments) in self.statements(template, None)? {
             let query = sqlx::query_scalar_with::<Sqlite, Option<String>, _>(sql, arguments);
             texts.extend(query.fetch_one(&mut *tx).await?);
         }

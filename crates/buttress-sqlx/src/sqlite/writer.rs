@@ -7,16 +7,18 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::connect::SqliteConfig;
+#[cfg(feature = "events")]
+use super::events::EventOp;
 use super::gate::Gate;
 #[cfg(feature = "outbox")]
 use super::relaying::RelayOp;
 use super::watch::Watch;
-#[cfg(feature = "idempotency")]
-use crate::claims::ClaimOp;
 use crate::error::{batch_failed, too_slow};
-#[cfg(feature = "saga")]
-use crate::log::LogOp;
+#[cfg(feature = "idempotency")]
+use crate::idempotency::ClaimOp;
 use crate::queue::{Batch, Intake, Limits, Op, Queue, pass_on};
+#[cfg(feature = "saga")]
+use crate::saga::LogOp;
 use crate::time::{nanos, within};
 
 /// Defines the operations of the writer: an enum over the operations of each part.
@@ -58,6 +60,8 @@ write_ops! {
     Claim(ClaimOp)
     #[cfg(feature = "outbox")]
     Relay(RelayOp)
+    #[cfg(feature = "events")]
+    Event(EventOp)
 }
 
 /// The most bytes of one transaction of the writer, unless one operation alone is larger.
@@ -79,18 +83,19 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the writer of a store, and returns its queue.
     pub(super) fn start(config: &SqliteConfig, gate: &Gate, watch: &Watch) -> Queue<WriteOp> {
-        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
-        let (queue, intake) = Queue::new(config.queue, config.operation_timeout, limits);
+        let limits = Limits { rows: config.settings.batch_rows, bytes: BATCH_BYTES };
+        let (queue, intake) =
+            Queue::new(config.settings.queue, config.settings.operation_timeout, limits);
         let writer = Self {
             options: config.options(false),
             gate: gate.clone(),
             watch: watch.clone(),
             clock: config.clock.clone(),
-            acquire_timeout: config.acquire_timeout,
-            operation_timeout: config.operation_timeout,
+            acquire_timeout: config.settings.acquire_timeout,
+            operation_timeout: config.settings.operation_timeout,
             connection: None,
         };
-        config.spawner.spawn(writer.run(intake));
+        config.settings.spawner.spawn(writer.run(intake));
         queue
     }
 
@@ -150,7 +155,7 @@ impl Writer {
         Err(outcome)
     }
 
-    async fn write(&mut self, batch: &mut Batch<WriteOp>) -> Result<(), sqlx::Error> {
+    async fn write(&mut self, batch: &mut Batch<WriteOp>) -> sqlx::Result<()> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.options.connect().await?),
@@ -165,6 +170,8 @@ impl Writer {
             let mut claims = Vec::new();
             #[cfg(feature = "outbox")]
             let mut relays = Vec::new();
+            #[cfg(feature = "events")]
+            let mut events = Vec::new();
             for op in wave {
                 match op {
                     #[cfg(feature = "saga")]
@@ -173,6 +180,8 @@ impl Writer {
                     WriteOp::Claim(op) => claims.push(op),
                     #[cfg(feature = "outbox")]
                     WriteOp::Relay(op) => relays.push(op),
+                    #[cfg(feature = "events")]
+                    WriteOp::Event(op) => events.push(op),
                 }
             }
             #[cfg(feature = "saga")]
@@ -181,6 +190,8 @@ impl Writer {
             super::idempotency::batch::write(&mut tx, now, claims).await?;
             #[cfg(feature = "outbox")]
             super::outbox::settle::write(&mut tx, now, relays).await?;
+            #[cfg(feature = "events")]
+            super::events::write(&mut tx, now, events).await?;
         }
         tx.commit().await
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use buttress_durable::outbox::{
-    Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict,
+    Inbox, MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict,
 };
 use buttress_durable::saga::{Barrier as _, SagaId, Status, Store as _, WorkerId};
 
@@ -33,8 +33,8 @@ enum Rows {
 async fn purge<D: Db>(db: &D, rows: Rows) -> usize {
     let store = db.store();
     let purged = match rows {
-        Rows::Sagas => store.purge_sagas(AGE, 9).await,
-        Rows::SagasOfOneDefinition => store.purge_definition("order", AGE, 9).await,
+        Rows::Sagas => store.purge_sagas(None, AGE, 9).await,
+        Rows::SagasOfOneDefinition => store.purge_sagas(Some("order"), AGE, 9).await,
         Rows::Messages => store.purge_delivered(AGE, 9).await,
         Rows::Receipts => store.purge_receipts(AGE, 9).await,
     };
@@ -79,7 +79,8 @@ async fn delivered_messages_are_kept_for_their_retention<D: Db>(db: D) {
     let store = db.store();
     let relay = RelayId::random(&rng());
     db.write(vec![NewMessage::new(MessageId::random(&rng()), "a", b"payload".to_vec())]).await;
-    let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    let leases =
+        store.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap().leases;
     let found = store.fetch(relay, &leases, 9).await.unwrap().messages.remove(0);
     let lease = leases.iter().find(|lease| lease.partition == found.partition);
     let settled = Settled::new(&found, *lease.unwrap(), Verdict::Delivered);

@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use buttress::idempotency;
-use buttress::idempotency::{ClaimId, Claimed, Key, Store as _};
+use buttress::idempotency::{ClaimId, Claimed, Key, KeyClaim, Store as _};
 use buttress_durable::outbox::{
-    Lease, Message, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict,
+    Fetched, Lease, Message, MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict,
 };
 use buttress_durable::saga::{Store as _, WorkerId};
 use buttress_durable::{outbox, saga};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
-use crate::sagas::{append, new_saga};
+use crate::sagas::{append, new_saga, take};
 
 const LEASE: Duration = Duration::from_secs(30);
 const HOUR: i64 = 3_600_000_000_000;
@@ -34,7 +34,7 @@ on_each_database! {
 }
 
 async fn lease<S: outbox::Store>(store: &S, relay: RelayId, lease: Duration) -> Vec<Lease> {
-    store.lease_partitions(relay, lease, &[]).await.unwrap().leases
+    store.lease_partitions(Renewal::new(relay, lease, &[])).await.unwrap().leases
 }
 
 fn message(key: &str) -> NewMessage {
@@ -95,10 +95,15 @@ async fn each_lease_is_shortened_to_its_own_length<D: Db>(db: D) {
     assert_eq!(lease(&other, short, SECOND).await.len(), 16);
 }
 
+/// Claims a key for [`LEASE`].
+async fn claimed<D: Db>(db: &D, key: &Key, id: u128) -> Claimed<Vec<u8>> {
+    let claim = KeyClaim::new(key, ClaimId::new(id));
+    idempotency::Store::claim(db.store(), claim, LEASE).await.unwrap()
+}
+
 async fn claims_are_free_after_one_lease<D: Db>(db: D) {
-    let store = db.store();
-    let (key, gone, taker) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
-    let claim = async |id| idempotency::Store::claim(store, &key, id, None, LEASE).await.unwrap();
+    let (key, gone, taker) = (Key::new("k").unwrap(), 1, 2);
+    let claim = async |id| claimed(&db, &key, id).await;
     assert_eq!(claim(gone).await, Claimed::Owned);
     db.time().set_skew(-HOUR);
     assert_eq!(claim(taker).await, Claimed::InFlight { lease_left: LEASE });
@@ -106,40 +111,39 @@ async fn claims_are_free_after_one_lease<D: Db>(db: D) {
     assert_eq!(claim(taker).await, Claimed::InFlight { lease_left: NANO });
     db.time().advance(NANO);
     assert_eq!(claim(taker).await, Claimed::Owned);
-    assert!(store.renew_claim_of(&key, gone).await.unwrap_err().is_fenced());
+    let late = db.store().renew_claim_of(&key, ClaimId::new(gone)).await;
+    assert!(late.unwrap_err().is_fenced());
 }
 
 async fn a_live_claim_that_renews_loses_nothing<D: Db>(db: D) {
     let store = db.store();
-    let (key, live, taker) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
-    let claim = async |id| idempotency::Store::claim(store, &key, id, None, LEASE).await.unwrap();
-    assert_eq!(claim(live).await, Claimed::Owned);
+    let (key, live) = (Key::new("k").unwrap(), ClaimId::new(1));
+    assert_eq!(claimed(&db, &key, 1).await, Claimed::Owned);
     for skew in [-HOUR, -2 * HOUR] {
         db.time().set_skew(skew);
         for _ in 0..6 {
-            assert!(matches!(claim(taker).await, Claimed::InFlight { .. }));
+            assert!(matches!(claimed(&db, &key, 2).await, Claimed::InFlight { .. }));
             db.time().advance(LEASE / 2);
             store.renew_claim_of(&key, live).await.unwrap();
         }
     }
-    let done = store.complete(&key, live, b"done".to_vec(), LEASE).await;
+    let done = store.complete(KeyClaim::new(&key, live), b"done".to_vec(), LEASE).await;
     done.unwrap();
-    assert_eq!(claim(taker).await, Claimed::Done(b"done".to_vec()));
+    assert_eq!(claimed(&db, &key, 2).await, Claimed::Done(b"done".to_vec()));
 }
 
 async fn results_live_no_longer_than_their_lifetime<D: Db>(db: D) {
-    let store = db.store();
-    let (key, mine, taker) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
-    let claim = async |id| idempotency::Store::claim(store, &key, id, None, LEASE).await.unwrap();
-    assert_eq!(claim(mine).await, Claimed::Owned);
-    store.complete(&key, mine, b"done".to_vec(), 2 * LEASE).await.unwrap();
+    let key = Key::new("k").unwrap();
+    assert_eq!(claimed(&db, &key, 1).await, Claimed::Owned);
+    let mine = KeyClaim::new(&key, ClaimId::new(1));
+    db.store().complete(mine, b"done".to_vec(), 2 * LEASE).await.unwrap();
     db.time().set_skew(-HOUR);
     let done = Claimed::Done(b"done".to_vec());
-    assert_eq!(claim(taker).await, done);
+    assert_eq!(claimed(&db, &key, 2).await, done);
     db.time().advance(2 * LEASE - NANO);
-    assert_eq!(claim(taker).await, done);
+    assert_eq!(claimed(&db, &key, 2).await, done);
     db.time().advance(NANO);
-    assert_eq!(claim(taker).await, Claimed::Owned);
+    assert_eq!(claimed(&db, &key, 2).await, Claimed::Owned);
 }
 
 async fn sagas_of_a_worker_that_is_gone_are_free_after_one_lease<D: Db>(db: D) {
@@ -152,10 +156,10 @@ async fn sagas_of_a_worker_that_is_gone_are_free_after_one_lease<D: Db>(db: D) {
     db.time().set_skew(-HOUR);
     assert_eq!(store.take_saga(taker, two.id).await.unwrap(), None);
     db.time().advance(LEASE - NANO);
-    assert!(store.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas.is_empty());
+    assert!(take(store, taker, 1).await.sagas.is_empty());
     assert_eq!(store.take_saga(taker, two.id).await.unwrap(), None);
     db.time().advance(NANO);
-    assert_eq!(store.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas[0].id, one.id);
+    assert_eq!(take(store, taker, 1).await.sagas[0].id, one.id);
     assert_eq!(store.take_saga(taker, two.id).await.unwrap().unwrap().epoch, 2);
     assert!(store.append(append(two.id, 1, 1)).await.unwrap_err().is_fenced());
 }
@@ -169,7 +173,7 @@ async fn a_live_worker_that_renews_loses_nothing<D: Db>(db: D) {
     for skew in [-HOUR, -2 * HOUR] {
         db.time().set_skew(skew);
         for _ in 0..6 {
-            assert!(store.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
+            assert!(take(store, taker, 9).await.sagas.is_empty());
             db.time().advance(LEASE / 2);
             saga::Store::renew_worker(store, live, LEASE).await.unwrap();
         }
@@ -181,24 +185,36 @@ fn retry(after: Duration) -> Verdict {
     Verdict::Retry { counts: true, after, error: "away".to_owned() }
 }
 
+/// Writes messages of these keys. Returns a relay that owns all partitions, and what it fetched.
+async fn fetched<D: Db>(db: &D, keys: &[&str]) -> (RelayId, Vec<Lease>, Vec<Message>) {
+    db.write(keys.iter().map(|key| message(key)).collect()).await;
+    let relay = RelayId::random(&rng());
+    let leases = lease(db.store(), relay, LEASE).await;
+    let found = db.store().fetch(relay, &leases, 9).await.unwrap().messages;
+    (relay, leases, found)
+}
+
+/// Sets the clock back, and checks that no message is due until `wait` has passed since. Returns the
+/// fetch of that moment.
+async fn due_after<D: Db>(db: &D, relay: RelayId, leases: &[Lease], wait: Duration) -> Fetched {
+    db.time().set_skew(-HOUR);
+    let early = db.store().fetch(relay, leases, 9).await.unwrap();
+    assert!(early.messages.is_empty());
+    assert_eq!(early.next_due, Some(early.now + wait));
+    db.time().advance(wait - NANO);
+    assert!(db.store().fetch(relay, leases, 9).await.unwrap().messages.is_empty());
+    db.time().advance(NANO);
+    db.store().fetch(relay, leases, 9).await.unwrap()
+}
+
 async fn a_retry_waits_no_longer_than_its_backoff<D: Db>(db: D) {
     let store = db.store();
-    let relay = RelayId::random(&rng());
-    db.write(vec![message("a"), message("b")]).await;
-    let leases = lease(store, relay, LEASE).await;
-    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let (relay, leases, found) = fetched(&db, &["a", "b"]).await;
     for (message, after) in found.iter().zip([5 * SECOND, 600 * SECOND]) {
         let verdict = settled(message, &leases, retry(after));
         assert!(store.settle(verdict).await.unwrap().is_empty());
     }
-    db.time().set_skew(-HOUR);
-    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
-    assert!(fetched.messages.is_empty());
-    assert_eq!(fetched.next_due, Some(fetched.now + 5 * SECOND));
-    db.time().advance(5 * SECOND - NANO);
-    assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
-    db.time().advance(NANO);
-    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+    let fetched = due_after(&db, relay, &leases, 5 * SECOND).await;
     assert_eq!(fetched.messages[0].id, found[0].id);
     assert_eq!((fetched.messages.len(), fetched.messages[0].attempts), (1, 1));
     assert_eq!(fetched.next_due, Some(fetched.now + 595 * SECOND));
@@ -206,10 +222,7 @@ async fn a_retry_waits_no_longer_than_its_backoff<D: Db>(db: D) {
 
 async fn a_relay_that_never_rests_lets_held_keys_go_on_too<D: Db>(db: D) {
     let store = db.store();
-    let relay = RelayId::random(&rng());
-    db.write(vec![message("a"), message("b")]).await;
-    let leases = lease(store, relay, LEASE).await;
-    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let (relay, leases, found) = fetched(&db, &["a", "b"]).await;
     let verdict = settled(&found[0], &leases, retry(5 * SECOND));
     assert!(store.settle(verdict).await.unwrap().is_empty());
     db.time().set_skew(-HOUR);
@@ -230,24 +243,14 @@ async fn a_delayed_message_waits_no_longer_than_its_delay<D: Db>(db: D) {
     let leases = lease(store, relay, LEASE).await;
     let written = [message("a").delay(3 * SECOND), message("b").delay(Duration::MAX)];
     db.write(written.to_vec()).await;
-    db.time().set_skew(-HOUR);
-    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
-    assert!(fetched.messages.is_empty());
-    assert_eq!(fetched.next_due, Some(fetched.now + 3 * SECOND));
-    db.time().advance(3 * SECOND - NANO);
-    assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
-    db.time().advance(NANO);
-    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+    let fetched = due_after(&db, relay, &leases, 3 * SECOND).await;
     assert_eq!((fetched.messages.len(), fetched.messages[0].id), (1, written[0].id));
     assert_eq!(fetched.messages[0].due_at, fetched.now);
 }
 
 async fn what_an_operator_decides_about_is_held_without_end<D: Db>(db: D) {
     let store = db.store();
-    let relay = RelayId::random(&rng());
-    db.write(vec![message("a"), message("a")]).await;
-    let leases = lease(store, relay, LEASE).await;
-    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let (relay, leases, found) = fetched(&db, &["a", "a"]).await;
     let dead = Verdict::Dead { error: "poison".to_owned(), hold_key: true };
     assert!(store.settle(settled(&found[0], &leases, dead)).await.unwrap().is_empty());
     db.time().set_skew(-HOUR);
@@ -266,7 +269,7 @@ async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
     let leases = lease(store, relay, LEASE).await;
     let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
     let (key, claim, later) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
-    idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
+    idempotency::Store::claim(store, KeyClaim::new(&key, claim), LEASE).await.unwrap();
     let (worker, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
     saga::Store::renew_worker(store, worker, LEASE).await.unwrap();
     let saga = new_saga(worker);
@@ -274,9 +277,10 @@ async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
 
     db.time().set_skew(HOUR);
     assert_eq!(lease(&other, next, LEASE).await.len(), 16);
-    let claimed = idempotency::Store::claim(&other, &key, later, None, LEASE).await.unwrap();
+    let claimed =
+        idempotency::Store::claim(&other, KeyClaim::new(&key, later), LEASE).await.unwrap();
     assert_eq!(claimed, Claimed::Owned);
-    assert_eq!(other.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
+    assert_eq!(take(&other, taker, 9).await.sagas.len(), 1);
 
     let late = settled(&found[0], &leases, Verdict::Delivered);
     assert_eq!(store.settle(late).await.unwrap(), [found[0].partition]);
@@ -296,6 +300,6 @@ trait RenewClaim {
 
 impl<S: idempotency::Store<Vec<u8>>> RenewClaim for S {
     async fn renew_claim_of(&self, key: &Key, claim: ClaimId) -> Result<(), buttress::StoreError> {
-        idempotency::Store::renew_claim(self, key, claim, LEASE).await
+        idempotency::Store::renew_claim(self, KeyClaim::new(key, claim), LEASE).await
     }
 }

@@ -98,6 +98,8 @@ mod on_sqlite {
 
     async fn sagas(databases: Databases) {
         conformance::saga::all(&databases).await;
+        conformance::saga::in_transactions::<_, Own, _>(&databases).await;
+        conformance::saga::in_transactions::<_, Users, _>(&databases).await;
     }
 
     async fn idempotency(databases: Databases) {
@@ -117,6 +119,18 @@ mod on_sqlite {
     async fn inbox(databases: Databases) {
         conformance::inbox::all::<_, Own, _>(&databases).await;
         conformance::inbox::all::<_, Users, _>(&databases).await;
+    }
+
+    async fn dead_letters(databases: Databases) {
+        conformance::dead_letters::all(&databases).await;
+    }
+
+    async fn event_store(databases: Databases) {
+        conformance::event_store::all::<_, Own, _>(&databases).await;
+    }
+
+    async fn event_store_with_a_pool_of_the_users(databases: Databases) {
+        conformance::event_store::all::<_, Users, _>(&databases).await;
     }
 
     async fn barrier(databases: Databases) {
@@ -143,7 +157,10 @@ mod on_sqlite {
             }
         )+};
     }
-    each_place!(sagas idempotency outbox outbox_with_a_pool_of_the_users inbox barrier);
+    each_place!(
+        sagas idempotency outbox outbox_with_a_pool_of_the_users inbox dead_letters barrier
+        event_store event_store_with_a_pool_of_the_users
+    );
 }
 
 #[cfg(feature = "postgres")]
@@ -182,7 +199,7 @@ mod on_postgres {
     impl Schemas {
         async fn new(test: &str, way: Way) -> Option<Self> {
             let url = postgres_url(test).await?;
-            let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
+            let pool = PgPoolOptions::new().max_connections(6).connect_lazy(&url).unwrap();
             let (mut users, mut pooler, mut role) = (None, None, None);
             match way {
                 Way::Direct => {}
@@ -258,6 +275,7 @@ mod on_postgres {
 
     async fn sagas(schemas: Rc<Schemas>) {
         conformance::saga::all(&*schemas).await;
+        conformance::saga::in_transactions(&*schemas).await;
     }
 
     async fn idempotency(schemas: Rc<Schemas>) {
@@ -271,6 +289,18 @@ mod on_postgres {
 
     async fn inbox(schemas: Rc<Schemas>) {
         conformance::inbox::all(&*schemas).await;
+    }
+
+    async fn dead_letters(schemas: Rc<Schemas>) {
+        conformance::dead_letters::all(&*schemas).await;
+    }
+
+    async fn event_store(schemas: Rc<Schemas>) {
+        conformance::event_store::all(&*schemas).await;
+    }
+
+    async fn events_of_overlapping_transactions(schemas: Rc<Schemas>) {
+        conformance::event_store::overlapping(&*schemas).await;
     }
 
     async fn barrier(schemas: Rc<Schemas>) {
@@ -293,8 +323,12 @@ mod on_postgres {
             }
         };
     }
-    each_way!(Direct as direct: sagas idempotency outbox inbox barrier);
-    each_way!(UsersPool as on_a_users_pool: sagas idempotency outbox inbox barrier);
-    each_way!(Pooler as behind_a_pooler: sagas idempotency outbox inbox barrier);
-    each_way!(ServiceRole as as_the_role_of_a_service: sagas idempotency outbox inbox barrier);
+    each_way!(Direct as direct: sagas idempotency outbox inbox dead_letters barrier
+        event_store events_of_overlapping_transactions);
+    each_way!(UsersPool as on_a_users_pool: sagas idempotency outbox inbox dead_letters barrier
+        event_store events_of_overlapping_transactions);
+    each_way!(Pooler as behind_a_pooler: sagas idempotency outbox inbox dead_letters barrier
+        event_store events_of_overlapping_transactions);
+    each_way!(ServiceRole as as_the_role_of_a_service: sagas idempotency outbox inbox dead_letters barrier
+        event_store events_of_overlapping_transactions);
 }

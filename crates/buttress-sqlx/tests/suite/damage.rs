@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::idempotency::{self, ClaimId, Claimed, Key, Store as _};
+use buttress::idempotency::{self, ClaimId, Claimed, Key, KeyClaim, Store as _};
 use buttress_durable::outbox::{Lease, MessageId, NewMessage, RelayId, Store as _};
-use buttress_durable::saga::{SagaId, Store as _, WorkerId};
+use buttress_durable::saga::{Page, SagaId, Store as _, WorkerId};
 
-use crate::damaged_messages::{lease, message};
+use crate::damaged_messages::{four_of_six_damaged, lease, message};
 use crate::db::{Db, on_each_database, rng};
-use crate::sagas::{append, new_saga};
+use crate::sagas::{append, new_saga, take};
 
 const LEASE: Duration = Duration::from_secs(30);
 const LAST: i64 = i64::MAX;
@@ -50,7 +50,7 @@ async fn only_these_are_corrupt<D: Db>(db: &D, ids: &[SagaId], damaged: &[usize]
         (0..).zip(ids).filter(|(n, _)| !damaged.contains(n)).map(|(_, id)| *id).collect();
     let mut sorted = sound.clone();
     sorted.sort();
-    let listed = store.list(None, None, 100).await.unwrap();
+    let listed = store.list(Page::first(100)).await.unwrap();
     assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<_>>(), sorted);
     for id in &sound {
         assert_eq!(store.load(*id).await.unwrap().unwrap().id, *id);
@@ -64,7 +64,7 @@ async fn only_these_are_corrupt<D: Db>(db: &D, ids: &[SagaId], damaged: &[usize]
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         }
     }
-    let taken = store.take_abandoned(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let taken = take(store, WorkerId::new(2), 100).await;
     assert_eq!(taken.sagas.iter().map(|record| record.id).collect::<Vec<_>>(), sound);
     assert_eq!(taken.corrupt.len(), damaged.len(), "{:?}", taken.corrupt);
     for ((n, named), (id, _)) in damaged.iter().zip(name).zip(&taken.corrupt) {
@@ -82,13 +82,13 @@ async fn numbers_of_a_saga_that_cannot_be<D: Db>(db: D) {
     change(&db, 5, "length = 9223372036854775807").await;
     let store = db.store();
     // A list reads no logs and no deadlines.
-    let listed = store.list(None, None, 100).await.unwrap();
+    let listed = store.list(Page::first(100)).await.unwrap();
     assert_eq!(listed.len(), 7);
     for n in [0, 2, 3, 5] {
         let error = store.load(ids[n]).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
     }
-    let taken = store.take_abandoned(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let taken = take(store, WorkerId::new(2), 100).await;
     let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
     assert_eq!(corrupt, [ids[0], ids[2], ids[3], ids[5]]);
     assert_eq!(taken.sagas.len(), 4);
@@ -105,7 +105,7 @@ async fn pages_go_on_behind_damaged_sagas<D: Db>(db: D) {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = store.list(None, after, 1).await.unwrap();
+        let page = store.list(Page::first(1).after(after)).await.unwrap();
         let Some(line) = page.first() else { break };
         seen.push(line.id);
         after = Some(line.id);
@@ -124,14 +124,14 @@ async fn the_last_epoch_of_a_saga_is_never_assigned<D: Db>(db: D) {
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains(&ids[n].to_string()), "{error}");
     }
-    let taken = store.take_abandoned(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let taken = take(store, WorkerId::new(2), 100).await;
     let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
     assert_eq!(corrupt, ids[..2]);
     let epochs: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
     assert_eq!(epochs, [LAST as u64 - 1, 2, 2, 2]);
     // The last assigned epoch works, until the saga would have to be taken over.
     store.append(append(ids[2], LAST as u64 - 1, 1)).await.unwrap();
-    let again = store.take_abandoned(WorkerId::new(3), "order", 3, 100).await.unwrap();
+    let again = take(store, WorkerId::new(3), 100).await;
     assert_eq!(again.sagas.len(), 3);
     assert_eq!(again.corrupt.len(), 3);
     // The damaged sagas stay unchanged.
@@ -217,7 +217,8 @@ mod on_files {
             sagas(&db, 2).await;
             change(&db, 1, "number = 9223372036854775807").await;
             // Lines that no saga has any more, at the place of the next saga's lines.
-            db.execute("INSERT INTO buttress_saga_entry VALUES (3, -1, 0, 0, x'', NULL)").await;
+            db.execute("INSERT INTO buttress_saga_entry VALUES (3, -1, 0, 0, x'', NULL, NULL)")
+                .await;
             let saga = new_saga(WorkerId::new(1));
             db.store.create(saga.clone()).await.unwrap();
             assert_eq!(db.store.load(saga.id).await.unwrap().unwrap().entries.len(), 1);
@@ -231,7 +232,9 @@ mod on_files {
             let keys: Vec<Key> = (0..3).map(|n| Key::new(&format!("k{n}")).unwrap()).collect();
             let mine = ClaimId::new(1);
             for key in &keys {
-                idempotency::Store::claim(&db.store, key, mine, None, LEASE).await.unwrap();
+                idempotency::Store::claim(&db.store, KeyClaim::new(key, mine), LEASE)
+                    .await
+                    .unwrap();
             }
             db.execute("UPDATE buttress_idempotency SET claim = x'01' WHERE key LIKE '%k0'").await;
             db.execute("UPDATE buttress_idempotency SET fingerprint = x'01' WHERE key LIKE '%k1'")
@@ -239,7 +242,8 @@ mod on_files {
             let claim = |n: usize| {
                 let (store, key) = (db.store.clone(), keys[n].clone());
                 async move {
-                    idempotency::Store::claim(&store, &key, ClaimId::new(2), None, LEASE).await
+                    idempotency::Store::claim(&store, KeyClaim::new(&key, ClaimId::new(2)), LEASE)
+                        .await
                 }
             };
             let (one, two, three) = tokio::join!(claim(0), claim(1), claim(2));
@@ -249,12 +253,12 @@ mod on_files {
             }
             assert_eq!(three.unwrap(), Claimed::InFlight { lease_left: LEASE });
             let (one, two) = tokio::join!(
-                db.store.complete(&keys[0], mine, Vec::new(), LEASE),
-                db.store.complete(&keys[2], mine, Vec::new(), LEASE),
+                db.store.complete(KeyClaim::new(&keys[0], mine), Vec::new(), LEASE),
+                db.store.complete(KeyClaim::new(&keys[2], mine), Vec::new(), LEASE),
             );
             assert_eq!(one.unwrap_err().kind(), StoreErrorKind::Corrupt);
             two.unwrap();
-            let error = db.store.outcome(&keys[0], mine).await.unwrap_err();
+            let error = db.store.outcome(KeyClaim::new(&keys[0], mine)).await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Corrupt);
             // It is free when its lease is over, like any other.
             db.time().advance(LEASE);
@@ -270,17 +274,13 @@ mod on_files {
             db.execute("UPDATE buttress_outbox_lease SET relay = x'01' WHERE partition = 1").await;
             let leases = lease(&db.store, relay).await;
             assert_eq!(leases.len(), 16, "its lease is over");
-            let written: Vec<NewMessage> = (0..6).map(|n| message(&format!("key {n}"))).collect();
-            db.write(written.clone()).await;
-            for (sequence, set) in [
-                (1, "id = x'01'"),
-                (2, "key = CAST(x'ff' AS TEXT)"),
-                (3, "topic = CAST(x'ff' AS TEXT)"),
-                (4, "sequence = -5, starts = -1"),
-            ] {
-                let sql = format!("UPDATE buttress_outbox SET {set} WHERE sequence = {sequence}");
-                assert_eq!(db.execute(&sql).await, 1);
-            }
+            let damage = [
+                "id = x'01'",
+                "key = CAST(x'ff' AS TEXT)",
+                "topic = CAST(x'ff' AS TEXT)",
+                "sequence = -5, starts = -1",
+            ];
+            let written = four_of_six_damaged(&db, damage).await;
             // A message without a readable key holds all messages behind it, until it is a dead
             // letter.
             let mut ids = Vec::new();
@@ -323,8 +323,12 @@ mod on_schemas {
             alter("idempotency", "until").await;
             let (bad, good) = (Key::new("bad").unwrap(), Key::new("good").unwrap());
             let claim = async |key: &Key| {
-                idempotency::Store::claim(&db.store, key, ClaimId::random(&rng()), None, LEASE)
-                    .await
+                idempotency::Store::claim(
+                    &db.store,
+                    KeyClaim::new(key, ClaimId::random(&rng())),
+                    LEASE,
+                )
+                .await
             };
             claim(&bad).await.unwrap();
             db.execute("UPDATE {s}buttress_idempotency SET until = NULL").await;

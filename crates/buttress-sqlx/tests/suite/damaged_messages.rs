@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::idempotency::{self, ClaimId, Claimed, Key};
+use buttress::idempotency::{self, ClaimId, Claimed, Key, KeyClaim};
 use buttress_durable::outbox::{
-    self, Lease, Message, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict,
+    self, Lease, Message, MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict,
 };
 use buttress_durable::saga::{Barrier as _, Passage, SagaId, Status, Store as _, WorkerId};
 
@@ -26,7 +26,7 @@ on_each_database! {
 }
 
 pub(crate) async fn lease<S: outbox::Store>(store: &S, relay: RelayId) -> Vec<Lease> {
-    store.lease_partitions(relay, LEASE, &[]).await.unwrap().leases
+    store.lease_partitions(Renewal::new(relay, LEASE, &[])).await.unwrap().leases
 }
 
 async fn the_last_epoch_of_a_partition_is_never_assigned<D: Db>(db: D) {
@@ -92,21 +92,28 @@ async fn damaged_messages_do_not_fill_a_batch<D: Db>(db: D) {
     assert!(store.settle(delivered(&found[0], &leases)).await.unwrap().is_empty());
 }
 
+/// Writes six messages of six keys, and damages the row of each of the first four.
+pub(crate) async fn four_of_six_damaged<D: Db>(db: &D, damage: [&str; 4]) -> Vec<NewMessage> {
+    let written: Vec<NewMessage> = (0..6).map(|n| message(&format!("key {n}"))).collect();
+    db.write(written.clone()).await;
+    for (sequence, set) in (1..).zip(damage) {
+        let sql = format!("UPDATE {{s}}buttress_outbox SET {set} WHERE sequence = {sequence}");
+        assert_eq!(db.execute(&sql).await, 1);
+    }
+    written
+}
+
 async fn a_damaged_message_is_buried_whatever_its_numbers_say<D: Db>(db: D) {
     let store = db.store();
     let relay = RelayId::new(1);
     let leases = lease(store, relay).await;
-    let written: Vec<NewMessage> = (0..6).map(|n| message(&format!("key {n}"))).collect();
-    db.write(written.clone()).await;
-    for (sequence, set) in [
-        (1, "attempts = 9223372036854775807"),
-        (2, "starts = -1"),
-        (3, "attempts = -9223372036854775808, starts = 9223372036854775807"),
-        (4, "headers = payload, due_at = -9223372036854775808"),
-    ] {
-        let sql = format!("UPDATE {{s}}buttress_outbox SET {set} WHERE sequence = {sequence}");
-        assert_eq!(db.execute(&sql).await, 1);
-    }
+    let damage = [
+        "attempts = 9223372036854775807",
+        "starts = -1",
+        "attempts = -9223372036854775808, starts = 9223372036854775807",
+        "headers = payload, due_at = -9223372036854775808",
+    ];
+    let written = four_of_six_damaged(&db, damage).await;
     let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
     let ids: Vec<MessageId> = found.iter().map(|found| found.id).collect();
     assert_eq!(ids, [written[4].id, written[5].id]);
@@ -131,7 +138,8 @@ async fn damaged_leases_end<D: Db>(db: D) {
         let saga = new_saga(worker);
         store.create(saga.clone()).await.unwrap();
         lease(store, gone).await;
-        let claimed = idempotency::Store::claim(store, &key, ClaimId::new(1), None, LEASE).await;
+        let claimed =
+            idempotency::Store::claim(store, KeyClaim::new(&key, ClaimId::new(1)), LEASE).await;
         assert_eq!(claimed.unwrap(), Claimed::Owned);
         for table in ["saga_worker", "outbox_lease", "outbox_relay", "idempotency"] {
             db.execute(&format!(
@@ -143,15 +151,17 @@ async fn damaged_leases_end<D: Db>(db: D) {
         store.take_saga(WorkerId::new(2), saga.id).await.unwrap();
         lease(store, next).await;
         let claim = ClaimId::random(&rng());
-        let _first = idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
+        let _first =
+            idempotency::Store::claim(store, KeyClaim::new(&key, claim), LEASE).await.unwrap();
         db.time().advance(SECOND);
         let taken = store.take_saga(WorkerId::new(2), saga.id).await.unwrap();
         assert!(taken.is_some_and(|record| record.epoch >= 2), "{until} {length}");
         assert_eq!(lease(store, next).await.len(), 16, "{until} {length}");
-        let claimed = idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
+        let claimed =
+            idempotency::Store::claim(store, KeyClaim::new(&key, claim), LEASE).await.unwrap();
         assert_eq!(claimed, Claimed::Owned, "{until} {length}");
         outbox::Store::release_partitions(store, next).await.unwrap();
-        idempotency::Store::release_claim(store, &key, claim).await.unwrap();
+        idempotency::Store::release_claim(store, KeyClaim::new(&key, claim)).await.unwrap();
         let end = changed(append(saga.id, 1, 1), |more| more.status = Status::Completed);
         let _over = store.append(end).await;
     }

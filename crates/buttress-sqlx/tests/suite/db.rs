@@ -4,9 +4,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use buttress::{Rng, VirtualClock, idempotency};
+use buttress::{Rng, StoreError, VirtualClock, idempotency};
+use buttress_durable::consume::DeadLetters;
 use buttress_durable::outbox::{Inbox, NewMessage, Write};
-use buttress_durable::{outbox, saga};
+use buttress_durable::{event_store, outbox, saga};
 use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction};
 use sqlx::AssertSqlSafe;
 
@@ -22,6 +23,11 @@ pub(crate) trait Db: Clone + Send + Sync + 'static {
         + Write<Self::Tx>
         + Inbox<Self::Tx>
         + saga::Barrier<Self::Tx>
+        + saga::CreateIn<Self::Tx, Vec<u8>>
+        + DeadLetters
+        + event_store::Store
+        + event_store::Append<Self::Tx>
+        + event_store::Checkpoint<Self::Tx>
         + Clone;
     type Tx: Send;
 
@@ -64,8 +70,8 @@ pub(crate) fn rng() -> Rng {
 
 #[derive(Clone)]
 pub(crate) struct Sqlite {
-    pub(crate) path: PathBuf,
-    pub(crate) store: SqliteStore,
+    pub path: PathBuf,
+    pub store: SqliteStore,
     time: VirtualClock,
 }
 
@@ -158,6 +164,19 @@ impl Db for Sqlite {
     }
 }
 
+/// Runs `count` operations concurrently, each on its own task. Returns their results.
+pub(crate) async fn concurrently<T, F>(count: usize, operation: impl Fn() -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, StoreError>> + Send + 'static,
+{
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        tasks.spawn(operation());
+    }
+    tasks.join_all().await.into_iter().map(Result::unwrap).collect()
+}
+
 /// Runs `scenario` on a new file.
 pub(crate) async fn on_sqlite<F: Future<Output = ()> + Send + 'static>(
     scenario: impl FnOnce(Sqlite) -> F,
@@ -185,11 +204,11 @@ mod with_postgres {
 
     #[derive(Clone)]
     pub(crate) struct Postgres {
-        pub(crate) store: PostgresStore,
-        pub(crate) schema: String,
-        pub(crate) url: String,
+        pub store: PostgresStore,
+        pub schema: String,
+        pub url: String,
         /// A pool of the user's, beside the store.
-        pub(crate) pool: PgPool,
+        pub pool: PgPool,
         time: VirtualClock,
     }
 

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::{Codec, CodecError, Format, StoreErrorKind};
+use buttress::{Clock, Codec, CodecError, Format, StoreErrorKind};
+use buttress_durable::outbox::{Inbox, MessageId, Receipt};
 use buttress_durable::saga::{
-    Beginning, Builder, Call, Config, Definition, Entry, Executor, NewSaga, SagaError, SagaId,
-    Status, Store, WorkerId,
+    Beginning, Builder, Call, Config, Definition, Entry, Executor, NewSaga, Page, SagaError,
+    SagaId, Status, Store, WorkerId,
 };
 use tower::{BoxError, service_fn};
 
-use crate::db::{Db, on_each_database, rng};
+use crate::db::{Db, SECOND, on_each_database, rng};
 
 on_each_database! {
     long_error_texts_wedge_no_saga
     old_sagas_are_purged_in_the_background
     a_saga_that_was_started_before_is_known
     a_log_of_an_older_release_is_resumed
+    a_log_without_times_is_read_and_run_on
+    a_saga_that_starts_in_a_transaction_runs_once
+    sagas_of_a_process_that_crashed_after_the_commit_run_elsewhere
 }
 
 /// Numbers as bytes.
@@ -93,10 +97,10 @@ async fn old_sagas_are_purged_in_the_background<D: Db>(db: D) {
         drop(brief.run_to_end(7).await.unwrap());
     }
     let kept = endless.run_to_end(7).await.unwrap().id();
-    assert_eq!(brief.list(None, None, 1000).await.unwrap().len(), 301);
+    assert_eq!(brief.list(Page::first(1000)).await.unwrap().len(), 301);
     db.time().advance(kept_for);
     loop {
-        let left = brief.list(None, None, 1000).await.unwrap();
+        let left = brief.list(Page::first(1000)).await.unwrap();
         if left.len() == 1 {
             assert_eq!(left.first().map(|saga| saga.id), Some(kept));
             break;
@@ -156,4 +160,88 @@ async fn a_log_of_an_older_release_is_resumed<D: Db>(db: D) {
         }
         sagas.shut_down().await.unwrap();
     }
+}
+
+type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
+
+fn orders<D: Db>(store: &D::Store) -> Sagas<D> {
+    Executor::new(done("order").build().unwrap(), store.clone(), Config::new()).unwrap()
+}
+
+async fn a_saga_that_starts_in_a_transaction_runs_once<D: Db>(db: D) {
+    let (sagas, store) = (orders::<D>(db.store()), db.store());
+    let (id, event) = (SagaId::random(&rng()), MessageId::new(7));
+    for commits in [false, true] {
+        let mut tx = db.begin().await;
+        let receipt = store.receive(&mut tx, "orders", event).await.unwrap();
+        assert_eq!(receipt, Receipt::First);
+        let started = sagas.start_in(&mut tx, id, 7).await.unwrap();
+        let again = sagas.start_in(&mut tx, id, 7).await.map(drop);
+        assert!(matches!(again, Err(SagaError::AlreadyStarted { .. })), "{again:?}");
+        let other = sagas.start_in(&mut tx, id, 8).await.map(drop);
+        let Err(SagaError::Store { error, .. }) = other else { panic!("{other:?}") };
+        assert_eq!(error.kind(), StoreErrorKind::Conflict);
+        if commits {
+            db.commit(tx).await;
+            assert_eq!(started.committed().await.unwrap().status(), Status::Completed);
+        } else {
+            db.rollback(tx).await;
+            assert_eq!(sagas.state(id).await.unwrap(), None);
+        }
+    }
+    let record = store.load(id).await.unwrap().unwrap();
+    assert_eq!((record.epoch, sagas.stats().started, sagas.stats().resumed), (2, 1, 0));
+    let mut tx = db.begin().await;
+    let again = sagas.start_in(&mut tx, id, 7).await.map(drop);
+    assert!(matches!(again, Err(SagaError::AlreadyStarted { .. })), "{again:?}");
+    assert_eq!(store.receive(&mut tx, "orders", event).await.unwrap(), Receipt::Repeated);
+    db.commit(tx).await;
+    sagas.shut_down().await.unwrap();
+}
+
+async fn sagas_of_a_process_that_crashed_after_the_commit_run_elsewhere<D: Db>(db: D) {
+    let there = orders::<D>(&db.another().await);
+    there.keep_recovering(Duration::from_secs(3600));
+    let here = orders::<D>(db.store());
+    let clock = Clock::default();
+    for _ in 0..2 {
+        let mut tx = db.begin().await;
+        for _ in 0..3 {
+            drop(here.start_in(&mut tx, SagaId::random(&rng()), 7).await.unwrap());
+        }
+        db.commit(tx).await;
+        let (wanted, began) = (there.stats().completed + 3, clock.now());
+        while there.stats().completed < wanted {
+            assert!(clock.now() - began < Duration::from_secs(30), "they are not taken");
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!((here.stats().started, there.stats().resumed), (0, 6));
+    there.shut_down().await.unwrap();
+}
+
+/// The rows of a log have no times in a database of version 5.
+async fn a_log_without_times_is_read_and_run_on<D: Db>(db: D) {
+    let (id, worker) = (SagaId::random(&rng()), WorkerId::random(&rng()));
+    let beginning = Beginning::new(7_u32.to_be_bytes().to_vec());
+    let mut saga = NewSaga::new(id, ("order", 3), Bytes::NAME, worker, beginning);
+    saga.entries.push(Entry::ActionStarted { step: 0 });
+    db.store().create(saga).await.unwrap();
+    db.execute("ALTER TABLE {s}buttress_saga_entry DROP COLUMN recorded_at").await;
+    db.execute("UPDATE {s}buttress_schema SET value = 5 WHERE name = 'version'").await;
+
+    let sagas = orders::<D>(&db.another().await);
+    let before = sagas.state(id).await.unwrap().unwrap();
+    let step = &before.steps.first().unwrap().history;
+    assert_eq!((before.created_at, step.started, step.attempts), (None, None, 1));
+    db.time().advance(10 * SECOND);
+    let now = db.time().clock().unix();
+    assert_eq!(sagas.recover().await.unwrap().resumed, [id]);
+    let report = sagas.start_or_attach(id, 7).await.unwrap().await.unwrap();
+    assert_eq!(report.status(), Status::Completed);
+    let after = sagas.state(id).await.unwrap().unwrap();
+    let step = &after.steps.first().unwrap().history;
+    assert_eq!((after.created_at, step.started, step.attempts), (None, None, 2));
+    assert_eq!(step.ended, Some(now), "by the store's clock");
+    sagas.shut_down().await.unwrap();
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
+use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Completion, Key, KeyClaim};
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
-use buttress_durable::saga::{SagaId, Store as _, WorkerId};
+use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Renewal, Store as _, Write};
+use buttress_durable::saga::{Page, SagaId, Store as _, WorkerId};
 use buttress_sqlx::{SqliteConfig, SqliteStore};
 use sqlx::sqlite::SqlitePoolOptions;
 
@@ -47,9 +47,10 @@ async fn all_connections_share_one_database_under_load() {
     }
     tasks.join_all().await;
     assert_eq!(store.backlog().await.unwrap().pending, 160);
-    assert_eq!(other.list(None, None, 1000).await.unwrap().len(), 160);
+    assert_eq!(other.list(Page::first(1000)).await.unwrap().len(), 160);
     let relay = RelayId::new(1);
-    let leases = other.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    let leases =
+        other.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap().leases;
     assert_eq!(store.fetch(relay, &leases, 1000).await.unwrap().messages.len(), 160);
 }
 
@@ -69,7 +70,7 @@ async fn it_is_there_until_the_last_clone_goes_and_then_gone() {
     drop((clone, again));
     let empty = SqliteStore::open(config).await.unwrap();
     assert_eq!(empty.load(saga.id).await.unwrap(), None);
-    assert!(empty.list(None, None, 9).await.unwrap().is_empty());
+    assert!(empty.list(Page::first(9)).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -88,19 +89,32 @@ async fn two_of_them_share_nothing() {
 async fn transactions_are_transactions() {
     let store = SqliteStore::open(SqliteConfig::in_memory()).await.unwrap();
     let (key, claim) = (Key::new("k").unwrap(), ClaimId::new(1));
-    idempotency::Store::claim(&store, &key, claim, None, 60 * SECOND).await.unwrap();
+    idempotency::Store::claim(&store, KeyClaim::new(&key, claim), 60 * SECOND).await.unwrap();
     let mut tx = store.begin().await.unwrap();
-    store.complete_in(&mut tx, &key, claim, &b"x".to_vec(), SECOND).await.unwrap();
+    store
+        .complete_in(&mut tx, Completion::new(KeyClaim::new(&key, claim), &b"x".to_vec(), SECOND))
+        .await
+        .unwrap();
     tx.rollback().await.unwrap();
     let mut tx = store.begin().await.unwrap();
-    store.complete_in(&mut tx, &key, claim, &b"x".to_vec(), SECOND).await.unwrap();
+    store
+        .complete_in(&mut tx, Completion::new(KeyClaim::new(&key, claim), &b"x".to_vec(), SECOND))
+        .await
+        .unwrap();
     drop(tx);
-    let claimed = idempotency::Store::claim(&store, &key, ClaimId::new(2), None, SECOND).await;
+    let claimed =
+        idempotency::Store::claim(&store, KeyClaim::new(&key, ClaimId::new(2)), SECOND).await;
     assert!(matches!(claimed.unwrap(), Claimed::InFlight { .. }));
     let mut tx = store.begin().await.unwrap();
-    store.complete_in(&mut tx, &key, claim, &b"x".to_vec(), 60 * SECOND).await.unwrap();
+    store
+        .complete_in(
+            &mut tx,
+            Completion::new(KeyClaim::new(&key, claim), &b"x".to_vec(), 60 * SECOND),
+        )
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
-    let outcome = idempotency::Store::outcome(&store, &key, claim).await.unwrap();
+    let outcome = idempotency::Store::outcome(&store, KeyClaim::new(&key, claim)).await.unwrap();
     assert_eq!(outcome, Some(b"x".to_vec()));
 }
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::idempotency::{self, ClaimId, CompleteIn, Key};
+use buttress::idempotency::{self, ClaimId, CompleteIn, Completion, Key, KeyClaim};
 use buttress_durable::outbox::{
-    Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
+    Inbox, MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict, Write,
 };
 use buttress_durable::saga::{Barrier as _, SagaId, Store as _, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
@@ -62,7 +62,8 @@ async fn until_in_transaction(db: &Postgres, sessions: i64) {
 async fn dead_letter(db: &Postgres) -> MessageId {
     db.write(vec![message(1)]).await;
     let relay = RelayId::new(1);
-    let leases = db.store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    let leases =
+        db.store.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap().leases;
     let found = db.store.fetch(relay, &leases, 1).await.unwrap().messages.remove(0);
     let verdict = Verdict::Dead { error: "poison".to_owned(), hold_key: true };
     let settled = Settled::new(&found, leases[usize::from(found.partition)], verdict);
@@ -123,10 +124,10 @@ async fn a_begin_of_the_stores_pool_dropped_while_it_waits_leaves_no_transaction
 async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
     through_a_proxy("an_operation_dropped_while_it_waits", 1, async |db, proxy, store| {
         // The statements are prepared, so that the next message with one is its execution.
-        store.lease_partitions(RelayId::new(7), SECOND, &[]).await.unwrap();
+        store.lease_partitions(Renewal::new(RelayId::new(7), SECOND, &[])).await.unwrap();
         for word in ["BEGIN", "COMMIT"] {
             proxy.hold_after(word);
-            let lease = store.lease_partitions(RelayId::new(7), SECOND, &[]);
+            let lease = store.lease_partitions(Renewal::new(RelayId::new(7), SECOND, &[]));
             let held = async {
                 if word == "BEGIN" {
                     until_in_transaction(&db, 1).await;
@@ -140,8 +141,10 @@ async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
             }
             proxy.release();
             until_in_transaction(&db, 0).await;
-            soon(db.store.lease_partitions(RelayId::new(8), SECOND, &[])).await.unwrap();
-            soon(store.lease_partitions(RelayId::new(7), SECOND, &[])).await.unwrap();
+            soon(db.store.lease_partitions(Renewal::new(RelayId::new(8), SECOND, &[])))
+                .await
+                .unwrap();
+            soon(store.lease_partitions(Renewal::new(RelayId::new(7), SECOND, &[]))).await.unwrap();
         }
     })
     .await;
@@ -160,7 +163,7 @@ async fn transactions_dropped_on_dead_sockets_leave_their_places() {
             proxy.silence();
             drop(open);
             let (first, second) = soon(async { tokio::join!(store.begin(), store.begin()) }).await;
-            soon(store.lease_partitions(RelayId::new(1), SECOND, &[])).await.unwrap();
+            soon(store.lease_partitions(Renewal::new(RelayId::new(1), SECOND, &[]))).await.unwrap();
             first.unwrap().commit().await.unwrap();
             second.unwrap().commit().await.unwrap();
         }
@@ -225,7 +228,7 @@ async fn idle_connections_that_are_dead_are_replaced() {
         soon(idle).await;
         proxy.silence();
         soon(store.backlog()).await.unwrap();
-        soon(store.lease_partitions(RelayId::new(1), SECOND, &[])).await.unwrap();
+        soon(store.lease_partitions(Renewal::new(RelayId::new(1), SECOND, &[]))).await.unwrap();
         for _ in 0..3 {
             soon(store.begin()).await.unwrap().commit().await.unwrap();
         }
@@ -240,7 +243,7 @@ async fn writers_that_were_idle_replace_their_connections() {
     through_a_proxy("writers_that_were_idle", 1, async |db, proxy, store| {
         let claim = async |key: &str| {
             let key = Key::new(key).unwrap();
-            idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await
+            idempotency::Store::claim(&store, KeyClaim::new(&key, ClaimId::new(1)), SECOND).await
         };
         store.create(new_saga(WorkerId::new(1))).await.unwrap();
         claim("first").await.unwrap();
@@ -277,7 +280,10 @@ async fn a_call_in_a_transaction_is_bounded() {
                 async { store.receive(c, "consumer", MessageId::new(1)).await.map(drop) },
                 async { store.action(d, saga, "step").await.map(drop) },
                 async { store.undo(e, saga, "step").await.map(drop) },
-                store.complete_in(f, &key, ClaimId::new(1), &value, SECOND),
+                store.complete_in(
+                    f,
+                    Completion::new(KeyClaim::new(&key, ClaimId::new(1)), &value, SECOND)
+                ),
             )
         };
         let (a, b, c, d, e, f) = tokio::time::timeout(2 * LIMIT, all).await.expect("bounded");

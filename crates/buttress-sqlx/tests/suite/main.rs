@@ -1,27 +1,32 @@
 //! The stores against real databases: behaviour that both share, and behaviour of each.
 #![allow(clippy::disallowed_methods, reason = "a database takes real time")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the helpers of a test fail by panicking, as the tests do"
-)]
+// The helpers of a test fail by panicking, as the tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod ages;
 mod barrier;
 mod claims;
 mod clocks;
+#[cfg(feature = "postgres")]
+mod cluster;
 mod conformance;
 mod damage;
 mod damaged_messages;
 mod db;
 mod ddl;
+#[cfg(feature = "postgres")]
+mod event_backlog;
+#[cfg(feature = "postgres")]
+mod event_order;
+#[cfg(feature = "postgres")]
+mod event_servers;
+mod events;
 mod executors;
 mod in_memory;
 mod inbox;
 #[cfg(feature = "postgres")]
 mod lent;
+mod letters;
 mod messages;
 #[cfg(feature = "postgres")]
 mod misconfigured;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress::StoreErrorKind;
 use buttress_durable::outbox::{
-    Lease, Message, MessageId, NewMessage, RelayId, Settled, Store, Verdict, Write,
+    Lease, Message, MessageId, NewMessage, RelayId, Renewal, Settled, Store, Verdict, Write,
 };
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
@@ -16,7 +16,7 @@ fn message(key: &str) -> NewMessage {
 }
 
 async fn lease<S: Store>(store: &S, relay: RelayId) -> Vec<Lease> {
-    store.lease_partitions(relay, LEASE, &[]).await.unwrap().leases
+    store.lease_partitions(Renewal::new(relay, LEASE, &[])).await.unwrap().leases
 }
 
 fn settled(message: &Message, leases: &[Lease], verdict: Verdict) -> Settled {

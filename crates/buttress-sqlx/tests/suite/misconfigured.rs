@@ -1,7 +1,7 @@
 //! Errors that an operator must mend on PostgreSQL, and their messages.
 
 use buttress::{StoreError, StoreErrorKind};
-use buttress_durable::outbox::{RelayId, Store as _};
+use buttress_durable::outbox::{RelayId, Renewal, Store as _};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool};
@@ -49,14 +49,14 @@ async fn a_missing_right_is_named() {
     let store = PostgresStore::open(config()).await.unwrap();
 
     let (relay, length) = (RelayId::new(1), 10 * SECOND);
-    store.lease_partitions(relay, length, &[]).await.unwrap();
+    store.lease_partitions(Renewal::new(relay, length, &[])).await.unwrap();
     let table = format!("{schema}.buttress_outbox_lease");
     execute(format!("ALTER TABLE {table} OWNER TO CURRENT_USER")).await;
     execute(format!("REVOKE ALL ON {table} FROM {role}")).await;
-    let error = store.lease_partitions(relay, length, &[]).await.unwrap_err();
+    let error = store.lease_partitions(Renewal::new(relay, length, &[])).await.unwrap_err();
     refused(&error, "permission denied for table buttress_outbox_lease");
     execute(format!("GRANT ALL ON {table} TO {role}")).await;
-    store.lease_partitions(relay, length, &[]).await.unwrap();
+    store.lease_partitions(Renewal::new(relay, length, &[])).await.unwrap();
 
     store.close().await;
     drop(store);

@@ -1,9 +1,12 @@
 //! Tables and schemas that are missing while a store is open. An operator must mend them.
 
-use buttress::idempotency::{ClaimId, CompleteIn, Key, Store as _};
+use buttress::idempotency::{ClaimId, CompleteIn, Completion, Key, KeyClaim, Store as _};
 use buttress::{StoreError, StoreErrorKind};
-use buttress_durable::outbox::{Inbox, MessageId, NewMessage, RelayId, Store as _, Write};
-use buttress_durable::saga::{Barrier, SagaId, Store as _, WorkerId};
+use buttress_durable::event_store::{
+    Append, AppendError, Expected, Filter, NewBatch, Position, Store as _, Version,
+};
+use buttress_durable::outbox::{Inbox, MessageId, NewMessage, RelayId, Renewal, Store as _, Write};
+use buttress_durable::saga::{Barrier, Page, SagaId, Store as _, TakeOver, WorkerId};
 
 use crate::db::{Db, SECOND, on_each_database};
 use crate::sagas::new_saga;
@@ -22,8 +25,11 @@ async fn saga<D: Db>(db: &D, id: u128) -> Answers {
     vec![
         ("create", store.create(saga).await.map(drop)),
         ("load", store.load(SagaId::new(id)).await.map(drop)),
-        ("list", store.list(None, None, 9).await.map(drop)),
-        ("take abandoned", store.take_abandoned(worker, "order", 3, 9).await.map(drop)),
+        ("list", store.list(Page::first(9)).await.map(drop)),
+        (
+            "take abandoned",
+            store.take_abandoned(TakeOver::new(worker, ("order", 3), 9)).await.map(drop),
+        ),
     ]
 }
 
@@ -44,7 +50,7 @@ async fn outbox<D: Db>(db: &D, id: u128) -> Answers {
         ("write", written),
         ("backlog", store.backlog().await.map(drop)),
         ("fetch", {
-            match store.lease_partitions(relay, 10 * SECOND, &[]).await {
+            match store.lease_partitions(Renewal::new(relay, 10 * SECOND, &[])).await {
                 Ok(renewal) => store.fetch(relay, &renewal.leases, 9).await.map(drop),
                 Err(error) => Err(error),
             }
@@ -62,22 +68,44 @@ async fn inbox<D: Db>(db: &D, id: u128) -> Answers {
 async fn idempotency<D: Db>(db: &D, id: u128) -> Answers {
     let (store, claim) = (db.store(), ClaimId::new(id));
     let (key, value) = (Key::new(&format!("key {id}")).unwrap(), b"x".to_vec());
-    let claimed = store.claim(&key, claim, None, 10 * SECOND).await.map(drop);
-    let renewed = match store.renew_claim(&key, claim, 10 * SECOND).await {
+    let claimed = store.claim(KeyClaim::new(&key, claim), 10 * SECOND).await.map(drop);
+    let renewed = match store.renew_claim(KeyClaim::new(&key, claim), 10 * SECOND).await {
         Err(error) if error.is_fenced() => Ok(()),
         renewed => renewed,
     };
     let mut tx = db.begin().await;
-    let completed = store.complete_in(&mut tx, &key, claim, &value, SECOND).await;
+    let completed = store
+        .complete_in(&mut tx, Completion::new(KeyClaim::new(&key, claim), &value, SECOND))
+        .await;
     db.rollback(tx).await;
     vec![
         ("claim", claimed),
         ("renew", renewed),
         ("complete in", completed),
-        ("complete", store.complete(&key, claim, value, SECOND).await),
-        ("outcome", store.outcome(&key, claim).await.map(drop)),
-        ("release", store.release_claim(&key, claim).await),
+        ("complete", store.complete(KeyClaim::new(&key, claim), value, SECOND).await),
+        ("outcome", store.outcome(KeyClaim::new(&key, claim)).await.map(drop)),
+        ("release", store.release_claim(KeyClaim::new(&key, claim)).await),
         ("sweep", store.sweep_expired(9).await.map(drop)),
+    ]
+}
+
+async fn events<D: Db>(db: &D, id: u128) -> Answers {
+    let (store, stream) = (db.store(), crate::events::order(1));
+    let batch = NewBatch::new(stream.clone(), Expected::Any, vec![crate::events::event(id)]);
+    let refused = |error| match error {
+        AppendError::Store(error) => error,
+        other => panic!("{other}"),
+    };
+    let appended = store.append_batch(&batch).await.map(drop).map_err(refused);
+    let mut tx = db.begin().await;
+    let in_transaction = store.append_in(&mut tx, &batch).await.map(drop).map_err(refused);
+    db.rollback(tx).await;
+    vec![
+        ("append", appended),
+        ("append in", in_transaction),
+        ("read a stream", store.read_stream(&stream, Version::START, 9).await.map(drop)),
+        ("state", store.stream_state(&stream).await.map(drop)),
+        ("archive", store.archive_stream(&crate::events::order(2)).await.map(drop)),
     ]
 }
 
@@ -117,6 +145,10 @@ async fn a_missing_table_of_any_part_is_for_an_operator_and_works_again_once_it_
     without!("buttress_outbox", outbox);
     without!("buttress_inbox", inbox);
     without!("buttress_idempotency", idempotency);
+    without!("buttress_event_stream", events);
+    // Events without a position need the table of the order too.
+    let page = db.store().read_all(Position::START, &Filter::all(), 9).await.unwrap();
+    assert_eq!(page.events.len(), 2);
 }
 
 /// The message names the table with its schema.
@@ -130,6 +162,7 @@ async fn a_dropped_schema_is_for_an_operator() {
         for_an_operator(outbox(&db, 1).await, &db.schema);
         for_an_operator(inbox(&db, 1).await, &db.schema);
         for_an_operator(idempotency(&db, 1).await, &db.schema);
+        for_an_operator(events(&db, 1).await, &db.schema);
     })
     .await;
 }

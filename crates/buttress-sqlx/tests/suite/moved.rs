@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use buttress::idempotency::{self, ClaimId, Key};
+use buttress::idempotency::{self, ClaimId, Key, KeyClaim};
 use buttress::{StoreError, StoreErrorKind};
-use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
-use buttress_durable::saga::{Status, Store as _, WorkerId};
+use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Renewal, Store as _, Write};
+use buttress_durable::saga::{Page, Status, Store as _, TakeOver, WorkerId};
 use buttress_sqlx::{SqliteConfig, SqliteStore};
 use sqlx::ConnectOptions;
 
@@ -46,14 +46,14 @@ async fn nothing_works(store: &SqliteStore, saga: buttress_durable::saga::SagaId
     let end = changed(append(saga, 1, 1), |more| more.status = Status::Completed);
     refused(store.append(end).await, file);
     refused(store.load(saga).await, file);
-    refused(store.list(None, None, 9).await, file);
-    refused(store.take_abandoned(WorkerId::new(2), "order", 3, 9).await, file);
+    refused(store.list(Page::first(9)).await, file);
+    refused(store.take_abandoned(TakeOver::new(WorkerId::new(2), ("order", 3), 9)).await, file);
     refused(store.begin().await, file);
     refused(store.backlog().await, file);
-    refused(store.lease_partitions(RelayId::new(1), SECOND, &[]).await, file);
+    refused(store.lease_partitions(Renewal::new(RelayId::new(1), SECOND, &[])).await, file);
     let (key, claim) = (Key::new("k").unwrap(), ClaimId::new(1));
-    refused(idempotency::Store::claim(store, &key, claim, None, SECOND).await, file);
-    refused(idempotency::Store::outcome(store, &key, claim).await, file);
+    refused(idempotency::Store::claim(store, KeyClaim::new(&key, claim), SECOND).await, file);
+    refused(idempotency::Store::outcome(store, KeyClaim::new(&key, claim)).await, file);
 }
 
 async fn opened(file: &File) -> (SqliteStore, buttress_durable::saga::SagaId) {

@@ -102,7 +102,7 @@ async fn a_result_that_cannot_be_encoded_leaves_its_key_done<D: Db>(db: D) {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
-/// The handler hears of it before its commit, and rolls back: nothing was done.
+/// The handler gets the error before its commit, and rolls back: nothing was done.
 async fn a_result_that_is_too_large_for_a_transaction_leaves_its_key_free<D: Db>(db: D) {
     let store = db.store().clone();
     let layer = IdempotencyLayer::transactional(Config::new(), store, BY_NUMBER).unwrap();

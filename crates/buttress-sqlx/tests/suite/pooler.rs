@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use buttress::idempotency::{self, ClaimId, Claimed, Key};
+use buttress::idempotency::{self, ClaimId, Claimed, Key, KeyClaim};
 use buttress_durable::outbox::{
-    MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
+    MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict, Write,
 };
 use buttress_durable::saga::{Store as _, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
@@ -119,7 +119,8 @@ async fn many_clients_share_two_sessions() {
         clients.join_all().await;
 
         let (store, relay) = (&stores[0], RelayId::new(1));
-        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases =
+            store.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap().leases;
         let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
         assert_eq!(found.len(), 80);
         let settled = found.into_iter().map(|message| {
@@ -155,9 +156,12 @@ async fn work(store: &PostgresStore, client: u128) {
         assert_eq!(store.load(saga.id).await.unwrap().unwrap().entries.len() as u64, round + 1);
         let key = Key::new(&format!("{client} {round}")).unwrap();
         let claim = ClaimId::new(client);
-        let claimed = idempotency::Store::claim(store, &key, claim, None, 60 * SECOND).await;
+        let claimed =
+            idempotency::Store::claim(store, KeyClaim::new(&key, claim), 60 * SECOND).await;
         assert_eq!(claimed.unwrap(), Claimed::Owned);
-        let done = idempotency::Store::complete(store, &key, claim, vec![7], 60 * SECOND).await;
+        let done =
+            idempotency::Store::complete(store, KeyClaim::new(&key, claim), vec![7], 60 * SECOND)
+                .await;
         done.unwrap();
         let mut tx = store.begin().await.unwrap();
         let id = MessageId::new(client * 100 + u128::from(round));

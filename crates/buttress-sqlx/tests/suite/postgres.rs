@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
+use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Completion, Key, KeyClaim};
 use buttress_durable::outbox::{
-    MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
+    Lease, MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict, Write,
 };
 use buttress_durable::saga::{Store, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use crate::db::{Db, Postgres, SECOND, drop_schema, fresh_schema, on_postgres, postgres_url};
+use crate::db::{
+    Db, Postgres, SECOND, concurrently, drop_schema, fresh_schema, on_postgres, postgres_url,
+};
 use crate::sagas::{append, new_saga};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -19,14 +21,9 @@ async fn many_open_a_new_schema_at_once_and_again() {
     let Some(url) = postgres_url("many_open_a_new_schema_at_once_and_again").await else { return };
     let schema = fresh_schema();
     let config = PostgresConfig::new(&url).schema(&schema).connections(2);
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..6 {
-        let config = config.clone();
-        tasks.spawn(async move { PostgresStore::open(config).await.map(|s| s.partitions()) });
-    }
-    for opened in tasks.join_all().await {
-        assert_eq!(opened.unwrap(), 16);
-    }
+    let opened = concurrently(6, || PostgresStore::open(config.clone())).await;
+    assert!(opened.iter().all(|store| store.partitions() == 16));
+    drop(opened);
     let error = PostgresStore::open(config.clone().partitions(4)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
     let pool = PgPool::connect(&url).await.unwrap();
@@ -68,7 +65,9 @@ async fn connections_that_are_ended_are_made_anew() {
         store.create(saga.clone()).await.unwrap();
         let mut position = 1;
         for round in 0..5u128 {
-            idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await.unwrap();
+            idempotency::Store::claim(&store, KeyClaim::new(&key, ClaimId::new(1)), SECOND)
+                .await
+                .unwrap();
             store.load(saga.id).await.unwrap();
             assert!(end_connections(&db).await > 0, "round {round}");
             // Each operation may fail once or twice with a transient error, and then succeeds. The
@@ -101,7 +100,8 @@ async fn connections_that_are_ended_are_made_anew() {
             }
             let claimed = loop {
                 let asked =
-                    idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await;
+                    idempotency::Store::claim(&store, KeyClaim::new(&key, ClaimId::new(1)), SECOND)
+                        .await;
                 match asked {
                     Ok(claimed) => break claimed,
                     Err(error) => assert!(error.is_transient(), "{error}"),
@@ -157,13 +157,19 @@ async fn nothing_is_lost_when_connections_end_in_the_middle() {
     .await;
 }
 
+/// Returns the store, and a relay that owns all partitions.
+async fn relaying(db: &Postgres) -> (PostgresStore, RelayId, Vec<Lease>) {
+    let (store, relay) = (db.store.clone(), RelayId::new(1));
+    let leased = store.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap();
+    (store, relay, leased.leases)
+}
+
 /// The plan of the scan: ordered index scans of each partition, merged, and a sort of the found
 /// rows only. Another form of the statement was three times slower.
 #[tokio::test]
 async fn the_scan_is_an_ordered_merge_of_index_scans() {
     on_postgres("the_scan_is_an_ordered_merge_of_index_scans", async |db: Postgres| {
-        let (store, relay) = (db.store.clone(), RelayId::new(1));
-        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let (store, relay, leases) = relaying(&db).await;
         // A queue in the middle of its work: most messages delivered, no statistics.
         db.execute(
             "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at, \
@@ -213,8 +219,7 @@ async fn the_scan_is_an_ordered_merge_of_index_scans() {
 #[tokio::test]
 async fn deliveries_are_looked_up_by_their_number() {
     on_postgres("deliveries_are_looked_up_by_their_number", async |db: Postgres| {
-        let (store, relay) = (db.store.clone(), RelayId::new(1));
-        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let (store, relay, leases) = relaying(&db).await;
         db.execute(
             "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at) \
              SELECT gen_random_uuid(), n % 16, 'key ' || n % 1000, '', 'payload', 0, 0 \
@@ -252,25 +257,43 @@ async fn claims_do_not_wait_for_a_transaction_that_completes_one() {
         let store = db.store.clone();
         let (key, other) = (Key::new("busy").unwrap(), Key::new("free").unwrap());
         let (mine, theirs) = (ClaimId::new(1), ClaimId::new(2));
-        Claims::claim(&store, &key, mine, None, 10 * SECOND).await.unwrap();
+        Claims::claim(&store, KeyClaim::new(&key, mine), 10 * SECOND).await.unwrap();
         let mut tx = db.begin().await;
-        store.complete_in(&mut tx, &key, mine, &b"x".to_vec(), 60 * SECOND).await.unwrap();
+        store
+            .complete_in(
+                &mut tx,
+                Completion::new(KeyClaim::new(&key, mine), &b"x".to_vec(), 60 * SECOND),
+            )
+            .await
+            .unwrap();
         let before = std::time::Instant::now();
-        let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
+        let claimed =
+            Claims::claim(&store, KeyClaim::new(&key, theirs), 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::InFlight { lease_left: 10 * SECOND });
         // Not fenced: its own transaction is completing it.
         assert!(
-            Claims::renew_claim(&store, &key, mine, 10 * SECOND).await.unwrap_err().is_transient()
+            Claims::renew_claim(&store, KeyClaim::new(&key, mine), 10 * SECOND)
+                .await
+                .unwrap_err()
+                .is_transient()
         );
-        assert!(Claims::release_claim(&store, &key, mine).await.unwrap_err().is_transient());
+        assert!(
+            Claims::release_claim(&store, KeyClaim::new(&key, mine))
+                .await
+                .unwrap_err()
+                .is_transient()
+        );
         db.time().advance(10 * SECOND);
-        let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
+        let claimed =
+            Claims::claim(&store, KeyClaim::new(&key, theirs), 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::InFlight { lease_left: Duration::ZERO });
-        let claimed = Claims::claim(&store, &other, theirs, None, 10 * SECOND).await.unwrap();
+        let claimed =
+            Claims::claim(&store, KeyClaim::new(&other, theirs), 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::Owned);
         assert!(before.elapsed() < 3 * SECOND, "no caller waited for a lock");
         db.commit(tx).await;
-        let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
+        let claimed =
+            Claims::claim(&store, KeyClaim::new(&key, theirs), 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::Done(b"x".to_vec()));
     })
     .await;
@@ -306,7 +329,11 @@ async fn a_locked_key_orders_overlapping_transactions() {
         store.write(&mut first, &NewMessage::new(MessageId::new(1), "k", "1")).await.unwrap();
         db.commit(first).await;
         second.await.unwrap();
-        let leases = store.lease_partitions(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
+        let leases = store
+            .lease_partitions(Renewal::new(RelayId::new(1), SECOND, &[]))
+            .await
+            .unwrap()
+            .leases;
         let found = store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages;
         assert_eq!(found.iter().map(|m| m.id.get()).collect::<Vec<_>>(), [1, 2]);
     })
@@ -319,7 +346,8 @@ async fn a_late_commit_is_not_passed_over() {
     on_postgres("a_late_commit_is_not_passed_over", async |db: Postgres| {
         let store = db.store.clone();
         let relay = RelayId::new(1);
-        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases =
+            store.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap().leases;
         let mut slow = db.begin().await;
         store.write(&mut slow, &NewMessage::new(MessageId::new(1), "a", "x")).await.unwrap();
         db.write(vec![NewMessage::new(MessageId::new(2), "a", "y")]).await;
@@ -339,7 +367,8 @@ async fn time_is_the_databases() {
         let config = PostgresConfig::new(&db.url).schema(&db.schema).connections(2);
         let store = PostgresStore::open(config).await.unwrap();
         let relay = RelayId::new(1);
-        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases =
+            store.lease_partitions(Renewal::new(relay, 60 * SECOND, &[])).await.unwrap().leases;
         let mut tx = db.begin().await;
         for n in 1..=2 {
             store.write(&mut tx, &NewMessage::new(MessageId::new(n), "a", "x")).await.unwrap();

@@ -25,6 +25,12 @@ async fn receive<D: Db>(db: &D, store: &D::Store, number: u128) -> Receipt {
 
 /// Restores the tables of version 1, with a row in each.
 async fn back_to_version_1<D: Db>(db: &D) {
+    db.execute("ALTER TABLE {s}buttress_saga_entry DROP COLUMN recorded_at").await;
+    db.execute("DROP TABLE {s}buttress_dead_letter").await;
+    // SQLite needs neither `order` nor `counter`.
+    for table in ["", "_stream", "_order", "_counter", "_snapshot", "_projection"] {
+        db.execute(&format!("DROP TABLE IF EXISTS {{s}}buttress_event{table}")).await;
+    }
     for table in ["inbox", "inbox_step"] {
         for sql in [
             format!("DROP INDEX {{s}}buttress_{table}_received"),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress_durable::saga::{Append, Beginning, Entry, NewSaga, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{
+    Append, Beginning, Entry, NewSaga, Page, SagaId, Status, Store, TakeOver, TakenOver, WorkerId,
+};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 
@@ -13,12 +15,29 @@ pub(crate) fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
     value
 }
 
+/// Lets `worker` take over up to `limit` sagas of the definition of [`new_saga`].
+pub(crate) async fn take(
+    store: &impl Store<Vec<u8>>,
+    worker: WorkerId,
+    limit: usize,
+) -> TakenOver<Vec<u8>> {
+    store.take_abandoned(TakeOver::new(worker, ("order", 3), limit)).await.unwrap()
+}
+
 pub(crate) fn new_saga(worker: WorkerId) -> NewSaga<Vec<u8>> {
     let beginning = Beginning::new(b"input".to_vec());
     let id = SagaId::random(&rng());
     let mut saga = NewSaga::new(id, ("order", 3), "json", worker, beginning);
     saga.entries.push(Entry::ActionStarted { step: 0 });
     saga
+}
+
+/// Creates a saga, and returns its id.
+async fn created(store: &impl Store<Vec<u8>>, worker: WorkerId) -> SagaId {
+    let saga = new_saga(worker);
+    let id = saga.id;
+    store.create(saga).await.unwrap();
+    id
 }
 
 /// Returns an append of one more entry at `position`.
@@ -170,8 +189,7 @@ async fn lists_and_purges<D: Db>(db: D) {
     let worker = WorkerId::random(&rng());
     let mut ids = Vec::new();
     for n in 0..10 {
-        let saga = new_saga(worker);
-        store.create(saga.clone()).await.unwrap();
+        let id = created(store, worker).await;
         let status = match n % 5 {
             0 => Status::Running,
             1 => Status::Unwinding,
@@ -179,40 +197,40 @@ async fn lists_and_purges<D: Db>(db: D) {
             3 => Status::Completed,
             _ => Status::Compensated,
         };
-        store.append(changed(append(saga.id, 1, 1), |more| more.status = status)).await.unwrap();
-        ids.push((saga.id, status));
+        store.append(changed(append(id, 1, 1), |more| more.status = status)).await.unwrap();
+        ids.push((id, status));
         if n == 4 {
             db.time().advance(SECOND);
         }
     }
     ids.sort_by_key(|(id, _)| *id);
-    let page = store.list(None, None, 4).await.unwrap();
+    let page = store.list(Page::first(4)).await.unwrap();
     assert_eq!(
         page.iter().map(|s| s.id).collect::<Vec<_>>(),
         ids[..4].iter().map(|i| i.0).collect::<Vec<_>>()
     );
-    let rest = store.list(None, Some(page[3].id), 100).await.unwrap();
+    let rest = store.list(Page::first(100).after(page[3].id)).await.unwrap();
     assert_eq!(rest.len(), 6);
     for status in
         [Status::Running, Status::Unwinding, Status::Stuck, Status::Completed, Status::Compensated]
     {
-        let listed = store.list(Some(status), None, 100).await.unwrap();
+        let listed = store.list(Page::first(100).status(status)).await.unwrap();
         let expected: Vec<_> = ids.iter().filter(|i| i.1 == status).map(|i| i.0).collect();
         assert_eq!(listed.iter().map(|s| s.id).collect::<Vec<_>>(), expected);
         assert_eq!((listed[0].epoch, listed[0].version), (1, 3));
-        let after = store.list(Some(status), Some(expected[0]), 100).await.unwrap();
+        let after = store.list(Page::first(100).status(status).after(expected[0])).await.unwrap();
         assert_eq!(after.len(), 1);
     }
     // Two sagas ended at 0 s and two at 1 s. An age of 10 s has passed for the first two at 10 s
     // exactly.
     db.time().advance(9 * SECOND - NANO);
-    assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 0);
+    assert_eq!(store.purge_sagas(None, 10 * SECOND, 100).await.unwrap(), 0);
     db.time().advance(NANO);
-    assert_eq!(store.purge_sagas(10 * SECOND, 1).await.unwrap(), 1);
-    assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 1);
+    assert_eq!(store.purge_sagas(None, 10 * SECOND, 1).await.unwrap(), 1);
+    assert_eq!(store.purge_sagas(None, 10 * SECOND, 100).await.unwrap(), 1);
     db.time().advance(SECOND);
-    assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 2);
-    assert_eq!(store.list(None, None, 100).await.unwrap().len(), 6);
+    assert_eq!(store.purge_sagas(None, 10 * SECOND, 100).await.unwrap(), 2);
+    assert_eq!(store.list(Page::first(100)).await.unwrap().len(), 6);
     assert_eq!(db.execute("DELETE FROM {s}buttress_saga_entry").await, 18, "logs went, too");
 }
 
@@ -221,9 +239,7 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
     let worker = WorkerId::random(&rng());
     let mut ids = Vec::new();
     for _ in 0..6 {
-        let saga = new_saga(worker);
-        store.create(saga.clone()).await.unwrap();
-        ids.push(saga.id);
+        ids.push(created(store, worker).await);
     }
     // The two oldest: an entry of an unknown kind, and a missing entry.
     db.execute("UPDATE {s}buttress_saga_entry SET kind = 200 WHERE position = 0 AND saga = (SELECT min(number) FROM {s}buttress_saga)").await;
@@ -237,16 +253,16 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
     let mut taken = Vec::new();
     let mut corrupt = Vec::new();
     for _ in 0..3 {
-        let found = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
+        let found = take(store, taker, 2).await;
         taken.extend(found.sagas.iter().map(|record| record.id));
         corrupt.extend(found.corrupt.iter().map(|(id, _)| *id));
         store.renew_worker(taker, SECOND).await.unwrap();
     }
     assert_eq!(taken, ids[2..], "the damaged sagas were skipped");
     assert_eq!(corrupt, ids[..2]);
-    let end = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
+    let end = take(store, taker, 2).await;
     assert!(end.sagas.is_empty());
-    let again = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
+    let again = take(store, taker, 2).await;
     assert_eq!(
         again.corrupt.len() + end.corrupt.len(),
         2,
@@ -260,7 +276,7 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
     db.execute("UPDATE {s}buttress_saga SET status = 99 WHERE number = (SELECT max(number) FROM {s}buttress_saga)").await;
     let error = store.load(ids[5]).await.unwrap_err();
     assert!(error.to_string().contains("unknown status 99"), "{error}");
-    assert_eq!(store.list(None, None, 100).await.unwrap().len(), 5, "the others are listed");
+    assert_eq!(store.list(Page::first(100)).await.unwrap().len(), 5, "the others are listed");
 }
 
 async fn writes_to_one_saga_at_once_keep_their_order<D: Db>(db: D) {

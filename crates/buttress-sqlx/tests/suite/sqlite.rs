@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use buttress::{StoreErrorKind, VirtualClock};
 use buttress_durable::outbox::{MessageId, NewMessage, Store as _, Write};
-use buttress_durable::saga::{Entry, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Entry, Page, SagaId, Status, Store, WorkerId};
 use buttress_sqlx::{SqliteConfig, SqliteStore, Synchronous};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::db::{Db, SECOND, fresh_path, on_sqlite, remove, rng};
-use crate::sagas::{append, new_saga};
+use crate::db::{Db, SECOND, concurrently, fresh_path, on_sqlite, remove, rng};
+use crate::sagas::{append, new_saga, take};
 
 /// A file for a test without the usual store, removed at its end.
 struct File(std::path::PathBuf);
@@ -41,14 +41,9 @@ impl Drop for File {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_open_a_new_file_at_once_and_again() {
     let file = File::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let config = file.config();
-        tasks.spawn(async move { SqliteStore::open(config).await.map(|store| store.partitions()) });
-    }
-    for opened in tasks.join_all().await {
-        assert_eq!(opened.unwrap(), 16);
-    }
+    let opened = concurrently(8, || SqliteStore::open(file.config())).await;
+    assert!(opened.iter().all(|store| store.partitions() == 16));
+    drop(opened);
     let store = SqliteStore::open(file.config().partitions(16)).await.unwrap();
     let mut connection = file.connect().await;
     let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM buttress_outbox_lease")
@@ -264,7 +259,7 @@ async fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
     connection.close().await.unwrap();
     store.create(saga.clone()).await.unwrap();
     assert_eq!(store.load(saga.id).await.unwrap().unwrap().status, Status::Running);
-    assert_eq!(store.list(None, None, 1000).await.unwrap().len(), written.len() + 1);
+    assert_eq!(store.list(Page::first(1000)).await.unwrap().len(), written.len() + 1);
 }
 
 /// A statement of the batch fails in the middle. Its operation leaves nothing behind, the other
@@ -350,7 +345,7 @@ async fn leases_outlive_the_store() {
     drop(store);
     let store = open().await;
     time.advance(9 * SECOND);
-    assert!(store.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
+    assert!(take(&store, taker, 9).await.sagas.is_empty());
     time.advance(SECOND);
-    assert_eq!(store.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
+    assert_eq!(take(&store, taker, 9).await.sagas.len(), 1);
 }

@@ -1,9 +1,9 @@
 //! Owners of a saga.
 
-use buttress_durable::saga::{SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{SagaId, Status, Store, TakeOver, WorkerId};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
-use crate::sagas::{append, changed, new_saga};
+use crate::sagas::{append, changed, new_saga, take};
 
 on_each_database! {
     a_lease_ends_at_the_instant_and_the_old_owner_is_fenced
@@ -23,13 +23,15 @@ async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     store.create(first.clone()).await.unwrap();
     store.create(second.clone()).await.unwrap();
     db.time().advance(10 * SECOND - NANO);
-    assert!(other.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
-    assert!(other.take_abandoned(taker, "order", 2, 10).await.unwrap().sagas.is_empty());
+    assert!(take(&other, taker, 10).await.sagas.is_empty());
+    let sagas = TakeOver::new(taker, ("order", 2), 10);
+    assert!(other.take_abandoned(sagas).await.unwrap().sagas.is_empty());
     db.time().advance(NANO);
     // The lease ran out, and no worker took the saga: its owner continues.
     store.append(append(first.id, 1, 1)).await.unwrap();
-    assert!(other.take_abandoned(taker, "other", 3, 10).await.unwrap().sagas.is_empty());
-    let taken = other.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas;
+    let sagas = TakeOver::new(taker, ("other", 3), 10);
+    assert!(other.take_abandoned(sagas).await.unwrap().sagas.is_empty());
+    let taken = take(&other, taker, 1).await.sagas;
     assert_eq!(taken.len(), 1);
     assert_eq!((taken[0].id, taken[0].epoch), (first.id, 2), "the oldest");
     assert_eq!(taken[0].entries.len(), 2);
@@ -44,7 +46,7 @@ async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     // A renewal does not return the saga.
     store.renew_worker(owner, 10 * SECOND).await.unwrap();
     assert!(store.append(append(first.id, 1, 2)).await.unwrap_err().is_fenced());
-    assert!(other.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    assert!(take(&other, taker, 10).await.sagas.is_empty());
 }
 
 async fn two_takers_share_what_is_free<D: Db>(db: D) {
@@ -61,7 +63,7 @@ async fn two_takers_share_what_is_free<D: Db>(db: D) {
         store.renew_worker(worker, 10 * SECOND).await.unwrap();
         let mut taken = Vec::new();
         loop {
-            let found = store.take_abandoned(worker, "order", 3, 3).await.unwrap().sagas;
+            let found = take(store, worker, 3).await.sagas;
             if found.is_empty() {
                 return taken;
             }
@@ -82,10 +84,10 @@ async fn a_retired_worker_is_free_at_once<D: Db>(db: D) {
     store.renew_worker(owner, 10 * SECOND).await.unwrap();
     let saga = new_saga(owner);
     store.create(saga).await.unwrap();
-    assert!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    assert!(take(store, taker, 10).await.sagas.is_empty());
     store.release_worker(owner).await.unwrap();
     store.release_worker(owner).await.unwrap();
-    assert_eq!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.len(), 1);
+    assert_eq!(take(store, taker, 10).await.sagas.len(), 1);
 }
 
 async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
@@ -99,7 +101,7 @@ async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
     // Stuck: an operator takes it from any owner, repeatedly.
     store.append(changed(append(saga.id, 1, 1), |more| more.status = Status::Stuck)).await.unwrap();
-    assert!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    assert!(take(store, taker, 10).await.sagas.is_empty());
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 2);
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 3);
     assert!(store.append(append(saga.id, 1, 2)).await.unwrap_err().is_fenced());

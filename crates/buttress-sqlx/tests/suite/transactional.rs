@@ -5,10 +5,10 @@ use std::any::Any;
 use std::sync::Arc;
 
 use buttress::idempotency::{
-    ClaimId, Claimed, CompleteIn, Config, Handle, IdempotencyLayer, InvalidKey, Key, Store as _,
-    WithClaim,
+    ClaimId, Claimed, CompleteIn, Completion, Config, Handle, IdempotencyLayer, InvalidKey, Key,
+    KeyClaim, Store as _, WithClaim,
 };
-use buttress::{Error, ErrorKind, StoreError, VirtualClock};
+use buttress::{Answer, Error, ErrorKind, VirtualClock};
 use buttress_sim::hooked::{Hook, Hooked, Operation, Run};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ struct Renewals {
 }
 
 impl<St: Send + Sync + 'static, O: Operation> Hook<O> for Hooks<St> {
-    async fn around<T: Any + Send>(&self, operation: O, run: Run<T>) -> Result<T, StoreError> {
+    async fn around<T: Any + Send>(&self, operation: O, run: Run<T>) -> Answer<T> {
         if operation.name() != "renew_claim" {
             return run.await;
         }
@@ -48,15 +48,8 @@ impl<St: Send + Sync + 'static, O: Operation> Hook<O> for Hooks<St> {
 }
 
 impl<Tx: Send, St: CompleteIn<Tx, Vec<u8>>> CompleteIn<Tx, Vec<u8>> for Hooks<St> {
-    async fn complete_in(
-        &self,
-        tx: &mut Tx,
-        key: &Key,
-        claim: ClaimId,
-        value: &Vec<u8>,
-        lifetime: std::time::Duration,
-    ) -> Result<(), StoreError> {
-        self.store.complete_in(tx, key, claim, value, lifetime).await
+    async fn complete_in(&self, tx: &mut Tx, completion: Completion<'_, Vec<u8>>) -> Answer<()> {
+        self.store.complete_in(tx, completion).await
     }
 }
 
@@ -102,9 +95,11 @@ async fn a_claim_that_was_taken_over_is_lost<D: Db>(db: D) {
                 let (key, theirs) = (claim.key().ok_or("no key")?, ClaimId::random(&rng()));
                 // The process is paused for longer than its lease.
                 db.time().advance(30 * SECOND);
-                let claimed = db.store().claim(key, theirs, None, 30 * SECOND).await?;
+                let claimed = db.store().claim(KeyClaim::new(key, theirs), 30 * SECOND).await?;
                 assert_eq!(claimed, Claimed::Owned);
-                db.store().complete(key, theirs, b"theirs".to_vec(), 300 * SECOND).await?;
+                db.store()
+                    .complete(KeyClaim::new(key, theirs), b"theirs".to_vec(), 300 * SECOND)
+                    .await?;
                 let mut tx = db.begin().await;
                 let completed = claim.complete_in(&mut tx, &b"mine".to_vec()).await;
                 db.rollback(tx).await;
@@ -184,7 +179,7 @@ async fn beside_an_open_transaction<D: Db>(db: D, answers: bool) {
         assert_eq!((stats.store_failed, stats.fenced, stats.failed), (0, 0, u64::from(!commits)));
         // The rolled back key is free, so another call can claim it.
         let key = Key::new(&number.to_string()).unwrap();
-        let claimed = db.store().claim(&key, ClaimId::random(&rng()), None, SECOND).await;
+        let claimed = db.store().claim(KeyClaim::new(&key, ClaimId::random(&rng())), SECOND).await;
         let expected = if commits { Claimed::Done(b"mine".to_vec()) } else { Claimed::Owned };
         assert_eq!(claimed.unwrap(), expected);
     }

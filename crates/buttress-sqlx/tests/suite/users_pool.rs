@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use buttress::idempotency::{self, ClaimId, Claimed, Key};
-use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
+use buttress::idempotency::{self, ClaimId, Claimed, Key, KeyClaim};
+use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Renewal, Store as _, Write};
 use buttress_durable::saga::{Store as _, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::Row;
@@ -36,12 +36,17 @@ async fn a_store_sets_nothing_on_the_sessions_of_the_pool() {
         store.append(append(saga.id, 1, 1)).await.unwrap();
         assert_eq!(store.load(saga.id).await.unwrap().unwrap().entries.len(), 2);
         let key = Key::new("k").unwrap();
-        let claimed = idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await;
+        let claimed =
+            idempotency::Store::claim(&store, KeyClaim::new(&key, ClaimId::new(1)), SECOND).await;
         assert_eq!(claimed.unwrap(), Claimed::Owned);
         let mut tx = store.begin().await.unwrap();
         store.write(&mut tx, &NewMessage::new(MessageId::new(1), "k", "x")).await.unwrap();
         tx.commit().await.unwrap();
-        let leases = store.lease_partitions(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
+        let leases = store
+            .lease_partitions(Renewal::new(RelayId::new(1), SECOND, &[]))
+            .await
+            .unwrap()
+            .leases;
         assert_eq!(store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages.len(), 1);
 
         let mut all = Vec::new();
@@ -82,7 +87,7 @@ async fn a_connection_left_in_a_transaction_is_not_used() {
             drop(connection);
             // Each kind of operation: a single statement, a read, and a batch of the writer.
             let relay = RelayId::new(round);
-            store.lease_partitions(relay, SECOND, &[]).await.unwrap();
+            store.lease_partitions(Renewal::new(relay, SECOND, &[])).await.unwrap();
             store.release_partitions(relay).await.unwrap();
             let saga = new_saga(WorkerId::new(1));
             store.create(saga.clone()).await.unwrap();

@@ -6,19 +6,22 @@
 
 use std::collections::{HashMap, HashSet};
 
+use buttress::Answer;
 use buttress::idempotency::{Claimed, Key};
-use sqlx::Row as _;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::QueryScalar;
 use sqlx::types::Uuid;
+use sqlx::{Postgres, Row as _};
 
 use super::{FOUND, read_row};
-use crate::claims::{
-    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, ReleaseJob, RenewJob, Wave, check_unlocked,
-    judge_claim, judge_complete, judge_renew,
+use crate::idempotency::{
+    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, OfKey, ReleaseJob, RenewJob, Wave,
+    check_unlocked, judge_claim, judge_complete, judge_renew, settle_written,
 };
 use crate::postgres::rows::{query, query_scalar, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
+use crate::queue::Job;
 use crate::time::span;
 
 impl Together for ClaimOp {
@@ -31,16 +34,12 @@ impl Together for ClaimOp {
         }
     }
 
-    async fn write(
-        connection: &mut PgConnection,
-        sql: &Sql,
-        ops: Vec<&mut Self>,
-    ) -> Result<(), sqlx::Error> {
+    async fn write(tx: &mut PgConnection, sql: &Sql, ops: Vec<&mut Self>) -> sqlx::Result<()> {
         let Wave { claims, completes, renews, releases } = Wave::new(ops);
-        claim(connection, sql, claims).await?;
-        complete(connection, sql, completes).await?;
-        renew(connection, sql, renews).await?;
-        release(connection, sql, releases).await
+        claim(tx, sql, claims).await?;
+        complete(tx, sql, completes).await?;
+        renew(tx, sql, renews).await?;
+        release(tx, sql, releases).await
     }
 }
 
@@ -69,33 +68,23 @@ const CLAIM: &str = "\
         RETURNING old.key) \
     SELECT key FROM fresh UNION ALL SELECT key FROM taken";
 
-async fn claim(
-    connection: &mut PgConnection,
-    sql: &Sql,
-    mut jobs: Vec<&mut ClaimJob>,
-) -> Result<(), sqlx::Error> {
+async fn claim(tx: &mut PgConnection, sql: &Sql, jobs: Vec<&mut ClaimJob>) -> sqlx::Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
     let fingerprints: Vec<Option<Uuid>> =
         jobs.iter().map(|job| job.input.fingerprint.map(|print| uuid(print.get()))).collect();
     let text = sql.text(CLAIM);
-    let owned: Vec<String> = query_scalar(text)
+    let query = query_scalar(text)
         .bind(sql.time())
-        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
+        .bind(keys(&jobs))
+        .bind(claims(&jobs))
         .bind(fingerprints)
-        .bind(jobs.iter().map(|job| span(job.input.lease)).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    let owned: HashSet<String> = owned.into_iter().collect();
-    for job in jobs.iter_mut().filter(|job| owned.contains(job.input.key.as_str())) {
-        job.settle(Ok(Claimed::Owned));
-    }
-    let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
-    let keys = rest.iter().map(|job| &job.input.key);
-    let mut found = find_all(connection, sql, keys).await?;
-    shorten(connection, sql, &found).await?;
+        .bind(jobs.iter().map(|job| span(job.input.lease)).collect::<Vec<_>>());
+    let owned = written(tx, query).await?;
+    let rest = settle_written(jobs, &owned, || Claimed::Owned);
+    let mut found = find_all(tx, sql, rest.iter().map(|job| &job.input.key)).await?;
+    shorten(tx, sql, &found).await?;
     for job in rest {
         let verdict = judge_claim(&job.input, found.remove(job.input.key.as_str()));
         job.settle(verdict);
@@ -116,36 +105,25 @@ const COMPLETE: &str = "\
     FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
 
 async fn complete(
-    connection: &mut PgConnection,
+    tx: &mut PgConnection,
     sql: &Sql,
-    mut jobs: Vec<&mut CompleteJob>,
-) -> Result<(), sqlx::Error> {
+    jobs: Vec<&mut CompleteJob>,
+) -> sqlx::Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
     let text = sql.text(COMPLETE);
-    let done: Vec<String> = query_scalar(text)
+    let query = query_scalar(text)
         .bind(sql.time())
-        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
+        .bind(keys(&jobs))
+        .bind(claims(&jobs))
         .bind(jobs.iter().map(|job| job.input.value.as_deref()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| span(job.input.lifetime)).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    let done: HashSet<String> = done.into_iter().collect();
-    for job in jobs.iter_mut().filter(|job| done.contains(job.input.key.as_str())) {
-        job.settle(Ok(()));
-    }
-    let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
-    let keys = rest.iter().map(|job| &job.input.key);
-    let mut found = find_all(connection, sql, keys).await?;
-    for job in rest {
-        let input = &job.input;
-        let found = found.remove(input.key.as_str());
-        let verdict = judge_complete(&input.key, input.claim, input.value.as_deref(), found);
-        job.settle(verdict);
-    }
-    Ok(())
+        .bind(jobs.iter().map(|job| span(job.input.lifetime)).collect::<Vec<_>>());
+    let done = written(tx, query).await?;
+    settle(tx, sql, jobs, &done, |input, found| {
+        judge_complete(&input.key, input.claim, input.value.as_deref(), found)
+    })
+    .await
 }
 
 const RENEW: &str = "\
@@ -158,34 +136,19 @@ const RENEW: &str = "\
     UPDATE {s}buttress_idempotency AS old SET until = {now} + a.lease, length = a.lease \
     FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
 
-async fn renew(
-    connection: &mut PgConnection,
-    sql: &Sql,
-    jobs: Vec<&mut RenewJob>,
-) -> Result<(), sqlx::Error> {
+async fn renew(tx: &mut PgConnection, sql: &Sql, jobs: Vec<&mut RenewJob>) -> sqlx::Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
     let text = sql.text(RENEW);
-    let renewed: Vec<String> = query_scalar(text)
+    let query = query_scalar(text)
         .bind(sql.time())
-        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| span(job.input.lease)).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    let renewed: HashSet<String> = renewed.into_iter().collect();
-    let keys = jobs.iter().map(|job| &job.input.key).filter(|key| !renewed.contains(key.as_str()));
-    let mut found = find_all(connection, sql, keys).await?;
-    for job in jobs {
-        let key = &job.input.key;
-        let verdict = match renewed.contains(key.as_str()) {
-            true => Ok(()),
-            false => judge_renew(key, job.input.claim, found.remove(key.as_str())),
-        };
-        job.settle(verdict);
-    }
-    Ok(())
+        .bind(keys(&jobs))
+        .bind(claims(&jobs))
+        .bind(jobs.iter().map(|job| span(job.input.lease)).collect::<Vec<_>>());
+    let renewed = written(tx, query).await?;
+    settle(tx, sql, jobs, &renewed, |input, found| judge_renew(&input.key, input.claim, found))
+        .await
 }
 
 const RELEASE: &str = "\
@@ -195,26 +158,46 @@ const RELEASE: &str = "\
         WHERE old.claim = a.claim AND old.status = 1 \
         ORDER BY old.key FOR UPDATE OF old SKIP LOCKED)) RETURNING key";
 
-async fn release(
-    connection: &mut PgConnection,
-    sql: &Sql,
-    jobs: Vec<&mut ReleaseJob>,
-) -> Result<(), sqlx::Error> {
+async fn release(tx: &mut PgConnection, sql: &Sql, jobs: Vec<&mut ReleaseJob>) -> sqlx::Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
     let text = sql.text(RELEASE);
-    let released: Vec<String> = query_scalar(text)
-        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    let released: HashSet<String> = released.into_iter().collect();
-    let keys = jobs.iter().map(|job| &job.input.key).filter(|key| !released.contains(key.as_str()));
-    let mut found = find_all(connection, sql, keys).await?;
-    for job in jobs {
-        let key = &job.input.key;
-        let verdict = check_unlocked(key, job.input.claim, found.remove(key.as_str()));
+    let query = query_scalar(text).bind(keys(&jobs)).bind(claims(&jobs));
+    let released = written(tx, query).await?;
+    settle(tx, sql, jobs, &released, |input, found| check_unlocked(&input.key, input.claim, found))
+        .await
+}
+
+fn keys<'j, I: OfKey, R>(jobs: &'j [&mut Job<I, R>]) -> Vec<&'j str> {
+    jobs.iter().map(|job| job.input.key().as_str()).collect()
+}
+
+fn claims<I: OfKey, R>(jobs: &[&mut Job<I, R>]) -> Vec<Uuid> {
+    jobs.iter().map(|job| uuid(job.input.claim().get())).collect()
+}
+
+/// Runs a statement that returns the keys that it has written.
+async fn written(
+    tx: &mut PgConnection,
+    query: QueryScalar<'_, Postgres, String, PgArguments>,
+) -> sqlx::Result<HashSet<String>> {
+    Ok(query.fetch_all(tx).await?.into_iter().collect())
+}
+
+/// Answers the operations. `judge` judges those whose keys the statement has not written, by their
+/// rows.
+async fn settle<I: OfKey>(
+    tx: &mut PgConnection,
+    sql: &Sql,
+    jobs: Vec<&mut Job<I, ()>>,
+    written: &HashSet<String>,
+    judge: impl Fn(&I, Option<FoundRow>) -> Answer<()>,
+) -> sqlx::Result<()> {
+    let rest = settle_written(jobs, written, || ());
+    let mut found = find_all(tx, sql, rest.iter().map(|job| job.input.key())).await?;
+    for job in rest {
+        let verdict = judge(&job.input, found.remove(job.input.key().as_str()));
         job.settle(verdict);
     }
     Ok(())
@@ -234,24 +217,24 @@ const SHORTEN: &str = "\
 /// Shortens leases and results that end later than their length from now, because the clock was set
 /// back.
 async fn shorten(
-    connection: &mut PgConnection,
+    tx: &mut PgConnection,
     sql: &Sql,
     found: &HashMap<String, FoundRow>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let late = found.iter().filter(|(_, row)| row.as_ref().is_ok_and(Found::is_late));
     let keys: Vec<&str> = late.map(|(key, _)| key.as_str()).collect();
     if keys.is_empty() {
         return Ok(());
     }
     let text = sql.text(SHORTEN);
-    query(text).bind(sql.time()).bind(keys).execute(connection).await.map(drop)
+    query(text).bind(sql.time()).bind(keys).execute(tx).await.map(drop)
 }
 
 async fn find_all<'k>(
-    connection: &mut PgConnection,
+    tx: &mut PgConnection,
     sql: &Sql,
     keys: impl Iterator<Item = &'k Key>,
-) -> Result<HashMap<String, FoundRow>, sqlx::Error> {
+) -> sqlx::Result<HashMap<String, FoundRow>> {
     let keys: Vec<&str> = keys.map(Key::as_str).collect();
     if keys.is_empty() {
         return Ok(HashMap::new());
@@ -259,7 +242,7 @@ async fn find_all<'k>(
     let text = sql.text(&format!(
         "SELECT {FOUND}, {{now}} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"
     ));
-    let rows = query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
+    let rows = query(text).bind(sql.time()).bind(keys).fetch_all(tx).await?;
     let rows = rows.iter().map(|row| {
         let key: String = row.try_get(0)?;
         let row = read_row(row, &key);

@@ -1,19 +1,19 @@
 //! Dead letters, and the operations on them.
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{DeadLetter, MessageId};
 
 use crate::error::during;
 use crate::number::signed;
+use crate::outbox::{COLUMNS, letter};
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{query, query_scalar, uuid};
-use crate::relaying::{COLUMNS, letter};
 
 pub(super) async fn list(
     store: &PostgresStore,
     after: u64,
     limit: usize,
-) -> Result<Vec<DeadLetter>, StoreError> {
+) -> Answer<Vec<DeadLetter>> {
     let what = during("listing dead letters");
     let sql = store.sql(&format!(
         "SELECT {COLUMNS}, coalesce(error, ''), coalesce(settled_at, 0), \
@@ -29,22 +29,18 @@ pub(super) async fn list(
     rows.iter().map(|row| letter(row).map_err(what)).collect()
 }
 
-pub(super) async fn requeue(store: &PostgresStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+pub(super) async fn requeue(store: &PostgresStore, ids: &[MessageId]) -> Answer<usize> {
     let change = "UPDATE {s}buttress_outbox SET status = 0, attempts = 0, starts = 0, \
                   start = NULL, error = NULL, settled_at = NULL";
     change_dead(store, ids, change).await
 }
 
-pub(super) async fn discard(store: &PostgresStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+pub(super) async fn discard(store: &PostgresStore, ids: &[MessageId]) -> Answer<usize> {
     change_dead(store, ids, "DELETE FROM {s}buttress_outbox").await
 }
 
 /// Applies `change` to dead letters, and releases their keys.
-async fn change_dead(
-    store: &PostgresStore,
-    ids: &[MessageId],
-    change: &str,
-) -> Result<usize, StoreError> {
+async fn change_dead(store: &PostgresStore, ids: &[MessageId], change: &str) -> Answer<usize> {
     let what = during("changing dead letters");
     let sql = store.sql(&format!(
         "WITH changed AS ({change} WHERE sequence = ANY (ARRAY ( \

@@ -7,9 +7,9 @@ use sqlx::Row as _;
 use super::fetch::{self, statement};
 use super::settle::{bind_delivery, delivery};
 use crate::error::during;
+use crate::outbox::{Sorted, fences, sort};
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, query};
-use crate::relaying::{Sorted, fences, sort};
 
 impl PostgresStore {
     /// Returns the plan and the measured run of a fetch from these partitions: the text of `EXPLAIN

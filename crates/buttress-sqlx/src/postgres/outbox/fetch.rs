@@ -11,9 +11,9 @@ use super::late::shorten_waits;
 use crate::epoch;
 use crate::error::during;
 use crate::number::signed;
+use crate::outbox::{COLUMNS, FOREVER, MOST_DUE, Row, buried, bury_or_pass_over};
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, query};
-use crate::relaying::{COLUMNS, FOREVER, MOST_DUE, Row, buried, bury_or_pass_over};
 use crate::time::duration;
 
 /// The result of one scan.

@@ -6,12 +6,12 @@ use sqlx::postgres::PgConnection;
 use crate::postgres::rows::query;
 use crate::postgres::sql::Sql;
 
-/// Sets the ends that a [`Plan`](crate::owners::Plan) gives to leases.
+/// Sets the ends that a [`Plan`](crate::outbox::owners::Plan) gives to leases.
 pub(super) async fn shorten_leases(
     tx: &mut PgConnection,
     sql: &Sql,
     ends: &[(i64, i64)],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if ends.is_empty() {
         return Ok(());
     }
@@ -25,7 +25,7 @@ pub(super) async fn shorten_leases(
 }
 
 /// Shortens the leases of relays. A relay that crashed must not count for longer than its lease.
-pub(super) async fn shorten_relays(tx: &mut PgConnection, sql: &Sql) -> Result<(), sqlx::Error> {
+pub(super) async fn shorten_relays(tx: &mut PgConnection, sql: &Sql) -> sqlx::Result<()> {
     let text = sql.text(
         "UPDATE {s}buttress_outbox_relay SET until = t.now + greatest(length, 0) \
          FROM (SELECT {now} AS now) AS t WHERE CASE WHEN until > t.now \
@@ -35,14 +35,14 @@ pub(super) async fn shorten_relays(tx: &mut PgConnection, sql: &Sql) -> Result<(
 }
 
 /// Shortens holds for a retry and delays of messages. Returns how many. A hold by a dead letter has
-/// no end, and an endless length. The first comparison finds them by an index, in floats that
-/// cannot overflow. The second comparison is exact. Holds and messages are locked in the order of
-/// their sequence, as in all other statements.
+/// no end, and an endless length. The first comparison uses an index to find them. It computes with
+/// floats, which cannot overflow. The second comparison is exact. Holds and messages are locked in
+/// the order of their sequence, as in all other statements.
 pub(super) async fn shorten_waits(
     tx: &mut PgConnection,
     sql: &Sql,
     partitions: &[i64],
-) -> Result<u64, sqlx::Error> {
+) -> sqlx::Result<u64> {
     let mut shortened = 0;
     for template in [
         "WITH t AS MATERIALIZED (SELECT {now} AS now), \

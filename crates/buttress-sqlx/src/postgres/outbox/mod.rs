@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{
-    Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
+    Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Renewal, Settled, Store,
 };
 use sqlx::postgres::PgConnection;
 
@@ -15,9 +15,9 @@ use crate::columns::Columns as _;
 use crate::epoch;
 use crate::error::during;
 use crate::number::{changed, signed};
-use crate::owners::{self, Plan, plan};
+use crate::outbox::owners::{self, Plan, plan};
+use crate::outbox::{backlog, dead_letters, started, unless_fenced};
 use crate::purge;
-use crate::relaying::{backlog, fenced};
 use crate::time::{duration, span};
 
 mod dead;
@@ -31,12 +31,7 @@ mod write;
 const PURGE_BATCH: usize = 2000;
 
 impl Store for PostgresStore {
-    async fn lease_partitions(
-        &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> Result<Owned, StoreError> {
+    async fn lease_partitions(&self, renewal: Renewal<'_>) -> Answer<Owned> {
         let what = during("leasing partitions");
         let sql = &self.inner.sql;
         self.bounded("leasing partitions", async {
@@ -44,6 +39,7 @@ impl Store for PostgresStore {
             let mut tx = loan.begin().await.map_err(what)?;
             // Locks all rows, so that relays do this one after another.
             let rows = rows(&mut tx, sql, self.partitions()).await.map_err(what)?;
+            let Renewal { relay, lease, busy, .. } = renewal;
             let (now, relays) = register(&mut tx, sql, relay, lease).await.map_err(what)?;
             let plan = plan(&rows, relay.get(), relays, busy, now);
             plan.report();
@@ -59,7 +55,7 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Answer<()> {
         let what = during("releasing partitions");
         let release = self.sql(
             "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
@@ -81,21 +77,11 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn fetch(
-        &self,
-        _relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Fetched, StoreError> {
+    async fn fetch(&self, _relay: RelayId, leases: &[Lease], limit: usize) -> Answer<Fetched> {
         self.bounded("fetching messages", self.fetch_due(leases, limit)).await
     }
 
-    async fn record_start(
-        &self,
-        lease: Lease,
-        id: MessageId,
-        claim: u64,
-    ) -> Result<u32, StoreError> {
+    async fn record_start(&self, lease: Lease, id: MessageId, claim: u64) -> Answer<u32> {
         let what = during("starting a message");
         let sql = self.sql(
             "UPDATE {s}buttress_outbox SET start = $3, \
@@ -115,15 +101,12 @@ impl Store for PostgresStore {
                 .map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.finish().await?;
-            let starts = starts
-                .ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
-            u32::try_from(starts)
-                .map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts}")))
+            started(id, starts)
         })
         .await
     }
 
-    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+    async fn clear_suspects(&self, lease: Lease) -> Answer<()> {
         let what = during("clearing suspects");
         let sql = self.sql(
             "UPDATE {s}buttress_outbox_lease SET suspect_to = 0 \
@@ -138,31 +121,21 @@ impl Store for PostgresStore {
                 .await
                 .map_err(what)?;
             loan.finish().await?;
-            if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+            unless_fenced(lease, done.rows_affected())
         })
         .await
     }
 
-    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+    async fn settle(&self, settled: Vec<Settled>) -> Answer<Vec<u16>> {
         if settled.is_empty() {
             return Ok(Vec::new());
         }
         self.bounded("settling messages", self.settle_all(&settled)).await
     }
 
-    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.bounded("listing dead letters", dead::list(self, after, limit)).await
-    }
+    dead_letters!();
 
-    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.bounded("requeueing dead letters", dead::requeue(self, ids)).await
-    }
-
-    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.bounded("discarding dead letters", dead::discard(self, ids)).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
+    async fn backlog(&self) -> Answer<Backlog> {
         let what = during("counting the backlog");
         let sql = self.sql(
             "WITH t AS MATERIALIZED (SELECT {now} AS now), \
@@ -188,24 +161,11 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.purge_old_receipts(age, limit).await
-    }
-
-    fn receipts_kept(&self) -> Option<Duration> {
-        self.inner.config.keep_receipts
-    }
-
-    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        purge::in_batches(limit, PURGE_BATCH, |some| {
-            self.bounded("purging messages", self.purge_messages(age, some))
-        })
-        .await
-    }
+    purge::messages!(PURGE_BATCH);
 }
 
 impl PostgresStore {
-    async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_messages(&self, age: Duration, limit: usize) -> Answer<usize> {
         let what = during("purging messages");
         // Messages delivered after now: the clock was set back. They count as delivered now, so
         // that the purge does not keep them longer.
@@ -223,13 +183,8 @@ impl PostgresStore {
         let mut loan = self.borrow().await?;
         let late = query(late).bind(self.time()).bind(signed(limit as u64));
         late.execute(&mut *loan).await.map_err(what)?;
-        let done = query(sql)
-            .bind(self.time())
-            .bind(span(age))
-            .bind(signed(limit as u64))
-            .execute(&mut *loan)
-            .await
-            .map_err(what)?;
+        let purge = query(sql).bind(self.time()).bind(span(age)).bind(signed(limit as u64));
+        let done = purge.execute(&mut *loan).await.map_err(what)?;
         loan.finish().await?;
         Ok(changed(done.rows_affected()))
     }
@@ -241,7 +196,7 @@ async fn register(
     sql: &Sql,
     relay: RelayId,
     lease: Duration,
-) -> Result<(i64, usize), sqlx::Error> {
+) -> sqlx::Result<(i64, usize)> {
     late::shorten_relays(tx, sql).await?;
     let forget =
         sql.text("DELETE FROM {s}buttress_outbox_relay WHERE until <= {now} AND relay <> $2");
@@ -268,7 +223,7 @@ async fn rows(
     tx: &mut PgConnection,
     sql: &Sql,
     partitions: u16,
-) -> Result<Vec<owners::Owned>, sqlx::Error> {
+) -> sqlx::Result<Vec<owners::Owned>> {
     let text = sql.text(
         "SELECT partition, relay, until, length, epoch FROM {s}buttress_outbox_lease \
          WHERE partition >= 0 AND partition < $1 ORDER BY partition FOR UPDATE",
@@ -279,7 +234,7 @@ async fn rows(
 
 /// Releases some partitions like [`Store::release_partitions`]. Their owner is alive, so no message
 /// is suspect.
-async fn release(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result<(), sqlx::Error> {
+async fn release(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> sqlx::Result<()> {
     if partitions.is_empty() {
         return Ok(());
     }
@@ -299,7 +254,7 @@ async fn own(
     length: i64,
     now: i64,
     plan: &Plan,
-) -> Result<Vec<Lease>, sqlx::Error> {
+) -> sqlx::Result<Vec<Lease>> {
     let take = sql.text(
         "UPDATE {s}buttress_outbox_lease SET relay = $1, epoch = epoch + 1, \
          suspect_to = greatest(suspect_to, high), high = 0 WHERE partition = ANY ($2)",
@@ -316,16 +271,12 @@ async fn own(
 }
 
 /// Locks the row of the fence, which a take-over changes.
-async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), StoreError> {
+async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Answer<()> {
     let text = sql.text(
         "UPDATE {s}buttress_outbox_lease SET epoch = epoch \
          WHERE partition = $1 AND epoch = $2 AND relay IS NOT NULL",
     );
-    let done = query(text)
-        .bind(i64::from(lease.partition))
-        .bind(epoch::asked(lease.epoch))
-        .execute(tx)
-        .await
-        .map_err(during("checking a lease"))?;
-    if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+    let query = query(text).bind(i64::from(lease.partition)).bind(epoch::asked(lease.epoch));
+    let done = query.execute(tx).await.map_err(during("checking a lease"))?;
+    unless_fenced(lease, done.rows_affected())
 }

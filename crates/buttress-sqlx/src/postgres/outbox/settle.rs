@@ -9,10 +9,10 @@ use sqlx::postgres::PgConnection;
 
 use crate::epoch;
 use crate::error::during;
+use crate::outbox::{FOREVER, Sorted, fences, refused, sort};
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, query};
 use crate::postgres::sql::Sql;
-use crate::relaying::{FOREVER, Sorted, fences, refused, sort};
 use crate::time::span;
 
 /// Locks the rows of the fence, which a take-over changes. In the order of the partitions, so that
@@ -122,7 +122,7 @@ async fn deliver(
     sql: &Sql,
     asked: &BTreeSet<(u16, u64)>,
     delivered: &[&Settled],
-) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
+) -> sqlx::Result<BTreeSet<(u16, u64)>> {
     let text = sql.text(&delivery());
     let query = bind_delivery(query(text), sql, asked, delivered);
     let rows = query.fetch_all(connection).await?;
@@ -160,7 +160,7 @@ async fn fail(
     sql: &Sql,
     statement: &str,
     failed: Vec<Failed<'_>>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if failed.is_empty() {
         return Ok(());
     }

@@ -1,23 +1,18 @@
 //! Writing messages inside a transaction of the user's.
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{NewMessage, Write};
-use sqlx::{Postgres, Transaction};
 
 use crate::bounds::check_message;
 use crate::error::during;
 use crate::headers;
+use crate::outbox::status::{DELAYED, PENDING};
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::{query, uuid};
-use crate::relaying::status::{DELAYED, PENDING};
+use crate::postgres::rows::{Tx, query, uuid};
 use crate::time::span;
 
-impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
-    async fn write(
-        &self,
-        tx: &mut Transaction<'a, Postgres>,
-        message: &NewMessage,
-    ) -> Result<(), StoreError> {
+impl<'a> Write<Tx<'a>> for PostgresStore {
+    async fn write(&self, tx: &mut Tx<'a>, message: &NewMessage) -> Answer<()> {
         check_message(message)?;
         let id = message.id;
         let sql = self.sql(
@@ -26,16 +21,12 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
              VALUES ($2, $3, $4, $5, $6, $7, $8, {now} + $9::int8, $9::int8)",
         );
         let what = format!("writing message {id}");
-        let query = query(sql)
-            .bind(self.time())
-            .bind(uuid(id.get()))
-            .bind(i64::from(NewMessage::partition(&message.key, self.partitions())))
-            .bind(&message.key)
-            .bind(&message.topic)
-            .bind(&message.payload)
-            .bind(headers::encode(&message.headers))
-            .bind(if message.delay.is_zero() { PENDING } else { DELAYED })
-            .bind(span(message.delay));
+        let partition = i64::from(NewMessage::partition(&message.key, self.partitions()));
+        let status = if message.delay.is_zero() { PENDING } else { DELAYED };
+        let query = query(sql).bind(self.time()).bind(uuid(id.get())).bind(partition);
+        let query = query.bind(&message.key).bind(&message.topic).bind(&message.payload);
+        let query = query.bind(headers::encode(&message.headers)).bind(status);
+        let query = query.bind(span(message.delay));
         self.bounded(&what, async {
             query.execute(&mut **tx).await.map(drop).map_err(during(&what))
         })
@@ -46,11 +37,7 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
     ///
     /// It waits for other transactions on the key up to the `lock_timeout` of the connection, which
     /// connections of the store's pool have. It waits at most the operation timeout.
-    async fn lock_key(
-        &self,
-        tx: &mut Transaction<'a, Postgres>,
-        key: &str,
-    ) -> Result<(), StoreError> {
+    async fn lock_key(&self, tx: &mut Tx<'a>, key: &str) -> Answer<()> {
         let what = "locking a key";
         let query = query(self.sql("SELECT pg_advisory_xact_lock($1)"))
             .bind(self.inner.sql.lock("outbox", key));

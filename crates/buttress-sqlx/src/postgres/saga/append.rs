@@ -8,11 +8,11 @@ use sqlx::types::Uuid;
 
 use super::read::{find, some_lines};
 use crate::columns::Columns as _;
-use crate::log::{Add, Create, FIRST, LogOp, Renew, Wave, beginning, judge_append, judge_create};
 use crate::number::signed;
 use crate::postgres::rows::{query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
+use crate::saga::{Add, Create, FIRST, LogOp, Renew, Wave, beginning, judge_append, judge_create};
 use crate::time::{nanos, span};
 
 impl Together for LogOp {
@@ -27,7 +27,7 @@ impl Together for LogOp {
         connection: &mut PgConnection,
         sql: &Sql,
         ops: Vec<&mut Self>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> sqlx::Result<()> {
         let Wave { mut creates, mut appends, renews } = Wave::new(ops);
         renew_workers(connection, sql, renews).await?;
         write_logs(connection, sql, &mut creates, &mut appends).await?;
@@ -50,10 +50,10 @@ impl Together for LogOp {
 }
 
 async fn renew_workers(
-    connection: &mut PgConnection,
+    tx: &mut PgConnection,
     sql: &Sql,
     jobs: Vec<&mut Renew>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
@@ -67,7 +67,7 @@ async fn renew_workers(
          SET until = excluded.until, length = excluded.length",
     );
     let query = query(text).bind(sql.time()).bind(workers).bind(leases);
-    query.execute(connection).await?;
+    query.execute(tx).await?;
     for job in jobs {
         job.settle(Ok(()));
     }
@@ -133,18 +133,19 @@ const WRITE: &str = "\
     passed AS (SELECT id, number, false AS cancel FROM created \
         UNION ALL SELECT id, number, cancel FROM moved), \
     written AS ( \
-        INSERT INTO {s}buttress_saga_entry (saga, position, kind, step, payload, note) \
-        SELECT p.number, e.position, e.kind, e.step, e.payload, e.note \
+        INSERT INTO {s}buttress_saga_entry \
+            (saga, position, kind, step, payload, note, recorded_at) \
+        SELECT p.number, e.position, e.kind, e.step, e.payload, e.note, {now} \
         FROM unnest($14::uuid[], $15::int8[], $16::int8[], $17::int8[], $18::bytea[], \
             $19::text[]) AS e(id, position, kind, step, payload, note) JOIN passed AS p USING (id)) \
     SELECT id, cancel FROM passed";
 
-async fn write_logs(
+pub(super) async fn write_logs(
     connection: &mut PgConnection,
     sql: &Sql,
     creates: &mut [&mut Create],
     appends: &mut [&mut Add],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if creates.is_empty() && appends.is_empty() {
         return Ok(());
     }

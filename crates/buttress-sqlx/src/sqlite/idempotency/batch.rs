@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use buttress::idempotency::Claimed;
+use buttress::idempotency::{ClaimId, Claimed, Key};
 use sqlx::sqlite::SqliteConnection;
 
 use super::find::find_all;
-use crate::claims::{
+use crate::idempotency::{
     Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, FoundRow, Release, ReleaseJob, Renew,
-    RenewJob, Wave, judge_claim, judge_complete, judge_renew,
+    RenewJob, Wave, judge_claim, judge_complete, judge_renew, settle_written,
 };
-use crate::sqlite::pack::Pack;
+use crate::sqlite::pack::{Pack, Row};
 use crate::sqlite::rows::bytes_of_id;
 use crate::time::{after, nanos};
 
@@ -19,7 +19,7 @@ pub(in crate::sqlite) async fn write(
     tx: &mut SqliteConnection,
     now: i64,
     ops: Vec<&mut ClaimOp>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let Wave { claims, completes, renews, releases } = Wave::new(ops);
     claim(tx, now, claims).await?;
     complete(tx, now, completes).await?;
@@ -27,18 +27,12 @@ pub(in crate::sqlite) async fn write(
     release(tx, releases).await
 }
 
-async fn claim(
-    tx: &mut SqliteConnection,
-    now: i64,
-    mut jobs: Vec<&mut ClaimJob>,
-) -> Result<(), sqlx::Error> {
+async fn claim(tx: &mut SqliteConnection, now: i64, jobs: Vec<&mut ClaimJob>) -> sqlx::Result<()> {
     let mut pack = Pack::new();
     for job in &jobs {
         let Claim { key, claim, fingerprint, lease } = &job.input;
         let fingerprint = fingerprint.map(|fingerprint| bytes_of_id(fingerprint.get()));
-        pack.row()
-            .bytes(key.as_str().as_bytes())
-            .bytes(&bytes_of_id(claim.get()))
+        row(&mut pack, key, *claim)
             .bytes_or_null(fingerprint.as_deref())
             .int(after(now, *lease))
             .int(nanos(*lease));
@@ -59,10 +53,7 @@ async fn claim(
         Some(now),
     )
     .await?;
-    for job in jobs.iter_mut().filter(|job| owned.contains(job.input.key.as_str())) {
-        job.settle(Ok(Claimed::Owned));
-    }
-    let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
+    let rest = settle_written(jobs, &owned, || Claimed::Owned);
     let mut found = find_all(tx, rest.iter().map(|job| &job.input.key), now).await?;
     shorten(tx, &found, now).await?;
     for job in rest {
@@ -75,17 +66,13 @@ async fn claim(
 async fn complete(
     tx: &mut SqliteConnection,
     now: i64,
-    mut jobs: Vec<&mut CompleteJob>,
-) -> Result<(), sqlx::Error> {
+    jobs: Vec<&mut CompleteJob>,
+) -> sqlx::Result<()> {
     let mut pack = Pack::new();
     for job in &jobs {
         let Complete { key, claim, value, lifetime } = &job.input;
-        pack.row()
-            .bytes(key.as_str().as_bytes())
-            .bytes(&bytes_of_id(claim.get()))
-            .bytes_or_null(value.as_deref())
-            .int(after(now, *lifetime))
-            .int(nanos(*lifetime));
+        let mut row = row(&mut pack, key, *claim);
+        row.bytes_or_null(value.as_deref()).int(after(now, *lifetime)).int(nanos(*lifetime));
     }
     let done = keys(
         tx,
@@ -101,10 +88,7 @@ async fn complete(
         None,
     )
     .await?;
-    for job in jobs.iter_mut().filter(|job| done.contains(job.input.key.as_str())) {
-        job.settle(Ok(()));
-    }
-    let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
+    let rest = settle_written(jobs, &done, || ());
     let mut found = find_all(tx, rest.iter().map(|job| &job.input.key), now).await?;
     for job in rest {
         let Complete { key, claim, value, .. } = &job.input;
@@ -114,19 +98,11 @@ async fn complete(
     Ok(())
 }
 
-async fn renew(
-    tx: &mut SqliteConnection,
-    now: i64,
-    jobs: Vec<&mut RenewJob>,
-) -> Result<(), sqlx::Error> {
+async fn renew(tx: &mut SqliteConnection, now: i64, jobs: Vec<&mut RenewJob>) -> sqlx::Result<()> {
     let mut pack = Pack::new();
     for job in &jobs {
         let Renew { key, claim, lease } = &job.input;
-        pack.row()
-            .bytes(key.as_str().as_bytes())
-            .bytes(&bytes_of_id(claim.get()))
-            .int(after(now, *lease))
-            .int(nanos(*lease));
+        row(&mut pack, key, *claim).int(after(now, *lease)).int(nanos(*lease));
     }
     let renewed = keys(
         tx,
@@ -140,20 +116,18 @@ async fn renew(
         None,
     )
     .await?;
-    for job in jobs {
-        let Renew { key, claim, .. } = &job.input;
-        let held = renewed.contains(key.as_str());
-        let verdict = if held { Ok(()) } else { judge_renew(key, *claim, None) };
+    for job in settle_written(jobs, &renewed, || ()) {
+        let verdict = judge_renew(&job.input.key, job.input.claim, None);
         job.settle(verdict);
     }
     Ok(())
 }
 
-async fn release(tx: &mut SqliteConnection, jobs: Vec<&mut ReleaseJob>) -> Result<(), sqlx::Error> {
+async fn release(tx: &mut SqliteConnection, jobs: Vec<&mut ReleaseJob>) -> sqlx::Result<()> {
     let mut pack = Pack::new();
     for job in &jobs {
         let Release { key, claim } = &job.input;
-        pack.row().bytes(key.as_str().as_bytes()).bytes(&bytes_of_id(claim.get()));
+        row(&mut pack, key, *claim);
     }
     keys(
         tx,
@@ -170,13 +144,20 @@ async fn release(tx: &mut SqliteConnection, jobs: Vec<&mut ReleaseJob>) -> Resul
     Ok(())
 }
 
+/// Begins a row with a key and its claim.
+fn row<'p>(pack: &'p mut Pack, key: &Key, claim: ClaimId) -> Row<'p> {
+    let mut row = pack.row();
+    row.bytes(key.as_str().as_bytes()).bytes(&bytes_of_id(claim.get()));
+    row
+}
+
 /// Returns the keys that a statement returns.
 async fn keys(
     tx: &mut SqliteConnection,
     sql: &'static str,
     pack: Pack,
     now: Option<i64>,
-) -> Result<HashSet<String>, sqlx::Error> {
+) -> sqlx::Result<HashSet<String>> {
     if pack.is_empty() {
         return Ok(HashSet::new());
     }
@@ -195,7 +176,7 @@ async fn shorten(
     tx: &mut SqliteConnection,
     found: &HashMap<String, FoundRow>,
     now: i64,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let late = found.iter().filter(|(_, row)| row.as_ref().is_ok_and(Found::is_late));
     for (key, _) in late {
         let sql = "UPDATE buttress_idempotency SET until = ?2 + max(length, 0) WHERE key = ?1";

@@ -6,7 +6,7 @@ use buttress::idempotency::Key;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::claims::{FOUND, FoundRow, found, unreadable};
+use crate::idempotency::{FOUND, FoundRow, found, unreadable};
 use crate::sqlite::pack::Pack;
 
 /// Finds the row of one key.
@@ -14,7 +14,7 @@ pub(super) async fn find(
     tx: &mut SqliteConnection,
     key: &Key,
     now: i64,
-) -> Result<Option<FoundRow>, sqlx::Error> {
+) -> sqlx::Result<Option<FoundRow>> {
     let sql = AssertSqlSafe(format!("SELECT {FOUND} FROM buttress_idempotency WHERE key = ?"));
     let row = sqlx::query(sql).bind(key.as_str()).fetch_optional(tx).await?;
     Ok(row.map(|row| read_row(&row, key.as_str(), now)))
@@ -25,7 +25,7 @@ pub(super) async fn find_all<'k>(
     tx: &mut SqliteConnection,
     keys: impl Iterator<Item = &'k Key>,
     now: i64,
-) -> Result<HashMap<String, FoundRow>, sqlx::Error> {
+) -> sqlx::Result<HashMap<String, FoundRow>> {
     let mut pack = Pack::new();
     for key in keys {
         pack.row().bytes(key.as_str().as_bytes());

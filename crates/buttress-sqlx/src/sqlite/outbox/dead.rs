@@ -1,23 +1,19 @@
 //! Dead letters, and the operations on them.
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{DeadLetter, MessageId};
 use sqlx::AssertSqlSafe;
 
 use super::pack_of_ids;
 use crate::error::during;
 use crate::number::{self, signed};
-use crate::relaying::{COLUMNS, letter};
+use crate::outbox::{COLUMNS, letter};
 use crate::sqlite::SqliteStore;
 
 /// The dead letters among the ids in `?1` and `?2`.
 const CHOSEN: &str = "status = 3 AND id IN (SELECT substr(?2, value ->> 0, 16) FROM json_each(?1))";
 
-pub(super) async fn list(
-    store: &SqliteStore,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, StoreError> {
+pub(super) async fn list(store: &SqliteStore, after: u64, limit: usize) -> Answer<Vec<DeadLetter>> {
     let what = during("listing dead letters");
     let sql = AssertSqlSafe(format!(
         "SELECT {COLUMNS}, coalesce(error, ''), coalesce(settled_at, 0), \
@@ -34,7 +30,7 @@ pub(super) async fn list(
     rows.iter().map(|row| letter(row).map_err(what)).collect()
 }
 
-pub(super) async fn requeue(store: &SqliteStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+pub(super) async fn requeue(store: &SqliteStore, ids: &[MessageId]) -> Answer<usize> {
     change(
         store,
         ids,
@@ -46,12 +42,12 @@ pub(super) async fn requeue(store: &SqliteStore, ids: &[MessageId]) -> Result<us
     .await
 }
 
-pub(super) async fn discard(store: &SqliteStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+pub(super) async fn discard(store: &SqliteStore, ids: &[MessageId]) -> Answer<usize> {
     change(store, ids, format!("DELETE FROM buttress_outbox WHERE {CHOSEN}")).await
 }
 
 /// Releases the keys, and applies `sql` to the messages.
-async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<usize, StoreError> {
+async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Answer<usize> {
     let what = during("changing dead letters");
     let free = format!(
         "DELETE FROM buttress_outbox_hold WHERE (partition, key, sequence) IN \

@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::number::signed;
-use crate::owners;
-use crate::relaying::{COLUMNS, FOREVER, Row, buried, bury_or_pass_over};
+use crate::outbox::owners;
+use crate::outbox::{COLUMNS, FOREVER, Row, buried, bury_or_pass_over};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::relaying::{Mark, RelayOp, highest};
 use crate::sqlite::writer::WriteOp;

@@ -3,11 +3,11 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-/// Sets the ends that a [`Plan`](crate::owners::Plan) gives to leases.
+/// Sets the ends that a [`Plan`](crate::outbox::owners::Plan) gives to leases.
 pub(super) async fn shorten_leases(
     tx: &mut SqliteConnection,
     ends: &[(i64, i64)],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     for (partition, until) in ends {
         sqlx::query("UPDATE buttress_outbox_lease SET until = ?2 WHERE partition = ?1")
             .bind(partition)
@@ -19,7 +19,7 @@ pub(super) async fn shorten_leases(
 }
 
 /// Shortens the leases of relays. A relay that crashed must not count for longer than its lease.
-pub(super) async fn shorten_relays(tx: &mut SqliteConnection, now: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn shorten_relays(tx: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
     let sql = "UPDATE buttress_outbox_relay SET until = ?1 + max(length, 0) \
                WHERE until > ?1 AND until - max(length, 0) > ?1";
     sqlx::query(sql).bind(now).execute(tx).await.map(drop)
@@ -31,7 +31,7 @@ pub(in crate::sqlite) async fn shorten_waits(
     tx: &mut SqliteConnection,
     now: i64,
     partitions: &[u16],
-) -> Result<u64, sqlx::Error> {
+) -> sqlx::Result<u64> {
     let mut shortened = 0;
     for sql in [
         "UPDATE buttress_outbox_hold SET until = ?2 + max(length, 0) \

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{
-    Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
+    Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Renewal, Settled, Store,
 };
 use sqlx::sqlite::SqliteConnection;
 
@@ -16,9 +16,9 @@ use crate::columns::Columns as _;
 use crate::epoch;
 use crate::error::during;
 use crate::number::{changed, signed};
-use crate::owners::{self, Plan, plan};
+use crate::outbox::owners::{self, Plan, plan};
+use crate::outbox::{backlog, dead_letters, started, unless_fenced};
 use crate::purge;
-use crate::relaying::{backlog, fenced};
 use crate::sqlite::relaying::RelayOp;
 use crate::time::{before, duration, nanos};
 
@@ -32,15 +32,11 @@ mod write;
 const PURGE_BATCH: usize = 2000;
 
 impl Store for SqliteStore {
-    async fn lease_partitions(
-        &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> Result<Owned, StoreError> {
+    async fn lease_partitions(&self, renewal: Renewal<'_>) -> Answer<Owned> {
         let what = during("leasing partitions");
         self.bounded("leasing partitions", async {
             let mut tx = self.begin().await?;
+            let Renewal { relay, lease, busy, .. } = renewal;
             let (now, length) = (self.now(), nanos(lease));
             let relays = register(&mut tx, relay, length, now).await.map_err(what)?;
             let rows = rows(&mut tx, self.partitions()).await.map_err(what)?;
@@ -57,7 +53,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Answer<()> {
         let what = during("releasing partitions");
         self.bounded("releasing partitions", async {
             let mut tx = self.begin().await?;
@@ -73,21 +69,11 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn fetch(
-        &self,
-        _relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Fetched, StoreError> {
+    async fn fetch(&self, _relay: RelayId, leases: &[Lease], limit: usize) -> Answer<Fetched> {
         self.bounded("fetching messages", self.fetch_some(leases, limit)).await
     }
 
-    async fn record_start(
-        &self,
-        lease: Lease,
-        id: MessageId,
-        claim: u64,
-    ) -> Result<u32, StoreError> {
+    async fn record_start(&self, lease: Lease, id: MessageId, claim: u64) -> Answer<u32> {
         let what = during("starting a message");
         self.bounded("starting a message", async {
             let mut tx = self.begin().await?;
@@ -103,15 +89,12 @@ impl Store for SqliteStore {
             .await
             .map_err(what)?;
             tx.commit().await?;
-            let starts = starts
-                .ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
-            u32::try_from(starts)
-                .map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts}")))
+            started(id, starts)
         })
         .await
     }
 
-    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+    async fn clear_suspects(&self, lease: Lease) -> Answer<()> {
         let what = during("clearing suspects");
         self.bounded("clearing suspects", async {
             let mut tx = self.begin().await?;
@@ -126,7 +109,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+    async fn settle(&self, settled: Vec<Settled>) -> Answer<Vec<u16>> {
         if settled.is_empty() {
             return Ok(Vec::new());
         }
@@ -134,19 +117,9 @@ impl Store for SqliteStore {
         self.submit("settling messages", settled, wrap).await
     }
 
-    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.bounded("listing dead letters", dead::list(self, after, limit)).await
-    }
+    dead_letters!();
 
-    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.bounded("requeueing dead letters", dead::requeue(self, ids)).await
-    }
-
-    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.bounded("discarding dead letters", dead::discard(self, ids)).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
+    async fn backlog(&self) -> Answer<Backlog> {
         let what = during("counting the backlog");
         self.bounded("counting the backlog", async {
             let now = self.now();
@@ -170,24 +143,11 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.purge_old_receipts(age, limit).await
-    }
-
-    fn receipts_kept(&self) -> Option<Duration> {
-        self.inner.config.keep_receipts
-    }
-
-    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        purge::in_batches(limit, PURGE_BATCH, |some| {
-            self.bounded("purging messages", self.purge_messages(age, some))
-        })
-        .await
-    }
+    purge::messages!(PURGE_BATCH);
 }
 
 impl SqliteStore {
-    async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_messages(&self, age: Duration, limit: usize) -> Answer<usize> {
         let what = during("purging messages");
         let mut tx = self.begin().await?;
         let now = self.now();
@@ -222,7 +182,7 @@ async fn register(
     relay: RelayId,
     length: i64,
     now: i64,
-) -> Result<usize, sqlx::Error> {
+) -> sqlx::Result<usize> {
     late::shorten_relays(tx, now).await?;
     sqlx::query("DELETE FROM buttress_outbox_relay WHERE until <= ?")
         .bind(now)
@@ -241,10 +201,7 @@ async fn register(
     Ok(usize::try_from(relays).unwrap_or(1))
 }
 
-async fn rows(
-    tx: &mut SqliteConnection,
-    partitions: u16,
-) -> Result<Vec<owners::Owned>, sqlx::Error> {
+async fn rows(tx: &mut SqliteConnection, partitions: u16) -> sqlx::Result<Vec<owners::Owned>> {
     let sql = "SELECT partition, relay, until, length, epoch FROM buttress_outbox_lease \
                WHERE partition >= 0 AND partition < ? ORDER BY partition";
     let rows = sqlx::query(sql).bind(i64::from(partitions)).fetch_all(tx).await?;
@@ -253,7 +210,7 @@ async fn rows(
 
 /// Releases some partitions like [`Store::release_partitions`]. Their owner is alive, so no message
 /// is suspect.
-async fn release(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sqlx::Error> {
+async fn release(tx: &mut SqliteConnection, partitions: &[i64]) -> sqlx::Result<()> {
     if partitions.is_empty() {
         return Ok(());
     }
@@ -275,7 +232,7 @@ async fn own(
     length: i64,
     now: i64,
     plan: &Plan,
-) -> Result<Vec<Lease>, sqlx::Error> {
+) -> sqlx::Result<Vec<Lease>> {
     let relay = bytes_of_id(relay.get());
     sqlx::query(
         "UPDATE buttress_outbox_lease SET relay = ?2, epoch = epoch + 1, \
@@ -299,7 +256,7 @@ async fn own(
 }
 
 /// Checks the fence: the row that a take-over changes.
-async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError> {
+async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Answer<()> {
     let sql = "UPDATE buttress_outbox_lease SET epoch = epoch \
                WHERE partition = ? AND epoch = ? AND relay IS NOT NULL";
     let done = sqlx::query(sql)
@@ -308,7 +265,7 @@ async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError
         .execute(tx)
         .await
         .map_err(during("checking a lease"))?;
-    if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+    unless_fenced(lease, done.rows_affected())
 }
 
 /// Returns identifiers for `substr(?2, value ->> 0, 16)`.

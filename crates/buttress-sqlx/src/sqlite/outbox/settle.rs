@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::late::shorten_waits;
 use crate::epoch;
-use crate::relaying::{FOREVER, MOST_DUE, Sorted, fences, refused, sort};
+use crate::outbox::{FOREVER, MOST_DUE, Sorted, fences, refused, sort};
 use crate::sqlite::pack::Pack;
 use crate::sqlite::relaying::{MarkJob, RelayOp, SettleJob, WakeJob};
 use crate::time::{after, nanos};
@@ -17,7 +17,7 @@ pub(in crate::sqlite) async fn write(
     tx: &mut SqliteConnection,
     now: i64,
     ops: Vec<&mut RelayOp>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     for op in ops {
         match op {
             RelayOp::Settle(job) => settle(tx, now, job).await?,
@@ -32,11 +32,7 @@ pub(in crate::sqlite) async fn write(
     Ok(())
 }
 
-async fn settle(
-    tx: &mut SqliteConnection,
-    now: i64,
-    job: &mut SettleJob,
-) -> Result<(), sqlx::Error> {
+async fn settle(tx: &mut SqliteConnection, now: i64, job: &mut SettleJob) -> sqlx::Result<()> {
     let mut pack = Pack::new();
     for (partition, epoch) in fences(&job.input) {
         pack.row().int(partition).int(epoch::asked(epoch));
@@ -102,7 +98,7 @@ async fn settle(
     Ok(())
 }
 
-async fn deliver(tx: &mut SqliteConnection, now: i64, pack: Pack) -> Result<(), sqlx::Error> {
+async fn deliver(tx: &mut SqliteConnection, now: i64, pack: Pack) -> sqlx::Result<()> {
     if pack.is_empty() {
         return Ok(());
     }
@@ -130,12 +126,7 @@ async fn deliver(tx: &mut SqliteConnection, now: i64, pack: Pack) -> Result<(), 
 
 /// Runs `update`. The messages that it returns then hold their keys, each until its own time. A
 /// hold until 0 is removed.
-async fn fail(
-    tx: &mut SqliteConnection,
-    now: i64,
-    update: &str,
-    pack: Pack,
-) -> Result<(), sqlx::Error> {
+async fn fail(tx: &mut SqliteConnection, now: i64, update: &str, pack: Pack) -> sqlx::Result<()> {
     if pack.is_empty() {
         return Ok(());
     }
@@ -170,7 +161,7 @@ async fn fail(
     .map(drop)
 }
 
-async fn mark(tx: &mut SqliteConnection, job: &mut MarkJob) -> Result<(), sqlx::Error> {
+async fn mark(tx: &mut SqliteConnection, job: &mut MarkJob) -> sqlx::Result<()> {
     let mut pack = Pack::new();
     for mark in &job.input {
         pack.row().int(mark.partition).int(epoch::asked(mark.epoch)).int(mark.high);
@@ -189,7 +180,7 @@ async fn mark(tx: &mut SqliteConnection, job: &mut MarkJob) -> Result<(), sqlx::
     Ok(())
 }
 
-async fn wake(tx: &mut SqliteConnection, now: i64, job: &mut WakeJob) -> Result<(), sqlx::Error> {
+async fn wake(tx: &mut SqliteConnection, now: i64, job: &mut WakeJob) -> sqlx::Result<()> {
     for partition in &job.input {
         sqlx::query(
             "UPDATE buttress_outbox SET status = 0 WHERE sequence IN \
@@ -210,7 +201,7 @@ async fn pairs(
     tx: &mut SqliteConnection,
     sql: &'static str,
     pack: Pack,
-) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
+) -> sqlx::Result<BTreeSet<(u16, u64)>> {
     let rows = sqlx::query(sql).bind(pack.end().json).fetch_all(tx).await?;
     let pair = |row: &sqlx::sqlite::SqliteRow| {
         let (partition, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

@@ -1,59 +1,20 @@
 //! Writing messages inside a transaction of the user's.
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{NewMessage, Write};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Sqlite, Transaction};
 
 use crate::bounds::check_message;
 use crate::error::during;
 use crate::headers;
-use crate::relaying::status::{DELAYED, PENDING};
+use crate::outbox::status::{DELAYED, PENDING};
+use crate::sqlite::SqliteStore;
+use crate::sqlite::begin::InTransaction;
 use crate::sqlite::rows::bytes_of_id;
-use crate::sqlite::{SqliteStore, SqliteTransaction};
 use crate::time::{after, nanos};
 
-impl<'a> Write<Transaction<'a, Sqlite>> for SqliteStore {
-    async fn write(
-        &self,
-        tx: &mut Transaction<'a, Sqlite>,
-        message: &NewMessage,
-    ) -> Result<(), StoreError> {
-        self.write_message(tx, message).await
-    }
-
-    /// Does nothing, because a writing transaction of SQLite locks the whole file. Begin with
-    /// [`begin`](SqliteStore::begin), or `BEGIN IMMEDIATE`, so that the transaction has the lock
-    /// from the start.
-    async fn lock_key(
-        &self,
-        _tx: &mut Transaction<'a, Sqlite>,
-        _key: &str,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-impl Write<SqliteTransaction> for SqliteStore {
-    async fn write(
-        &self,
-        tx: &mut SqliteTransaction,
-        message: &NewMessage,
-    ) -> Result<(), StoreError> {
-        self.write_message(tx, message).await
-    }
-
-    async fn lock_key(&self, _tx: &mut SqliteTransaction, _key: &str) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
-impl SqliteStore {
-    async fn write_message(
-        &self,
-        tx: &mut SqliteConnection,
-        message: &NewMessage,
-    ) -> Result<(), StoreError> {
+/// `Tx` is a [`SqliteTransaction`](crate::SqliteTransaction), or a transaction of sqlx.
+impl<Tx: InTransaction> Write<Tx> for SqliteStore {
+    async fn write(&self, tx: &mut Tx, message: &NewMessage) -> Answer<()> {
         check_message(message)?;
         let (now, id) = (self.now(), message.id);
         sqlx::query(
@@ -69,9 +30,16 @@ impl SqliteStore {
         .bind(if message.delay.is_zero() { PENDING } else { DELAYED })
         .bind(after(now, message.delay))
         .bind(nanos(message.delay))
-        .execute(tx)
+        .execute(tx.connection())
         .await
         .map(drop)
         .map_err(during(&format!("writing message {id}")))
+    }
+
+    /// Does nothing, because a writing transaction of SQLite locks the whole file. Begin with
+    /// [`begin`](SqliteStore::begin), or `BEGIN IMMEDIATE`, so that the transaction has the lock
+    /// from the start.
+    async fn lock_key(&self, _tx: &mut Tx, _key: &str) -> Answer<()> {
+        Ok(())
     }
 }

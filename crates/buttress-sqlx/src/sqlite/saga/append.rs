@@ -6,9 +6,9 @@ use buttress_durable::saga::{Appended, Entry, WorkerId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, FIRST, LogOp, Wave, beginning, judge_append, judge_create};
 use crate::number::signed;
 use crate::queue::Job;
+use crate::saga::{Add, Create, FIRST, LogOp, Wave, beginning, judge_append, judge_create};
 use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
 use crate::sqlite::values::Values;
 use crate::time::{after, nanos};
@@ -22,7 +22,7 @@ pub(in crate::sqlite) async fn write(
     tx: &mut SqliteConnection,
     now: i64,
     ops: Vec<&mut LogOp>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     if ops.is_empty() {
         return Ok(());
     }
@@ -35,7 +35,7 @@ pub(in crate::sqlite) async fn write(
     let (new, known) = heads.split_at(creates.len().min(heads.len()));
     insert(tx, &creates, new).await?;
     advance(tx, now, &appends, known).await?;
-    add_lines(tx, (&creates, new), (&appends, known)).await?;
+    add_lines(tx, now, (&creates, new), (&appends, known)).await?;
     for (job, head) in creates.into_iter().zip(new) {
         if head.is_new {
             job.settle(Ok(()));
@@ -88,7 +88,7 @@ async fn read_heads(
     tx: &mut SqliteConnection,
     creates: &[&mut Create],
     appends: &[&mut Add],
-) -> Result<Vec<HeadRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<HeadRow>> {
     let mut asked = Values::new(2);
     let ids = creates.iter().map(|job| job.input.id);
     for (place, id) in (0..).zip(ids.chain(appends.iter().map(|job| job.input.saga))) {
@@ -140,7 +140,7 @@ async fn insert(
     tx: &mut SqliteConnection,
     jobs: &[&mut Create],
     heads: &[HeadRow],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let mut rows = Values::new(8);
     for (job, head) in jobs.iter().zip(heads).filter(|(_, head)| head.is_new) {
         let saga = &job.input;
@@ -169,7 +169,7 @@ async fn advance(
     now: i64,
     jobs: &[&mut Add],
     heads: &[HeadRow],
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let mut rows = Values::new(6);
     for (job, head) in jobs.iter().zip(heads).filter(|(job, head)| head.takes(job)) {
         let append = &job.input;
@@ -196,9 +196,10 @@ async fn advance(
 /// Writes the inputs and entries of all operations that passed.
 async fn add_lines(
     tx: &mut SqliteConnection,
+    now: i64,
     (creates, new): (&[&mut Create], &[HeadRow]),
     (appends, known): (&[&mut Add], &[HeadRow]),
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let notes: Vec<_> = creates.iter().map(|job| beginning::note(&job.input.beginning)).collect();
     let mut lines = Values::new(6);
     for ((job, head), note) in
@@ -212,8 +213,9 @@ async fn add_lines(
         entries(&mut lines, head.number, head.length, &job.input.entries);
     }
     let sql = "WITH new(saga, position, kind, step, payload, note) AS (VALUES {values}) \
-               INSERT INTO buttress_saga_entry SELECT * FROM new WHERE saga IS NOT NULL";
-    lines.execute(tx, sql).await.map(drop)
+               INSERT INTO buttress_saga_entry (saga, position, kind, step, payload, note, recorded_at) \
+               SELECT *, ? FROM new WHERE saga IS NOT NULL";
+    lines.execute_at(tx, sql, now).await.map(drop)
 }
 
 fn entries<'v>(lines: &mut Values<'v>, number: i64, position: i64, entries: &'v [Entry<Vec<u8>>]) {
@@ -233,7 +235,7 @@ async fn renew_workers(
     tx: &mut SqliteConnection,
     now: i64,
     jobs: Vec<&mut Job<(WorkerId, Duration), ()>>,
-) -> Result<(), sqlx::Error> {
+) -> sqlx::Result<()> {
     let mut rows = Values::new(3);
     for job in &jobs {
         let (worker, lease) = job.input;

@@ -6,15 +6,15 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::error::failed;
-use crate::log::found::{self, Logs};
-use crate::log::{FoundHead, FoundLines, HEAD, Line, head, unreadable};
 use crate::number::signed;
+use crate::saga::found::{self, Logs};
+use crate::saga::{FoundHead, FoundLines, HEAD, LINE, Line, head, unreadable};
 use crate::sqlite::rows::bytes_of_id;
 
 pub(super) async fn find(
     tx: &mut SqliteConnection,
     saga: SagaId,
-) -> Result<Option<FoundHead>, sqlx::Error> {
+) -> sqlx::Result<Option<FoundHead>> {
     let sql = AssertSqlSafe(format!("SELECT {HEAD} FROM buttress_saga WHERE id = ?"));
     let row = sqlx::query(sql).bind(bytes_of_id(saga.get())).fetch_optional(tx).await?;
     Ok(row.map(|row| head(&row).map_err(|error| unreadable(saga, "row", error))))
@@ -30,14 +30,12 @@ pub(super) async fn lines(
 }
 
 /// Returns whole logs by the numbers of their sagas, or why they cannot be read.
-pub(super) async fn logs(tx: &mut SqliteConnection, numbers: &[i64]) -> Result<Logs, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT position, kind, step, payload, note, saga FROM buttress_saga_entry \
-         WHERE saga IN (SELECT value FROM json_each(?)) ORDER BY saga, position",
-    )
-    .bind(json(numbers))
-    .fetch_all(tx)
-    .await?;
+pub(super) async fn logs(tx: &mut SqliteConnection, numbers: &[i64]) -> sqlx::Result<Logs> {
+    let sql = AssertSqlSafe(format!(
+        "SELECT {LINE} FROM buttress_saga_entry \
+         WHERE saga IN (SELECT value FROM json_each(?)) ORDER BY saga, position"
+    ));
+    let rows = sqlx::query(sql).bind(json(numbers)).fetch_all(tx).await?;
     found::logs(&rows)
 }
 
@@ -47,17 +45,14 @@ pub(super) async fn some_lines(
     head: Option<&FoundHead>,
     position: i64,
     count: usize,
-) -> Result<FoundLines, sqlx::Error> {
+) -> sqlx::Result<FoundLines> {
     let Some(Ok(head)) = head else { return Ok(Ok(Vec::new())) };
-    let rows = sqlx::query(
-        "SELECT position, kind, step, payload, note FROM buttress_saga_entry \
-         WHERE saga = ? AND position >= ? ORDER BY position LIMIT ?",
-    )
-    .bind(head.number)
-    .bind(position)
-    .bind(signed(count as u64))
-    .fetch_all(tx)
-    .await?;
+    let sql = AssertSqlSafe(format!(
+        "SELECT {LINE} FROM buttress_saga_entry \
+         WHERE saga = ? AND position >= ? ORDER BY position LIMIT ?"
+    ));
+    let query = sqlx::query(sql).bind(head.number).bind(position).bind(signed(count as u64));
+    let rows = query.fetch_all(tx).await?;
     Ok(found::lines(head, &rows))
 }
 

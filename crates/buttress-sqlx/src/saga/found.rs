@@ -12,7 +12,7 @@ use crate::columns::Columns;
 pub(crate) type Logs = HashMap<i64, Result<Vec<Line>, String>>;
 
 /// Collects logs. Each row is a line in the order of its log, with the number of its saga in column 5.
-pub(crate) fn logs<R: Columns>(rows: &[R]) -> Result<Logs, sqlx::Error> {
+pub(crate) fn logs<R: Columns>(rows: &[R]) -> sqlx::Result<Logs> {
     let mut logs = Logs::new();
     for row in rows {
         let log = logs.entry(row.int(5)?).or_insert_with(|| Ok(Vec::new()));
@@ -33,16 +33,16 @@ pub(crate) fn lines<R: Columns>(head: &Head, rows: &[R]) -> FoundLines {
 
 /// Sagas without an owner.
 pub(crate) struct Abandoned {
-    pub(crate) heads: Vec<Head>,
+    pub heads: Vec<Head>,
     /// Reports the sagas whose rows cannot be read.
-    pub(crate) taken: TakenOver<Vec<u8>>,
+    pub taken: TakenOver<Vec<u8>>,
     /// The number of the last saga.
-    pub(crate) last: Option<i64>,
+    pub last: Option<i64>,
 }
 
 impl Abandoned {
     /// Reads the rows of sagas.
-    pub(crate) fn read<R: Columns>(rows: &[R]) -> Result<Self, sqlx::Error> {
+    pub(crate) fn read<R: Columns>(rows: &[R]) -> sqlx::Result<Self> {
         let mut found = Self { heads: Vec::new(), taken: TakenOver::new(), last: None };
         for row in rows {
             found.last = Some(row.int(0)?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use buttress_durable::saga::WorkerId;
+use buttress_durable::saga::{TakenOver, WorkerId};
 
 /// The identity of a pass: a worker, a definition and its version.
 pub(crate) type Pass = (WorkerId, String, u32);
@@ -24,10 +24,17 @@ impl Passes {
         seen.get(pass).copied().unwrap_or(i64::MIN)
     }
 
-    /// Records that a call which began after `began` has reached `last`. `is_full` says that more
-    /// sagas may follow, and `met_damage` that some were unreadable. These stay where they are: the
-    /// next call continues after them, until a call has seen the end.
-    pub(crate) fn note(&self, pass: Pass, began: i64, last: i64, is_full: bool, met_damage: bool) {
+    /// Records that a call which began after `began` has `taken` sagas, up to the number `last` if
+    /// it saw any. `is_full` says that more sagas may follow. Unreadable sagas stay where they are:
+    /// the next call continues after them, until a call has seen the end.
+    pub(crate) fn note<P>(
+        &self,
+        pass: Pass,
+        (began, last): (i64, Option<i64>),
+        is_full: bool,
+        taken: &TakenOver<P>,
+    ) {
+        let (last, met_damage) = (last.unwrap_or(began), !taken.corrupt.is_empty());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if is_full && (began != i64::MIN || met_damage) {
             seen.insert(pass, last);

@@ -1,44 +1,95 @@
 //! Idempotency between the trait and the tables: the operations of the writer, and the answers for
 //! a key that a claim did not get.
 
+use std::collections::HashSet;
+use std::future::Future;
 use std::time::Duration;
 
-use buttress::StoreError;
-use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Key};
+use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Key, KeyClaim};
+use buttress::{Answer, StoreError};
 
 use crate::bounds;
 use crate::columns::Columns;
-use crate::queue::{Job, Op, pass_on};
+use crate::queue::{Job, Op, operations, pass_on};
 use crate::time;
 
 /// The input of a claim.
 pub(crate) struct Claim {
-    pub(crate) key: Key,
-    pub(crate) claim: ClaimId,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) lease: Duration,
+    pub key: Key,
+    pub claim: ClaimId,
+    pub fingerprint: Option<Fingerprint>,
+    pub lease: Duration,
 }
 
 /// The input of a completion.
 pub(crate) struct Complete {
-    pub(crate) key: Key,
-    pub(crate) claim: ClaimId,
+    pub key: Key,
+    pub claim: ClaimId,
     /// `None` for a result that is not kept.
-    pub(crate) value: Option<Vec<u8>>,
-    pub(crate) lifetime: Duration,
+    pub value: Option<Vec<u8>>,
+    pub lifetime: Duration,
 }
 
 /// The input of a renewal.
 pub(crate) struct Renew {
-    pub(crate) key: Key,
-    pub(crate) claim: ClaimId,
-    pub(crate) lease: Duration,
+    pub key: Key,
+    pub claim: ClaimId,
+    pub lease: Duration,
 }
 
 /// The input of a release.
 pub(crate) struct Release {
-    pub(crate) key: Key,
-    pub(crate) claim: ClaimId,
+    pub key: Key,
+    pub claim: ClaimId,
+}
+
+/// An operation on a key.
+pub(crate) trait OfKey {
+    fn key(&self) -> &Key;
+    #[cfg(feature = "postgres")]
+    fn claim(&self) -> ClaimId;
+}
+
+macro_rules! of_key {
+    ($($operation:ident)+) => {$(
+        impl OfKey for $operation {
+            fn key(&self) -> &Key {
+                &self.key
+            }
+
+            #[cfg(feature = "postgres")]
+            fn claim(&self) -> ClaimId {
+                self.claim
+            }
+        }
+    )+};
+}
+
+of_key!(Claim Complete Renew Release);
+
+impl Claim {
+    pub(crate) fn new(claim: KeyClaim<'_>, lease: Duration) -> Self {
+        let KeyClaim { key, id, fingerprint, .. } = claim;
+        Self { key: key.clone(), claim: id, fingerprint, lease }
+    }
+}
+
+impl Complete {
+    pub(crate) fn new(claim: KeyClaim<'_>, value: Option<Vec<u8>>, lifetime: Duration) -> Self {
+        Self { key: claim.key.clone(), claim: claim.id, value, lifetime }
+    }
+}
+
+impl Renew {
+    pub(crate) fn new(claim: KeyClaim<'_>, lease: Duration) -> Self {
+        Self { key: claim.key.clone(), claim: claim.id, lease }
+    }
+}
+
+impl Release {
+    pub(crate) fn new(claim: KeyClaim<'_>) -> Self {
+        Self { key: claim.key.clone(), claim: claim.id }
+    }
 }
 
 pub(crate) type ClaimJob = Job<Claim, Claimed<Vec<u8>>>;
@@ -46,36 +97,26 @@ pub(crate) type CompleteJob = Job<Complete, ()>;
 pub(crate) type RenewJob = Job<Renew, ()>;
 pub(crate) type ReleaseJob = Job<Release, ()>;
 
-/// An operation of the writer.
-pub(crate) enum ClaimOp {
-    Claim(ClaimJob),
-    Complete(CompleteJob),
-    Renew(RenewJob),
-    Release(ReleaseJob),
-}
+// A wave is written in this order.
+operations!(ClaimOp {
+    Claim(ClaimJob) in claims,
+    Complete(CompleteJob) in completes,
+    Renew(RenewJob) in renews,
+    Release(ReleaseJob) in releases,
+});
 
-/// The operations of one wave, by kind. They are written in this order.
-#[derive(Default)]
-pub(crate) struct Wave<'a> {
-    pub(crate) claims: Vec<&'a mut ClaimJob>,
-    pub(crate) completes: Vec<&'a mut CompleteJob>,
-    pub(crate) renews: Vec<&'a mut RenewJob>,
-    pub(crate) releases: Vec<&'a mut ReleaseJob>,
-}
-
-impl<'a> Wave<'a> {
-    pub(crate) fn new(ops: Vec<&'a mut ClaimOp>) -> Self {
-        let mut wave = Self::default();
-        for op in ops {
-            match op {
-                ClaimOp::Claim(job) => wave.claims.push(job),
-                ClaimOp::Complete(job) => wave.completes.push(job),
-                ClaimOp::Renew(job) => wave.renews.push(job),
-                ClaimOp::Release(job) => wave.releases.push(job),
-            }
-        }
-        wave
+/// Answers the operations whose keys a statement has written. Returns the others.
+pub(crate) fn settle_written<'j, I: OfKey, R>(
+    jobs: Vec<&'j mut Job<I, R>>,
+    written: &HashSet<String>,
+    answer: impl Fn() -> R,
+) -> Vec<&'j mut Job<I, R>> {
+    let (done, rest): (Vec<_>, Vec<_>) =
+        jobs.into_iter().partition(|job| written.contains(job.input.key().as_str()));
+    for job in done {
+        job.settle(Ok(answer()));
     }
+    rest
 }
 
 impl ClaimOp {
@@ -123,7 +164,7 @@ pub(crate) struct Found {
     fingerprint: Option<u128>,
     status: i64,
     until: i64,
-    /// The length that the lease, or the result, was granted for.
+    /// The granted length of the lease, or of the lifetime of the result.
     length: i64,
     value: Option<Vec<u8>>,
     /// When the row was read.
@@ -151,7 +192,7 @@ impl Found {
 pub(crate) const FOUND: &str = "key, claim, fingerprint, status, until, value, length";
 
 /// Reads the row of a key, whose first columns are [`FOUND`], as of `now`.
-pub(crate) fn found<R: Columns>(row: &R, now: i64) -> Result<Found, sqlx::Error> {
+pub(crate) fn found<R: Columns>(row: &R, now: i64) -> sqlx::Result<Found> {
     Ok(Found {
         claim: row.id(1)?,
         fingerprint: row.id_or_null(2)?,
@@ -164,7 +205,7 @@ pub(crate) fn found<R: Columns>(row: &R, now: i64) -> Result<Found, sqlx::Error>
 }
 
 /// The row of a key; an error if the row is damaged.
-pub(crate) type FoundRow = Result<Found, StoreError>;
+pub(crate) type FoundRow = Answer<Found>;
 
 /// Returns the error of a key whose row cannot be read.
 pub(crate) fn unreadable(key: &str, error: sqlx::Error) -> StoreError {
@@ -172,7 +213,7 @@ pub(crate) fn unreadable(key: &str, error: sqlx::Error) -> StoreError {
 }
 
 /// Refuses a result that is too large.
-pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn check_value(key: &Key, value: &[u8]) -> Answer<()> {
     if value.len() > bounds::LARGEST {
         return bounds::check_size(&format!("result of idempotency key {key}"), value.len());
     }
@@ -180,10 +221,7 @@ pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Returns the answer to a claim that did not get the key.
-pub(crate) fn judge_claim(
-    claim: &Claim,
-    found: Option<FoundRow>,
-) -> Result<Claimed<Vec<u8>>, StoreError> {
+pub(crate) fn judge_claim(claim: &Claim, found: Option<FoundRow>) -> Answer<Claimed<Vec<u8>>> {
     let key = &claim.key;
     let Some(found) = found.transpose()? else {
         // Another caller removed the row between the two reads.
@@ -217,7 +255,7 @@ pub(crate) fn judge_complete(
     claim: ClaimId,
     value: Option<&[u8]>,
     found: Option<FoundRow>,
-) -> Result<(), StoreError> {
+) -> Answer<()> {
     let completed = [DONE, NOT_KEPT];
     match found.transpose()? {
         Some(found)
@@ -236,28 +274,34 @@ pub(crate) fn judge_complete(
     }
 }
 
+/// Removes expired entries, and then results above `most`: up to `limit` entries together.
+pub(crate) async fn sweep<F: Future<Output = Answer<usize>>>(
+    limit: usize,
+    most: Option<u64>,
+    expired: impl Future<Output = Answer<usize>>,
+    results: impl Future<Output = Answer<i64>>,
+    evict: impl FnOnce(usize) -> F,
+) -> Answer<usize> {
+    let expired = expired.await?;
+    let Some(most) = most else { return Ok(expired) };
+    let surplus = above(results.await?, most).min(limit - expired.min(limit));
+    Ok(expired + evict(surplus).await?)
+}
+
 /// Returns how many of `results` exceed `most`.
-pub(crate) fn above(results: i64, most: u64) -> usize {
+fn above(results: i64, most: u64) -> usize {
     usize::try_from(results.unsigned_abs().saturating_sub(most)).unwrap_or(usize::MAX)
 }
 
 /// Returns the answer to a renewal that did not find its claim in flight, or found its row locked.
-pub(crate) fn judge_renew(
-    key: &Key,
-    claim: ClaimId,
-    found: Option<FoundRow>,
-) -> Result<(), StoreError> {
+pub(crate) fn judge_renew(key: &Key, claim: ClaimId, found: Option<FoundRow>) -> Answer<()> {
     check_unlocked(key, claim, found)?;
     Err(fenced(key, claim))
 }
 
 /// Refuses a claim that is in flight: the write that skipped its row found the row locked. A
 /// release accepts any other row, because the claim then does not hold the key.
-pub(crate) fn check_unlocked(
-    key: &Key,
-    claim: ClaimId,
-    found: Option<FoundRow>,
-) -> Result<(), StoreError> {
+pub(crate) fn check_unlocked(key: &Key, claim: ClaimId, found: Option<FoundRow>) -> Answer<()> {
     match found.transpose()? {
         Some(found) if found.is_held_by(claim) => Err(busy(key)),
         _ => Ok(()),
@@ -271,17 +315,16 @@ fn busy(key: &Key) -> StoreError {
 
 /// Returns the result of `claim`, if the row has it.
 pub(crate) fn judge_outcome(
-    key: &Key,
-    claim: ClaimId,
+    claim: KeyClaim<'_>,
     found: Option<FoundRow>,
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Answer<Option<Vec<u8>>> {
     match found.transpose()? {
-        Some(found) if found.claim == claim.get() && found.until > found.now => {
+        Some(found) if found.claim == claim.id.get() && found.until > found.now => {
             match found.status {
                 IN_FLIGHT | NOT_KEPT => Ok(None),
-                DONE if found.value.is_none() => Err(missing(key)),
+                DONE if found.value.is_none() => Err(missing(claim.key)),
                 DONE => Ok(found.value),
-                status => Err(unknown_status(key, status)),
+                status => Err(unknown_status(claim.key, status)),
             }
         }
         _ => Ok(None),

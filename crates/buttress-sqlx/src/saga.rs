@@ -11,15 +11,17 @@ use buttress_durable::saga::{
 use crate::bounds;
 use crate::epoch;
 use crate::number::signed;
-use crate::queue::{Job, Op, pass_on};
+use crate::queue::{Job, Op, operations, pass_on};
 use crate::time;
 
+pub(crate) mod barrier;
 pub(crate) mod beginning;
 pub(crate) mod found;
+pub(crate) mod passes;
 mod row;
 mod status;
 
-pub(crate) use row::{HEAD, head};
+pub(crate) use row::{HEAD, LINE, head};
 pub(crate) use status::{ENDED, WORKING};
 #[cfg(feature = "sqlite")]
 pub(crate) use status::{OPEN, STUCK};
@@ -28,34 +30,11 @@ pub(crate) type Create = Job<NewSaga<Vec<u8>>, ()>;
 pub(crate) type Add = Job<Append<Vec<u8>>, Appended>;
 pub(crate) type Renew = Job<(WorkerId, Duration), ()>;
 
-/// An operation of the writer.
-pub(crate) enum LogOp {
-    Create(Create),
-    Append(Add),
-    Renew(Renew),
-}
-
-/// The operations of one wave, by kind.
-#[derive(Default)]
-pub(crate) struct Wave<'a> {
-    pub(crate) creates: Vec<&'a mut Create>,
-    pub(crate) appends: Vec<&'a mut Add>,
-    pub(crate) renews: Vec<&'a mut Renew>,
-}
-
-impl<'a> Wave<'a> {
-    pub(crate) fn new(ops: Vec<&'a mut LogOp>) -> Self {
-        let mut wave = Self::default();
-        for op in ops {
-            match op {
-                LogOp::Create(job) => wave.creates.push(job),
-                LogOp::Append(job) => wave.appends.push(job),
-                LogOp::Renew(job) => wave.renews.push(job),
-            }
-        }
-        wave
-    }
-}
+operations!(LogOp {
+    Create(Create) in creates,
+    Append(Add) in appends,
+    Renew(Renew) in renews,
+});
 
 impl Op for LogOp {
     fn subject(&self) -> u128 {
@@ -131,8 +110,8 @@ fn make_readable(entries: &mut [Entry<Vec<u8>>]) {
 /// The row of a saga, without its log.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    pub(crate) number: i64,
-    pub(crate) id: SagaId,
+    pub number: i64,
+    pub id: SagaId,
     definition: String,
     version: i64,
     codec: String,
@@ -141,7 +120,7 @@ pub(crate) struct Head {
     length: i64,
     cancel: bool,
     deadline: Option<i64>,
-    pub(crate) worker: WorkerId,
+    pub worker: WorkerId,
 }
 
 /// The row and the log of a saga that was looked up; `Corrupt` if they are damaged.
@@ -162,6 +141,7 @@ pub(crate) struct Line {
     step: i64,
     payload: Option<Vec<u8>>,
     note: Option<String>,
+    recorded_at: Option<i64>,
 }
 
 /// The position of the first entry of a log, which holds the input.
@@ -198,20 +178,21 @@ impl Head {
     ) -> Result<Record<Vec<u8>>, String> {
         let id = self.id;
         let mut lines = lines.into_iter().peekable();
-        let mut beginning = match lines.next() {
-            Some(Line { position: FIRST, payload: Some(input), note, .. }) => {
-                beginning::read(input, note)
+        let (mut beginning, created_at) = match lines.next() {
+            Some(Line { position: FIRST, payload: Some(input), note, recorded_at, .. }) => {
+                (beginning::read(input, note), recorded_at)
             }
             _ => return Err(format!("saga {id}: its input is missing")),
         };
         if beginning.shape.is_none() {
             beginning.shape = lines.peek().and_then(Line::old_shape);
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut times) = (Vec::new(), Vec::new());
         for (position, line) in (0..).zip(lines) {
             if line.position != position {
                 return Err(format!("saga {id}: entry {position} of its log is missing"));
             }
+            times.push(line.recorded_at.map(time::duration));
             entries.push(line.entry().map_err(|what| format!("saga {id}: {what}"))?);
         }
         if i64::try_from(entries.len()) != Ok(self.length) {
@@ -224,6 +205,7 @@ impl Head {
         let mut record = Record::new(id, definition, self.codec, beginning, entries);
         (record.epoch, record.status) = (epoch, status);
         (record.cancel_requested, record.deadline) = (self.cancel, deadline);
+        (record.created_at, record.times) = (created_at.map(time::duration), times);
         Ok(record)
     }
 
@@ -321,7 +303,7 @@ pub(crate) fn judge_create(
             && head.version == i64::from(saga.version)
             && head.codec == saga.codec
             && head.deadline == saga.deadline.map(time::nanos)
-            && head.worker == saga.worker
+            && (head.worker, head.epoch) == (saga.worker, 1)
             && head.length == signed(saga.entries.len() as u64)
     });
     let same = match lines.split_first() {

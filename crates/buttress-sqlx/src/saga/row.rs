@@ -10,7 +10,7 @@ pub(crate) const HEAD: &str =
     "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker";
 
 /// Reads the row of a saga, whose columns are [`HEAD`].
-pub(crate) fn head<R: Columns>(row: &R) -> Result<Head, sqlx::Error> {
+pub(crate) fn head<R: Columns>(row: &R) -> sqlx::Result<Head> {
     Ok(Head {
         number: row.int(0)?,
         id: SagaId::new(row.id(1)?),
@@ -38,13 +38,17 @@ pub(crate) fn name<R: Columns>(row: &R) -> (SagaId, String) {
     }
 }
 
-/// Reads a row of a log: position, kind, step, payload and note.
-pub(crate) fn line<R: Columns>(row: &R) -> Result<Line, sqlx::Error> {
+/// The columns of a [`Line`], with the number of its saga.
+pub(crate) const LINE: &str = "position, kind, step, payload, note, saga, recorded_at";
+
+/// Reads a row of a log, whose columns are [`LINE`].
+pub(crate) fn line<R: Columns>(row: &R) -> sqlx::Result<Line> {
     Ok(Line {
         position: row.int(0)?,
         kind: row.int(1)?,
         step: row.int(2)?,
         payload: row.bytes_or_null(3)?,
         note: row.text_or_null(4)?,
+        recorded_at: row.int_or_null(6)?,
     })
 }

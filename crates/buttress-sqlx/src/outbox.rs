@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::outbox::{
     Backlog, DeadLetter, Lease, Message, MessageId, NewMessage, Settled, Verdict,
 };
@@ -12,6 +13,8 @@ use crate::bounds;
 use crate::columns::Columns;
 use crate::headers;
 use crate::time;
+
+pub(crate) mod owners;
 
 /// The statuses of messages when they are written.
 pub(crate) mod status {
@@ -28,11 +31,11 @@ pub(crate) const MOST_DUE: i64 = 1000;
 
 /// The parts of a settle call, by verdict.
 pub(crate) struct Sorted<'s> {
-    pub(crate) delivered: Vec<&'s Settled>,
+    pub delivered: Vec<&'s Settled>,
     /// With the time that the key is held, the reason, and whether the failure counts.
-    pub(crate) retried: Vec<(&'s Settled, Duration, String, bool)>,
+    pub retried: Vec<(&'s Settled, Duration, String, bool)>,
     /// With the reason, and whether the key is held.
-    pub(crate) dead: Vec<(&'s Settled, String, bool)>,
+    pub dead: Vec<(&'s Settled, String, bool)>,
 }
 
 /// The partitions and epochs of a settle call, each once.
@@ -96,6 +99,36 @@ pub(crate) struct Row {
 pub(crate) const COLUMNS: &str =
     "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
 
+/// The operations on dead letters, over the functions of `dead` of a database.
+macro_rules! dead_letters {
+    () => {
+        async fn dead_letters(&self, after: u64, limit: usize) -> Answer<Vec<DeadLetter>> {
+            self.bounded("listing dead letters", dead::list(self, after, limit)).await
+        }
+
+        async fn requeue(&self, ids: &[MessageId]) -> Answer<usize> {
+            self.bounded("requeueing dead letters", dead::requeue(self, ids)).await
+        }
+
+        async fn discard(&self, ids: &[MessageId]) -> Answer<usize> {
+            self.bounded("discarding dead letters", dead::discard(self, ids)).await
+        }
+    };
+}
+pub(crate) use dead_letters;
+
+/// Returns the number of starts that a statement returned for a message.
+pub(crate) fn started(id: MessageId, starts: Option<i64>) -> Answer<u32> {
+    let starts =
+        starts.ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
+    u32::try_from(starts).map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts}")))
+}
+
+/// Refuses a write that met no row of its fence.
+pub(crate) fn unless_fenced(lease: Lease, rows: u64) -> Answer<()> {
+    if rows == 0 { Err(fenced(lease)) } else { Ok(()) }
+}
+
 impl Row {
     /// Reads a row of a message, whose first columns are [`COLUMNS`]. Returns the message, or why
     /// it cannot be read.
@@ -103,7 +136,7 @@ impl Row {
         Self::of(row).map_err(|error| error.to_string()).and_then(Self::message)
     }
 
-    fn of<R: Columns>(row: &R) -> Result<Self, sqlx::Error> {
+    fn of<R: Columns>(row: &R) -> sqlx::Result<Self> {
         Ok(Self {
             sequence: row.int(0)?,
             id: row.id(1)?,
@@ -140,7 +173,7 @@ impl Row {
 /// Reads a dead letter: the columns of a [`Row`], the reason, the time of death, and whether its key
 /// is held. A message that cannot be read is listed with its readable parts. Its error holds the
 /// reason.
-pub(crate) fn letter<R: Columns>(row: &R) -> Result<DeadLetter, sqlx::Error> {
+pub(crate) fn letter<R: Columns>(row: &R) -> sqlx::Result<DeadLetter> {
     let error = row.text(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));
     let message = Row::read(row).unwrap_or_else(|_| {
         let mut message = unreadable(
@@ -160,7 +193,7 @@ pub(crate) fn letter<R: Columns>(row: &R) -> Result<DeadLetter, sqlx::Error> {
 }
 
 /// Reads the numbers of a backlog: pending messages, dead letters and held keys.
-pub(crate) fn backlog<R: Columns>(row: &R) -> Result<Backlog, sqlx::Error> {
+pub(crate) fn backlog<R: Columns>(row: &R) -> sqlx::Result<Backlog> {
     let mut backlog = Backlog::default();
     backlog.pending = row.int(0)?.unsigned_abs();
     backlog.dead = row.int(1)?.unsigned_abs();
@@ -200,8 +233,8 @@ pub(crate) fn fenced(lease: Lease) -> StoreError {
     ))
 }
 
-/// Takes in the answer to the burial of a message that cannot be read. If the database refuses to
-/// change its row, the message stays where it is, and the fetch returns the others.
+/// Takes in the answer to the burial of a message that cannot be read. If the database refuses to change its row, the
+/// message stays unchanged, and the fetch returns the other messages.
 pub(crate) fn bury_or_pass_over(buried: Result<Vec<u16>, StoreError>) -> Result<(), StoreError> {
     match buried {
         Err(error) if !error.may_pass() => {

@@ -28,7 +28,7 @@ pub(crate) enum Owner {
 
 impl Owned {
     /// Reads a row: partition, relay, end, length and epoch.
-    pub(crate) fn read<R: Columns>(row: &R) -> Result<Self, sqlx::Error> {
+    pub(crate) fn read<R: Columns>(row: &R) -> sqlx::Result<Self> {
         let owner = match row.id_or_null(1) {
             Ok(None) => Owner::Free,
             Ok(Some(relay)) => Owner::Relay(relay),
@@ -43,15 +43,15 @@ impl Owned {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Plan {
     /// Partitions without an owner, or with an owner whose lease has run out.
-    pub(crate) take: Vec<i64>,
+    pub take: Vec<i64>,
     /// Partitions that the relay owns above its share, and that are not busy.
-    pub(crate) release: Vec<i64>,
+    pub release: Vec<i64>,
     /// How many partitions the relay owns above its share that are busy.
-    pub(crate) surplus: usize,
+    pub surplus: usize,
     /// Leases of other relays that end later than their length from now, with their new ends.
-    pub(crate) shorten: Vec<(i64, i64)>,
+    pub shorten: Vec<(i64, i64)>,
     /// Free partitions that no relay can take, because their epoch cannot grow.
-    pub(crate) worn: Vec<i64>,
+    pub worn: Vec<i64>,
 }
 
 impl Plan {
@@ -75,7 +75,7 @@ pub(crate) fn lease(partition: i64, epoch: i64, suspect_to: i64) -> Option<Lease
 }
 
 /// Reads the leases of one relay: partition, epoch, and suspect messages. Leaves out damaged rows.
-pub(crate) fn leases<R: Columns>(rows: &[R]) -> Result<Vec<Lease>, sqlx::Error> {
+pub(crate) fn leases<R: Columns>(rows: &[R]) -> sqlx::Result<Vec<Lease>> {
     let mut leases = Vec::with_capacity(rows.len());
     for row in rows {
         leases.extend(lease(row.int(0)?, row.int(1)?, row.int(2)?));

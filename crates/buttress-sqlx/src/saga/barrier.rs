@@ -4,6 +4,7 @@
 //! of one means that this call made the change.
 
 use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::saga::{Passage, SagaId};
 
 /// The action is done.
@@ -14,7 +15,7 @@ const UNDONE: i64 = 2;
 const TOMBSTONE: i64 = 3;
 
 /// Returns the passage of an action, from the state and the count.
-pub(crate) fn action(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passage, StoreError> {
+pub(crate) fn action(saga: SagaId, step: &str, row: (i64, i64)) -> Answer<Passage> {
     match row {
         (DONE, 1) => Ok(Passage::Proceed),
         (DONE, _) => Ok(Passage::Repeated),
@@ -24,7 +25,7 @@ pub(crate) fn action(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passag
 }
 
 /// Returns the passage of an undo, from the state and the count.
-pub(crate) fn undo(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passage, StoreError> {
+pub(crate) fn undo(saga: SagaId, step: &str, row: (i64, i64)) -> Answer<Passage> {
     match row {
         (UNDONE, 1) => Ok(Passage::Proceed),
         (UNDONE, _) => Ok(Passage::Repeated),

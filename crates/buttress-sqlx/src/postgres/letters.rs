@@ -1,0 +1,204 @@
+//! Dead letters of consumers on PostgreSQL.
+
+use std::time::Duration;
+
+use buttress_durable::Answer;
+use buttress_durable::consume::{
+    DeadLetters, Letter, LetterBacklog, LetterClaim, LetterId, LetterPage, Replay, ReplayId,
+};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Uuid;
+
+use super::PostgresStore;
+use super::rows::{PgQuery, query, query_scalar, uuid};
+use crate::error::during;
+use crate::letters::{By, COLUMNS, Chosen, State, Values, backlog, dead_letters, list_with};
+use crate::number::{changed, signed};
+use crate::time::span;
+
+dead_letters!(PostgresStore);
+
+async fn bury(store: &PostgresStore, letter: &Letter) -> Answer<()> {
+    let values = Values::of(letter)?;
+    let insert = store.sql(
+        "INSERT INTO {s}buttress_dead_letter (reason, error, attempts, replays, died_at, due_at, holds_key, \
+         id, consumer_group, source, key, topic, payload, headers) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (id) DO NOTHING",
+    );
+    let query = bind_state(query(insert), values.state).bind(uuid(letter.id.get()));
+    let query = query.bind(values.group).bind(values.source).bind(values.key);
+    let query = query.bind(values.topic).bind(values.payload).bind(values.headers);
+    let mut loan = store.borrow().await?;
+    query.execute(&mut *loan).await.map_err(during("writing a dead letter"))?;
+    loan.finish().await
+}
+
+/// Returns whether the replay still holds the letter.
+async fn rebury(store: &PostgresStore, replay: ReplayId, letter: &Letter) -> Answer<bool> {
+    let update = store.sql(
+        "UPDATE {s}buttress_dead_letter SET reason = $1, error = $2, attempts = $3, replays = $4, died_at = $5, \
+         due_at = $6, holds_key = $7, until = 0 WHERE id = $8 AND claim = $9",
+    );
+    let query = bind_state(query(update), State::of(letter));
+    let query = query.bind(uuid(letter.id.get())).bind(uuid(replay.get()));
+    let mut loan = store.borrow().await?;
+    let done = query.execute(&mut *loan).await.map_err(during("writing a replayed letter"))?;
+    loan.finish().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Returns `false` if another replay holds the letter.
+async fn resolve(store: &PostgresStore, replay: Replay) -> Answer<bool> {
+    let what = during("removing a replayed letter");
+    // The second statement sees a claim that the first one waited for.
+    let delete = store.sql("DELETE FROM {s}buttress_dead_letter WHERE id = $1 AND claim = $2");
+    let find = store.sql("SELECT EXISTS (SELECT 1 FROM {s}buttress_dead_letter WHERE id = $1)");
+    let mut loan = store.borrow().await?;
+    let id = uuid(replay.letter.get());
+    query(delete).bind(id).bind(uuid(replay.id.get())).execute(&mut *loan).await.map_err(what)?;
+    let is_left: bool = query_scalar(find).bind(id).fetch_one(&mut *loan).await.map_err(what)?;
+    loan.finish().await?;
+    Ok(!is_left)
+}
+
+async fn list(store: &PostgresStore, page: LetterPage<'_>) -> Answer<Vec<Letter>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {{s}}buttress_dead_letter \
+         WHERE consumer_group = $2 AND sequence > $3 AND {} ORDER BY sequence LIMIT $4",
+        condition(Chosen::of(page.select)?.by)
+    );
+    list_with(page, async |page| {
+        let mut loan = store.borrow().await?;
+        let query = bind_page(query(store.sql(&sql)).bind(store.time()), page)?;
+        let rows = query.fetch_all(&mut *loan).await;
+        let rows = rows.map_err(during("listing letters of a group"))?;
+        loan.finish().await?;
+        Ok(rows)
+    })
+    .await
+}
+
+async fn claim(store: &PostgresStore, asked: LetterClaim<'_>) -> Answer<Vec<PgRow>> {
+    let LetterClaim { page, replay, lease, .. } = asked;
+    let sql = store.sql(&format!(
+        "UPDATE {{s}}buttress_dead_letter SET claim = $8, until = {{now}} + $9::int8, length = $9::int8, \
+         replays = replays + (CASE WHEN claim IS DISTINCT FROM $8 THEN 1 ELSE 0 END) \
+         WHERE sequence = ANY (ARRAY (SELECT sequence FROM {{s}}buttress_dead_letter \
+             WHERE consumer_group = $2 AND sequence > $3 AND {} AND (until <= {{now}} OR claim = $8) \
+             ORDER BY sequence LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING {COLUMNS}",
+        condition(Chosen::of(page.select)?.by)
+    ));
+    let mut loan = store.borrow().await?;
+    shorten(store, &mut loan).await?;
+    let query = bind_page(query(sql).bind(store.time()), page)?;
+    let query = query.bind(uuid(replay.get())).bind(span(lease));
+    let rows = query.fetch_all(&mut *loan).await.map_err(during("claiming letters"))?;
+    loan.finish().await?;
+    Ok(rows)
+}
+
+async fn renew(store: &PostgresStore, replays: &[Replay], lease: Duration) -> Answer<Vec<PgRow>> {
+    let what = during("renewing claims on letters");
+    let sql = store.sql(
+        "UPDATE {s}buttress_dead_letter AS l SET until = {now} + $4::int8, length = $4::int8 \
+         FROM unnest($2::uuid[], $3::uuid[]) AS r(letter, claim) \
+         WHERE l.id = r.letter AND l.claim = r.claim AND l.until > 0 RETURNING l.id, l.claim",
+    );
+    let letters: Vec<Uuid> = replays.iter().map(|replay| uuid(replay.letter.get())).collect();
+    let claims: Vec<Uuid> = replays.iter().map(|replay| uuid(replay.id.get())).collect();
+    let mut loan = store.borrow().await?;
+    let query = query(sql).bind(store.time()).bind(letters).bind(claims).bind(span(lease));
+    let rows = query.fetch_all(&mut *loan).await.map_err(what)?;
+    loan.finish().await?;
+    Ok(rows)
+}
+
+async fn remove(store: &PostgresStore, ids: &[LetterId]) -> Answer<usize> {
+    let sql = store.sql("DELETE FROM {s}buttress_dead_letter WHERE id = ANY ($1)");
+    let ids: Vec<Uuid> = ids.iter().map(|id| uuid(id.get())).collect();
+    let mut loan = store.borrow().await?;
+    let done =
+        query(sql).bind(ids).execute(&mut *loan).await.map_err(during("removing letters"))?;
+    loan.finish().await?;
+    Ok(changed(done.rows_affected()))
+}
+
+async fn purge(store: &PostgresStore, group: &str, age: Duration, limit: usize) -> Answer<usize> {
+    let sql = store.sql(
+        "DELETE FROM {s}buttress_dead_letter WHERE sequence = ANY (ARRAY ( \
+         SELECT sequence FROM {s}buttress_dead_letter WHERE consumer_group = $2 AND due_at IS NULL \
+         AND died_at <= {now} - $3::int8 AND until <= {now} ORDER BY sequence LIMIT $4 \
+         FOR UPDATE SKIP LOCKED))",
+    );
+    let mut loan = store.borrow().await?;
+    shorten(store, &mut loan).await?;
+    let query = query(sql).bind(store.time()).bind(group).bind(span(age));
+    let done = query.bind(signed(limit as u64)).execute(&mut *loan).await;
+    let done = done.map_err(during("purging letters"))?;
+    loan.finish().await?;
+    Ok(changed(done.rows_affected()))
+}
+
+async fn holds(store: &PostgresStore, group: &str, key: &str) -> Answer<bool> {
+    let sql = store.sql(
+        "SELECT EXISTS (SELECT 1 FROM {s}buttress_dead_letter \
+         WHERE holds_key AND key = $1 AND consumer_group = $2)",
+    );
+    let mut loan = store.borrow().await?;
+    let query = query_scalar(sql).bind(key.as_bytes()).bind(group);
+    let held = query.fetch_one(&mut *loan).await.map_err(during("asking for a held key"))?;
+    loan.finish().await?;
+    Ok(held)
+}
+
+async fn count(store: &PostgresStore, group: &str) -> Answer<LetterBacklog> {
+    let what = during("counting letters");
+    let sql = store.sql(
+        "SELECT count(*), count(due_at), count(DISTINCT key) FILTER (WHERE holds_key), \
+         coalesce({now} - min(died_at), 0) FROM {s}buttress_dead_letter WHERE consumer_group = $2",
+    );
+    let mut loan = store.borrow().await?;
+    let query = query(sql).bind(store.time()).bind(group);
+    let row = query.fetch_one(&mut *loan).await.map_err(what)?;
+    loan.finish().await?;
+    backlog(&row).map_err(what)
+}
+
+/// Shortens the leases that end later than their length from now, because the clock was set back.
+async fn shorten(store: &PostgresStore, connection: &mut PgConnection) -> Answer<()> {
+    let sql = store.sql(
+        "UPDATE {s}buttress_dead_letter SET until = {now} + length WHERE sequence = ANY (ARRAY ( \
+         SELECT sequence FROM {s}buttress_dead_letter WHERE until > 0 AND until - length > {now} \
+         ORDER BY sequence FOR UPDATE SKIP LOCKED))",
+    );
+    let done = query(sql).bind(store.time()).execute(connection).await;
+    done.map(drop).map_err(during("shortening claims on letters"))
+}
+
+fn bind_state(query: PgQuery<'_>, state: State) -> PgQuery<'_> {
+    let State { reason, error, attempts, replays, died_at, due_at, holds_key } = state;
+    let query = query.bind(reason).bind(error).bind(attempts).bind(replays);
+    query.bind(died_at).bind(due_at).bind(holds_key)
+}
+
+/// The condition of a selection, in the parameters that [`bind_page`] binds. It mentions every parameter, because
+/// PostgreSQL needs the type of each.
+fn condition(by: By) -> String {
+    let by = match by {
+        By::Ids => "id = ANY ($5)",
+        By::Reason => "reason = $6",
+        By::Due => "due_at <= $7",
+        By::Nothing => "TRUE",
+    };
+    format!(
+        "{by} AND ($1::int8 IS NULL OR $5::uuid[] IS NULL OR $6::text IS NULL OR $7::int8 IS NULL OR TRUE)"
+    )
+}
+
+/// Binds the second to the seventh parameter: the group, the sequence, the limit, and the selection.
+fn bind_page<'q>(query: PgQuery<'q>, page: LetterPage<'q>) -> Answer<PgQuery<'q>> {
+    let Chosen { ids, reason, due, .. } = Chosen::of(page.select)?;
+    let ids: Option<Vec<Uuid>> = ids.map(|ids| ids.into_iter().map(uuid).collect());
+    let query = query.bind(page.group).bind(signed(page.after)).bind(signed(page.limit as u64));
+    Ok(query.bind(ids).bind(reason).bind(due))
+}

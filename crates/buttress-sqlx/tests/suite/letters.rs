@@ -1,0 +1,95 @@
+//! Dead letters of consumers in the table: clocks that are set back, and rows that cannot be read.
+
+use std::time::Duration;
+
+use buttress_durable::consume::{
+    DeadLetters, Letter, LetterClaim, LetterId, LetterPage, Reason, ReplayId, Select,
+};
+
+use crate::db::{Db, NANO, on_each_database};
+
+const LEASE: Duration = Duration::from_secs(30);
+const HOUR: i64 = 3_600_000_000_000;
+
+on_each_database! {
+    events_2_16_a_claim_ends_after_its_lease_although_the_clock_was_set_back
+    events_2_16_a_live_claim_that_renews_lasts_although_the_clock_was_set_back
+    a_letter_that_cannot_be_read_hides_no_other
+    a_group_without_a_name_is_refused
+}
+
+async fn bury<S: DeadLetters>(store: &S, numbers: impl IntoIterator<Item = u128>) {
+    for number in numbers {
+        let id = LetterId::new(number);
+        let letter = Letter::new(id, "billing", "orders", "order-7", Reason::Exhausted);
+        store.bury_letter(&letter).await.unwrap();
+    }
+}
+
+async fn claim<S: DeadLetters>(store: &S, claim: u128) -> Vec<u128> {
+    let page = LetterPage::first("billing", &Select::All, 9);
+    let claimed =
+        store.claim_letters(LetterClaim::new(page, ReplayId::new(claim), LEASE)).await.unwrap();
+    claimed.iter().map(|letter| letter.id.get()).collect()
+}
+
+async fn events_2_16_a_claim_ends_after_its_lease_although_the_clock_was_set_back<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    bury(store, [1]).await;
+    assert_eq!(claim(store, 1).await, [1]);
+    db.time().set_skew(-HOUR);
+    assert_eq!(claim(&other, 2).await, []);
+    db.time().advance(LEASE - NANO);
+    assert_eq!(claim(&other, 3).await, []);
+    db.time().advance(NANO);
+    assert_eq!(claim(&other, 4).await, [1]);
+}
+
+async fn events_2_16_a_live_claim_that_renews_lasts_although_the_clock_was_set_back<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    bury(store, [1]).await;
+    assert_eq!(claim(store, 1).await, [1]);
+    let held = [buttress_durable::consume::Replay::new(ReplayId::new(1), LetterId::new(1))];
+    for skew in [-HOUR, -2 * HOUR] {
+        db.time().set_skew(skew);
+        for _ in 0..4 {
+            assert_eq!(claim(&other, 2).await, []);
+            db.time().advance(LEASE / 3);
+            assert_eq!(store.renew_replays(&held, LEASE).await.unwrap(), [true]);
+        }
+        assert_eq!(store.purge_letters("billing", Duration::ZERO, 9).await.unwrap(), 0);
+    }
+}
+
+async fn a_letter_that_cannot_be_read_hides_no_other<D: Db>(db: D) {
+    let store = db.store();
+    bury(store, 1..=5).await;
+    for (number, damage) in
+        [(2, "reason = 'of a later release'"), (3, "attempts = -1"), (4, "headers = key")]
+    {
+        let id = D::id_literal(number);
+        let sql = format!("UPDATE {{s}}buttress_dead_letter SET {damage} WHERE id = {id}");
+        assert_eq!(db.execute(&sql).await, 1);
+    }
+    let list = async |limit, after| {
+        let page = LetterPage::first("billing", &Select::All, limit).after(after);
+        let letters = store.list_letters(page).await.unwrap();
+        letters.iter().map(|letter| (letter.id.get(), letter.sequence)).collect::<Vec<_>>()
+    };
+    let all = list(9, 0).await;
+    assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 5]);
+    assert_eq!(list(2, 0).await, all, "a page is filled, so the list does not end early");
+    assert_eq!(list(1, all[0].1).await, all[1..]);
+    assert_eq!(claim(store, 1).await, [1, 5]);
+    let ids = [2, 3, 4].map(LetterId::new);
+    assert_eq!(store.remove_letters(&ids).await.unwrap(), 3, "an operator can remove them");
+}
+
+async fn a_group_without_a_name_is_refused<D: Db>(db: D) {
+    for group in ["", "a\0b", &"g".repeat(513)] {
+        let letter = Letter::new(LetterId::new(1), group, "orders", "", Reason::Poison);
+        let error = db.store().bury_letter(&letter).await.unwrap_err();
+        assert_eq!(error.kind(), buttress::StoreErrorKind::Invalid);
+        assert!(error.to_string().contains("group"), "{error}");
+    }
+}
