@@ -1,0 +1,4 @@
+//! The page for operators of Redis.
+
+#[doc = include_str!("redis.md")]
+pub mod redis {}
