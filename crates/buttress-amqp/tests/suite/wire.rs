@@ -1,0 +1,123 @@
+//! A network between a client and the server that counts connections and changes bytes.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// `connection.blocked` and `connection.unblocked`, as frames.
+pub(crate) const BLOCKED: &[u8] = b"\x01\0\0\0\0\0\x07\0\x0a\0\x3c\x02no\xce";
+pub(crate) const UNBLOCKED: &[u8] = b"\x01\0\0\0\0\0\x04\0\x0a\0\x3d\xce";
+
+pub(crate) struct Wire {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: SocketAddr,
+    connections: AtomicUsize,
+    ended: AtomicBool,
+    /// Bytes to replace, each with others.
+    changes: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+    clients: Mutex<Vec<TcpStream>>,
+}
+
+impl Wire {
+    pub(crate) fn to(url: &str) -> Self {
+        let target = url.trim_start_matches("amqp://").parse().unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (changes, clients) = Default::default();
+        let shared = Arc::new(Shared { target, connections, ended, changes, clients });
+        let theirs = shared.clone();
+        thread::spawn(move || theirs.accept(&listener));
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("amqp://{}", self.address)
+    }
+
+    /// How many connections there were.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Replaces bytes that come in one piece, in both directions.
+    pub(crate) fn change(&self, from: &[u8], to: &[u8]) {
+        self.shared.changes.lock().unwrap().push((from.to_vec(), to.to_vec()));
+    }
+
+    /// Sends bytes to every client.
+    pub(crate) fn tell(&self, bytes: &[u8]) {
+        for client in &mut *self.shared.clients.lock().unwrap() {
+            let _gone = client.write_all(bytes);
+        }
+    }
+
+    /// Closes every connection.
+    pub(crate) fn cut(&self) {
+        for client in self.shared.clients.lock().unwrap().drain(..) {
+            let _closed = client.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        let _woken = TcpStream::connect(self.address);
+        self.cut();
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        for client in listener.incoming() {
+            if self.ended.load(Ordering::SeqCst) {
+                return;
+            }
+            let _failed = client.and_then(|client| self.connect(client));
+        }
+    }
+
+    fn connect(self: &Arc<Self>, client: TcpStream) -> io::Result<()> {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        let server = TcpStream::connect(self.target)?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        self.clients.lock().unwrap().push(client.try_clone()?);
+        for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+            let shared = self.clone();
+            thread::spawn(move || shared.forward(from, to));
+        }
+        Ok(())
+    }
+
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            let mut bytes = buffer[..length].to_vec();
+            for (old, new) in &*self.changes.lock().unwrap() {
+                let mut next = 0;
+                let find = |bytes: &[u8], from: usize| {
+                    bytes[from..].windows(old.len()).position(|part| part == old)
+                };
+                while let Some(at) = find(&bytes, next) {
+                    let at = next + at;
+                    bytes.splice(at..at + old.len(), new.iter().copied());
+                    next = at + new.len();
+                }
+            }
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        for stream in [from, to] {
+            let _closed = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
