@@ -1,0 +1,45 @@
+//! Failures of the client, and which of them are reported to the consumer.
+
+use buttress::StoreError;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::Member;
+
+impl Member {
+    /// Reports a failure to the consumer, once until messages come again.
+    pub(super) fn failed(&mut self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        // The client continues with the other brokers, and reports an error if there is none.
+        let passes = matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve));
+        if passes || (self.trouble == code && code.is_some()) {
+            return;
+        }
+        self.trouble = code;
+        let why = format!("the topic `{}`: receiving", self.topic);
+        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let failure = match code {
+            Some(
+                Code::Authentication
+                | Code::SSL
+                | Code::SaslAuthenticationFailed
+                | Code::UnsupportedSASLMechanism
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::InvalidTopic
+                | Code::InvalidGroupId
+                | Code::InvalidSessionTimeout
+                | Code::InconsistentGroupProtocol
+                | Code::UnsupportedVersion
+                | Code::UnsupportedFeature,
+            ) => StoreError::misconfigured(why),
+            _ if is_fatal => StoreError::misconfigured(why),
+            _ => StoreError::transient(why),
+        };
+        self.shared.pending().failure = Some(failure.with_source(error.clone()));
+        self.shared.notify();
+    }
+}
