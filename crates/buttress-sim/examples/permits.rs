@@ -1,4 +1,4 @@
-//! How many permits does the bulkhead in front of this database need?
+//! How many permits does the bulkhead in front of this database need? And how long do calls wait for one?
 //!
 //! `cargo run --release -p buttress-sim --example permits`
 
@@ -61,8 +61,33 @@ pub(crate) fn table() -> Result<String, Box<dyn Error>> {
     Ok(table)
 }
 
+/// Sends 200 requests per second, each of 40 ms, through a bulkhead in which a thousand calls may wait. Their latency
+/// above 40 ms is the wait.
+fn waiting(permits: u32) -> Result<Outcome, SimError> {
+    let scenario = Scenario::new("waits", Duration::from_secs(120)).load(Load::poisson(200.0));
+    scenario.run(|world| {
+        let bulkhead =
+            bulkhead::Config::new().max_concurrent(permits).queue(1000).clock(world.clock());
+        let backend = Server::new("backend", Distribution::constant(CALL)).servers(u32::MAX);
+        Ok(ServiceBuilder::new().layer(bulkhead.build()?.queued()).service(world.server(backend)?))
+    })
+}
+
+/// How long a call takes.
+const CALL: Duration = Duration::from_millis(40);
+
+pub(crate) fn waits() -> Result<String, Box<dyn Error>> {
+    let mut table = "permits  wait p50  wait p99\n".to_owned();
+    for permits in [8, 9, 10, 12, 14, 16, 20] {
+        let outcome = waiting(permits)?;
+        let wait = |q| outcome.latency().quantile(q).saturating_sub(CALL).as_secs_f64() * 1000.0;
+        writeln!(table, "{permits:>7}  {:>5.0} ms  {:>5.0} ms", wait(0.5), wait(0.99),)?;
+    }
+    Ok(table)
+}
+
 #[allow(dead_code, reason = "a test compiles this file as a module")]
 fn main() -> Result<(), Box<dyn Error>> {
-    print!("{}", table()?);
+    print!("{}\n{}", table()?, waits()?);
     Ok(())
 }

@@ -57,7 +57,7 @@ impl Distribution {
     /// services often have this shape.
     ///
     /// # Errors
-    /// The median is zero, or the percentile is below the median.
+    /// Returns an error if the median is zero, or the percentile is below the median.
     pub fn log_normal(median: Duration, p99: Duration) -> Result<Self, InvalidConfig> {
         /// The 99th percentile of the standard normal distribution.
         const Z_99: f64 = 2.326_347_874_040_841;
@@ -78,7 +78,8 @@ impl Distribution {
     /// too. No time exceeds `most`.
     ///
     /// # Errors
-    /// `least` is zero, `most` is below `least`, or `shape` is not a finite number above zero.
+    /// Returns an error if `least` is zero, `most` is below `least`, or `shape` is not a finite
+    /// number above zero.
     pub fn pareto(least: Duration, shape: f64, most: Duration) -> Result<Self, InvalidConfig> {
         if least.is_zero() {
             return Err(InvalidConfig::new("least", "0s", "above zero"));
@@ -98,7 +99,7 @@ impl Distribution {
     /// cache and its backend.
     ///
     /// # Errors
-    /// The share is not between 0 and 1.
+    /// Returns an error if the share is not between 0 and 1.
     pub fn bimodal(fast: Self, slow: Self, slow_share: f64) -> Result<Self, InvalidConfig> {
         if !(0.0..=1.0).contains(&slow_share) {
             return Err(InvalidConfig::new("slow-share", slow_share, "between 0 and 1"));
@@ -111,7 +112,7 @@ impl Distribution {
     /// probability.
     ///
     /// # Errors
-    /// `times` is empty.
+    /// Returns an error if `times` is empty.
     pub fn empirical(times: impl IntoIterator<Item = Duration>) -> Result<Self, InvalidConfig> {
         let times: Arc<[u64]> = times.into_iter().map(nanos).collect();
         if times.is_empty() {

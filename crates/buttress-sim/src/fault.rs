@@ -65,10 +65,10 @@ pub struct Faults {
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Planned {
-    pub(crate) target: String,
-    pub(crate) fault: Fault,
-    pub(crate) from: Duration,
-    pub(crate) to: Duration,
+    pub target: String,
+    pub fault: Fault,
+    pub from: Duration,
+    pub to: Duration,
 }
 
 impl Faults {
@@ -201,15 +201,15 @@ enum Target {
 /// The combination of all present faults of a station.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Condition {
-    pub(crate) paused: bool,
-    pub(crate) down: bool,
-    pub(crate) swallows: bool,
-    pub(crate) capacity: Option<u32>,
-    pub(crate) slow: f64,
+    pub paused: bool,
+    pub down: bool,
+    pub swallows: bool,
+    pub capacity: Option<u32>,
+    pub slow: f64,
     /// The share and the factor of each gray fault.
-    pub(crate) gray: Vec<(f64, f64)>,
-    pub(crate) added: Vec<Distribution>,
-    pub(crate) errors: f64,
+    pub gray: Vec<(f64, f64)>,
+    pub added: Vec<Distribution>,
+    pub errors: f64,
 }
 
 impl Default for Condition {

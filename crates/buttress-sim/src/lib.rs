@@ -96,6 +96,7 @@ mod seconds;
 mod server;
 mod setters;
 mod sweep;
+mod tcp_proxy;
 pub mod tokio_engine;
 mod watch;
 mod world;
@@ -120,5 +121,6 @@ pub use server::{
     StationStats,
 };
 pub use sweep::{Interval, sweep};
+pub use tcp_proxy::TcpProxy;
 pub use watch::Watch;
 pub use world::World;

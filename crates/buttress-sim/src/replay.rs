@@ -60,10 +60,10 @@ fn told(event: &Option<Event>) -> String {
 /// Runs a scenario twice, and names the first event that differs. Typical causes are a real clock,
 /// a random source without a seed, or the order of a hash map.
 ///
-/// Both runs keep all events in memory. A short run is as useful as a long one.
+/// Both runs keep all events in memory. A short run finds such a difference as well as a long one.
 ///
 /// # Errors
-/// [`Diverged::At`] with the first difference, and the error of a run.
+/// Returns [`Diverged::At`] with the first difference, and the error of a run.
 pub fn check_determinism<S>(
     scenario: &Scenario,
     build: impl Fn(&World) -> Result<S, InvalidConfig>,
@@ -124,7 +124,7 @@ pub struct Failed {
 /// ```
 ///
 /// # Errors
-/// The first seed for which the property does not hold.
+/// Returns the first seed for which the property does not hold.
 pub fn explore(
     seeds: Range<u64>,
     property: impl Fn(u64) -> Result<(), String>,
@@ -144,7 +144,7 @@ impl Outcome {
     /// Checks that every invariant held.
     ///
     /// # Errors
-    /// The first violation, with its event and the seed.
+    /// Returns the first violation, with its event and the seed.
     pub fn check(&self) -> Result<(), String> {
         match self.violations().first() {
             None => Ok(()),

@@ -182,7 +182,7 @@ impl Scenario {
     /// the stack.
     ///
     /// # Errors
-    /// The error of `build`, an invalid load, fault or time, and [`Stuck`].
+    /// Returns the error of `build`, an error for an invalid load, fault or time, and [`Stuck`].
     ///
     /// # Panics
     /// If the code under test panics.

@@ -69,7 +69,7 @@ impl Runtime {
     /// Creates a runtime over `time`.
     ///
     /// # Errors
-    /// The operating system refuses the resources of a runtime.
+    /// Returns an error if the operating system refuses the resources of a runtime.
     pub fn new(time: &VirtualClock) -> io::Result<Self> {
         let parked = Arc::new(Parked::default());
         let (clock, hook) = (time.clone(), parked.clone());
@@ -82,7 +82,7 @@ impl Runtime {
     /// Runs `main` to its end. Unfinished tasks continue in the next call.
     ///
     /// # Errors
-    /// [`Stuck::Deadlock`] if no further event is possible.
+    /// Returns [`Stuck::Deadlock`] if no further event is possible.
     ///
     /// # Panics
     /// If `main` panics, or if it is called from within a runtime. A panic in a task ends that task

@@ -106,7 +106,8 @@ impl World {
     /// Makes a service under test.
     ///
     /// # Errors
-    /// No servers, a share of errors outside of 0 to 1, or a second station of the same name.
+    /// Returns an error if there are no servers, if a share of errors is outside of 0 to 1, or if
+    /// the name is used twice.
     pub fn server(&self, server: Server) -> Result<Station, InvalidConfig> {
         server.check()?;
         let Inner { time, start, seed, recorder, .. } = &*self.inner;
@@ -127,7 +128,7 @@ impl World {
     /// Makes a network in front of a service, as a layer.
     ///
     /// # Errors
-    /// A loss outside of 0 to 1, or a second link of the same name.
+    /// Returns an error for a loss outside of 0 to 1, or a second link of the same name.
     pub fn link(&self, link: Link) -> Result<LinkLayer, InvalidConfig> {
         link.check()?;
         let name = link.name().to_owned();

@@ -11,10 +11,10 @@ use super::{GRAIN, Transactions, cases, expect};
 pub async fn all<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         an_action_and_its_undo_happen_once,
-        an_undo_that_comes_first_keeps_its_action_out,
+        an_undo_before_its_action_keeps_it_out,
         steps_and_sagas_are_kept_apart,
         what_is_rolled_back_did_not_pass,
-        an_operation_that_is_never_polled_has_no_effect,
+        an_operation_without_a_poll_does_nothing,
     );
 }
 
@@ -60,11 +60,7 @@ async fn an_action_and_its_undo_happen_once<S: Barrier<Tx>, Tx, H: Transactions<
     assert_eq!(act(harness, &store).await, Passage::Overtaken, "a late repetition must not run");
 }
 
-async fn an_undo_that_comes_first_keeps_its_action_out<
-    S: Barrier<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
+async fn an_undo_before_its_action_keeps_it_out<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
 ) {
     let store = harness.fresh().await;
@@ -97,11 +93,7 @@ async fn what_is_rolled_back_did_not_pass<S: Barrier<Tx>, Tx, H: Transactions<S,
     assert_eq!(act(harness, &store).await, Passage::Proceed);
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<
-    S: Barrier<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
+async fn an_operation_without_a_poll_does_nothing<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
 ) {
     let store = harness.fresh().await;

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use buttress_durable::outbox::{Inbox, MessageId, Receipt, Store};
+use buttress::StoreErrorKind;
+use buttress_durable::outbox::{Inbox, LONGEST_FOREIGN, MessageId, Receipt, Store};
 
-use super::{GRAIN, Transactions, cases, expect};
+use super::{GRAIN, Transactions, cases, expect, refused};
 
 /// Runs every case.
-pub async fn all<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub async fn all<S: Inbox<Tx> + Store, Tx: Send, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         a_message_is_received_once_by_each_consumer,
         what_is_rolled_back_was_not_received,
+        an_id_of_another_system_is_received_once_for_each_source,
         an_operation_that_is_never_polled_has_no_effect,
         only_old_receipts_are_purged,
     );
@@ -99,4 +101,36 @@ async fn an_operation_that_is_never_polled_has_no_effect<
     harness.advance(AGE).await;
     drop(store.purge_receipts(AGE, 9));
     assert_eq!(expect(store.purge_receipts(AGE, 9).await, "purge_receipts"), 1);
+}
+
+async fn an_id_of_another_system_is_received_once_for_each_source<
+    S: Inbox<Tx>,
+    Tx: Send,
+    H: Transactions<S, Tx>,
+>(
+    harness: &H,
+) {
+    let store = harness.fresh().await;
+    let long = "s".repeat(LONGEST_FOREIGN - 8);
+    let deliveries = [
+        ("billing", "shop", "7"),
+        ("billing", "shop", "07"),
+        ("billing", "bank", "7"),
+        ("shipping", "shop", "7"),
+        ("billing", "bank\u{1f}7", "\u{e9}"),
+        ("billing", &long, "7"),
+    ];
+    for receipt in [Receipt::First, Receipt::Repeated] {
+        for (consumer, source, id) in deliveries {
+            let mut tx = harness.begin(&store).await;
+            let received = store.receive_from(&mut tx, consumer, source, id).await;
+            harness.commit(tx).await;
+            assert_eq!(expect(received, "receive_from"), receipt, "{source} {id}");
+        }
+    }
+    assert_eq!(receive(harness, &store, "billing", 7).await, Receipt::First, "an id of ours");
+    let mut tx = harness.begin(&store).await;
+    let empty = store.receive_from(&mut tx, "billing", "shop", "").await;
+    refused(empty, StoreErrorKind::Invalid, "an empty id");
+    harness.roll_back(tx).await;
 }

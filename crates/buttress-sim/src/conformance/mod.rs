@@ -37,10 +37,14 @@
 )]
 
 pub mod barrier;
+pub mod dead_letters;
+pub mod event_store;
 pub mod idempotency;
 pub mod inbox;
 pub mod outbox;
+pub mod publisher;
 pub mod saga;
+pub mod source;
 
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
@@ -116,6 +120,39 @@ pub(crate) async fn both<A, B>(
                 Poll::Pending
             }
         }
+    })
+    .await
+}
+
+/// Runs all futures concurrently. Returns their outputs in their order.
+pub(crate) async fn all_of<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|cx| {
+        for (future, output) in &mut futures {
+            if output.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(cx)
+            {
+                *output = Some(value);
+            }
+        }
+        if futures.iter().any(|(_, output)| output.is_none()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+/// Waits for `future`, unless `end` ends first.
+pub(crate) async fn unless<T>(
+    future: impl Future<Output = T>,
+    end: impl Future<Output = ()>,
+) -> Option<T> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
     })
     .await
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use buttress::StoreErrorKind;
 use buttress_durable::outbox::{
-    Fetched, Lease, Message, MessageId, NewMessage, RelayId, Settled, Store, Verdict, Write,
+    Fetched, Lease, Message, MessageId, NewMessage, RelayId, Renewal, Settled, Store, Verdict,
+    Write,
 };
 
 use super::{Harness, Transactions, expect};
@@ -79,7 +80,7 @@ async fn fetched<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
 }
 
 async fn lease<S: Store>(store: &S, relay: RelayId) -> Vec<Lease> {
-    expect(store.lease_partitions(relay, LEASE, &[]).await, "lease").leases
+    expect(store.lease_partitions(Renewal::new(relay, LEASE, &[])).await, "lease").leases
 }
 
 async fn fetch<S: Store>(store: &S, leases: &[Lease], limit: usize) -> Fetched {

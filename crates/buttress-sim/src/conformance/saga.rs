@@ -3,12 +3,15 @@
 mod lazy;
 mod logs;
 mod owners;
+mod transactions;
 
 use std::time::Duration;
 
-use buttress_durable::saga::{Append, Beginning, Entry, NewSaga, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{
+    Append, Beginning, CreateIn, Entry, NewSaga, SagaId, Status, Store, TakeOver, WorkerId,
+};
 
-use super::{Harness, expect};
+use super::{Harness, Transactions, expect};
 
 const LEASE: Duration = Duration::from_secs(10);
 const ONE: WorkerId = WorkerId::new(1);
@@ -20,6 +23,15 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     logs::all(harness).await;
     lazy::all(harness).await;
     owners::all(harness).await;
+}
+
+/// Runs every case of sagas that are created in a caller's transaction.
+pub async fn in_transactions<S, Tx, H>(harness: &H)
+where
+    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
+    H: Transactions<S, Tx>,
+{
+    transactions::all(harness).await;
 }
 
 /// Returns `value` after `change`.
@@ -55,7 +67,8 @@ async fn with<S: Store<Vec<u8>>>(harness: &impl Harness<S>, sagas: &[u128]) -> S
 }
 
 async fn take_over<S: Store<Vec<u8>>>(store: &S, worker: WorkerId) -> Vec<(SagaId, u64)> {
-    let taken = expect(store.take_abandoned(worker, "order", 3, 100).await, "take_over");
+    let taken =
+        expect(store.take_abandoned(TakeOver::new(worker, ("order", 3), 100)).await, "take_over");
     assert_eq!(taken.corrupt, []);
     taken.sagas.into_iter().map(|record| (record.id, record.epoch)).collect()
 }

@@ -60,23 +60,13 @@ const ONLY: &str = "BUTTRESS_CRASH_AT";
 /// [`at_every_pair`] still runs every single crash then.
 ///
 /// # Errors
-/// The first check that failed.
+/// Returns the first check that failed.
 pub async fn at_every_boundary<W, E: Display>(
     fresh: impl AsyncFn() -> W,
     run: impl AsyncFn(&W, &CrashPoints),
     check: impl AsyncFn(&W) -> Result<(), E>,
 ) -> Result<CrashReport, CrashFailure> {
-    let test = CrashTest { fresh, run, check };
-    let only = chosen();
-    let (boundaries, _) = test.lives(&[]).await?;
-    let mut report = CrashReport { boundaries, crashes: 0, missed: 0 };
-    for number in 1..=report.boundaries.len() as u64 {
-        if only.as_deref().is_none_or(|only| only == [number]) {
-            let (_, deaths) = test.lives(&[number]).await?;
-            report.count(deaths == 1);
-        }
-    }
-    Ok(report)
+    CrashTest { fresh, run, check }.sweep(false).await
 }
 
 /// Kills a process twice: at every boundary of the first life, and then at every boundary of the
@@ -84,28 +74,13 @@ pub async fn at_every_boundary<W, E: Display>(
 /// [`at_every_boundary`].
 ///
 /// # Errors
-/// The first check that failed.
+/// Returns the first check that failed.
 pub async fn at_every_pair<W, E: Display>(
     fresh: impl AsyncFn() -> W,
     run: impl AsyncFn(&W, &CrashPoints),
     check: impl AsyncFn(&W) -> Result<(), E>,
 ) -> Result<CrashReport, CrashFailure> {
-    let test = CrashTest { fresh, run, check };
-    let only = chosen();
-    let (boundaries, _) = test.lives(&[]).await?;
-    let mut report = CrashReport { boundaries, crashes: 0, missed: 0 };
-    for first in 1..=report.boundaries.len() as u64 {
-        // The number of boundaries of the second life is known after it has run to its end.
-        let (second_life, deaths) = test.lives(&[first]).await?;
-        report.count(deaths == 1);
-        for second in 1..=second_life.len() as u64 {
-            if only.as_deref().is_none_or(|only| only == [first, second]) {
-                let (_, deaths) = test.lives(&[first, second]).await?;
-                report.count(deaths == 2);
-            }
-        }
-    }
-    Ok(report)
+    CrashTest { fresh, run, check }.sweep(true).await
 }
 
 impl CrashReport {
@@ -125,12 +100,42 @@ struct CrashTest<F, R, C> {
 }
 
 impl<F, R, C> CrashTest<F, R, C> {
+    /// Kills a process at each boundary in turn. With `pairs`, also kills it at each boundary of
+    /// the second life.
+    async fn sweep<W, E: Display>(&self, pairs: bool) -> Result<CrashReport, CrashFailure>
+    where
+        F: AsyncFn() -> W,
+        R: AsyncFn(&W, &CrashPoints),
+        C: AsyncFn(&W) -> Result<(), E>,
+    {
+        let only = chosen();
+        let asked = |crash: &[u64]| only.as_deref().is_none_or(|only| only == crash);
+        let (boundaries, _) = self.lives(&[]).await?;
+        let mut report = CrashReport { boundaries, crashes: 0, missed: 0 };
+        for first in 1..=report.boundaries.len() as u64 {
+            if !pairs && !asked(&[first]) {
+                continue;
+            }
+            // The number of boundaries of the second life is known after it has run to its end.
+            let (second_life, deaths) = self.lives(&[first]).await?;
+            report.count(deaths == 1);
+            let seconds = if pairs { second_life.len() as u64 } else { 0 };
+            for second in (1..=seconds).filter(|second| asked(&[first, *second])) {
+                let (_, deaths) = self.lives(&[first, second]).await?;
+                report.count(deaths == 2);
+            }
+        }
+        Ok(report)
+    }
+
     /// Runs lives that end at the boundaries with these numbers, then one that ends by itself, then
     /// the check. Returns the boundaries of the last life, and the number of lives that were
     /// killed.
-    async fn lives<W, E>(&self, deaths: &[u64]) -> Result<(Vec<Boundary>, usize), CrashFailure>
+    async fn lives<W, E: Display>(
+        &self,
+        deaths: &[u64],
+    ) -> Result<(Vec<Boundary>, usize), CrashFailure>
     where
-        E: Display,
         F: AsyncFn() -> W,
         R: AsyncFn(&W, &CrashPoints),
         C: AsyncFn(&W) -> Result<(), E>,

@@ -90,7 +90,7 @@ impl Ledger {
     /// still. No key is held forever.
     ///
     /// # Errors
-    /// All violations, one per line.
+    /// Returns all violations, one per line.
     pub fn check(&self) -> Result<(), String> {
         let facts = self.lock();
         let mut broken = facts.broken.clone();

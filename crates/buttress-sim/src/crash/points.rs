@@ -113,7 +113,7 @@ impl CrashPoints {
     /// Reaches a boundary.
     ///
     /// # Errors
-    /// The process crashes here, or has crashed before.
+    /// Returns an error if the process crashes here, or has crashed before.
     pub fn hit(&self, name: &'static str) -> Result<(), Crashed> {
         self.hit_side(name, Side::At)
     }

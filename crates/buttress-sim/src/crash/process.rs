@@ -113,7 +113,8 @@ impl Process {
     /// it.
     ///
     /// # Errors
-    /// The errors of `operation`, and a transient error if its request or its answer is lost.
+    /// Returns the errors of `operation`, and a transient error if its request or its answer is
+    /// lost.
     pub async fn operation<T: Send + 'static>(
         &self,
         name: &'static str,

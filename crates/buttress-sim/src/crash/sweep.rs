@@ -54,7 +54,7 @@ fn test() -> String {
 /// With the variable `BUTTRESS_SCHEDULE` set, as a failure prints it, only that schedule is run.
 ///
 /// # Errors
-/// The first run that broke an invariant.
+/// Returns the first run that broke an invariant.
 pub fn each_trouble(
     troubles: &[Trouble],
     mut run: impl FnMut(&Schedule) -> Lived,
@@ -77,7 +77,7 @@ pub fn each_trouble(
 /// Returns the number of runs.
 ///
 /// # Errors
-/// The first run that broke an invariant.
+/// Returns the first run that broke an invariant.
 pub fn each_pair(
     troubles: &[Trouble],
     stride: usize,
@@ -118,7 +118,8 @@ pub fn each_pair(
 /// variable `BUTTRESS_SEED` set, as a failure prints it, only that seed is run.
 ///
 /// # Errors
-/// The run with the lowest seed among the runs that broke an invariant before the threads stopped.
+/// Returns the run with the lowest seed among the runs that broke an invariant before the threads
+/// stopped.
 ///
 /// # Panics
 /// If `run` panics.

@@ -123,7 +123,7 @@ impl Executor {
     /// continue in the next call.
     ///
     /// # Errors
-    /// [`Stuck`] if no further event is possible, or if the time does not move.
+    /// Returns [`Stuck`] if no further event is possible, or if the time does not move.
     ///
     /// # Panics
     /// If a task panics. If a task waits on tokio's clock, the panic says that a clock is missing.

@@ -2,37 +2,23 @@
 
 use std::time::Duration;
 
-use buttress::StoreError;
-use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Size, Store};
+use buttress::Answer;
+use buttress::idempotency::{
+    ClaimId, Claimed, CompleteIn, Completion, Fingerprint, Key, KeyClaim, Size, Store,
+};
 
-use super::{Hook, Hooked};
+use super::{Hook, Hooked, operations};
 
-/// An operation of a [`Store`], with its arguments.
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the methods of the store have the names and the arguments")]
-pub enum Operation<V> {
-    Claim { key: Key, claim: ClaimId, fingerprint: Option<Fingerprint>, lease: Duration },
-    RenewClaim { key: Key, claim: ClaimId, lease: Duration },
-    Complete { key: Key, claim: ClaimId, value: V, lifetime: Duration },
-    CompleteWithoutResult { key: Key, claim: ClaimId, lifetime: Duration },
-    ReleaseClaim { key: Key, claim: ClaimId },
-    Outcome { key: Key, claim: ClaimId },
-    SweepExpired { limit: usize },
-}
-
-impl<V: Send + 'static> super::Operation for Operation<V> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Claim { .. } => "claim",
-            Self::RenewClaim { .. } => "renew_claim",
-            Self::Complete { .. } => "complete",
-            Self::CompleteWithoutResult { .. } => "complete_without_result",
-            Self::ReleaseClaim { .. } => "release_claim",
-            Self::Outcome { .. } => "outcome",
-            Self::SweepExpired { .. } => "sweep_expired",
-        }
-    }
+operations! {
+    /// An operation of a [`Store`], with its arguments.
+    <V>
+    Claim "claim" { key: Key, claim: ClaimId, fingerprint: Option<Fingerprint>, lease: Duration }
+    RenewClaim "renew_claim" { key: Key, claim: ClaimId, lease: Duration }
+    Complete "complete" { key: Key, claim: ClaimId, value: V, lifetime: Duration }
+    CompleteWithoutResult "complete_without_result" { key: Key, claim: ClaimId, lifetime: Duration }
+    ReleaseClaim "release_claim" { key: Key, claim: ClaimId }
+    Outcome "outcome" { key: Key, claim: ClaimId }
+    SweepExpired "sweep_expired" { limit: usize }
 }
 
 /// A hooked store has no [`immediate`](Store::immediate) operations, because a hook can wait.
@@ -42,70 +28,49 @@ where
     S: Store<V> + Clone,
     H: Hook<Operation<V>>,
 {
-    async fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<V>, StoreError> {
-        let own = key.clone();
-        let operation = Operation::Claim { key: own.clone(), claim, fingerprint, lease };
-        let run = async move |store: S| store.claim(&own, claim, fingerprint, lease).await;
+    async fn claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<V>> {
+        let own = Own::from(claim);
+        let (key, fingerprint) = (own.key.clone(), own.fingerprint);
+        let operation = Operation::Claim { key, claim: own.id, fingerprint, lease };
+        self.pass(operation, async move |store: S| store.claim(own.claim(), lease).await).await
+    }
+
+    async fn renew_claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
+        let own = Own::from(claim);
+        let operation = Operation::RenewClaim { key: own.key.clone(), claim: own.id, lease };
+        let run = async move |store: S| store.renew_claim(own.claim(), lease).await;
         self.pass(operation, run).await
     }
 
-    async fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        let own = key.clone();
-        let operation = Operation::RenewClaim { key: own.clone(), claim, lease };
-        self.pass(operation, async move |store: S| store.renew_claim(&own, claim, lease).await)
-            .await
-    }
-
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let own = key.clone();
-        let operation =
-            Operation::Complete { key: own.clone(), claim, value: value.clone(), lifetime };
-        let run = async move |store: S| store.complete(&own, claim, value, lifetime).await;
+    async fn complete(&self, claim: KeyClaim<'_>, value: V, lifetime: Duration) -> Answer<()> {
+        let (own, copy) = (Own::from(claim), value.clone());
+        let (key, claim) = (own.key.clone(), own.id);
+        let operation = Operation::Complete { key, claim, value: copy, lifetime };
+        let run = async move |store: S| store.complete(own.claim(), value, lifetime).await;
         self.pass(operation, run).await
     }
 
-    async fn complete_without_result(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let own = key.clone();
-        let operation = Operation::CompleteWithoutResult { key: own.clone(), claim, lifetime };
-        let run = async move |store: S| store.complete_without_result(&own, claim, lifetime).await;
+    async fn complete_without_result(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
+        let own = Own::from(claim);
+        let (key, claim) = (own.key.clone(), own.id);
+        let operation = Operation::CompleteWithoutResult { key, claim, lifetime };
+        let run = async move |store: S| store.complete_without_result(own.claim(), lifetime).await;
         self.pass(operation, run).await
     }
 
-    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        let own = key.clone();
-        let operation = Operation::ReleaseClaim { key: own.clone(), claim };
-        self.pass(operation, async move |store: S| store.release_claim(&own, claim).await).await
+    async fn release_claim(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        let own = Own::from(claim);
+        let operation = Operation::ReleaseClaim { key: own.key.clone(), claim: own.id };
+        self.pass(operation, async move |store: S| store.release_claim(own.claim()).await).await
     }
 
-    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
-        let own = key.clone();
-        let operation = Operation::Outcome { key: own.clone(), claim };
-        self.pass(operation, async move |store: S| store.outcome(&own, claim).await).await
+    async fn outcome(&self, claim: KeyClaim<'_>) -> Answer<Option<V>> {
+        let own = Own::from(claim);
+        let operation = Operation::Outcome { key: own.key.clone(), claim: own.id };
+        self.pass(operation, async move |store: S| store.outcome(own.claim()).await).await
     }
 
-    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep_expired(&self, limit: usize) -> Answer<usize> {
         let run = async move |store: S| store.sweep_expired(limit).await;
         self.pass(Operation::SweepExpired { limit }, run).await
     }
@@ -122,14 +87,27 @@ where
     S: Send + Sync,
     H: CompleteIn<Tx, V>,
 {
-    async fn complete_in(
-        &self,
-        tx: &mut Tx,
-        key: &Key,
-        claim: ClaimId,
-        value: &V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.hook.complete_in(tx, key, claim, value, lifetime).await
+    async fn complete_in(&self, tx: &mut Tx, completion: Completion<'_, V>) -> Answer<()> {
+        self.hook.complete_in(tx, completion).await
+    }
+}
+
+/// A [`KeyClaim`] that outlives its caller.
+struct Own {
+    key: Key,
+    id: ClaimId,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl Own {
+    fn claim(&self) -> KeyClaim<'_> {
+        KeyClaim::new(&self.key, self.id).fingerprint(self.fingerprint)
+    }
+}
+
+impl From<KeyClaim<'_>> for Own {
+    fn from(claim: KeyClaim<'_>) -> Self {
+        let KeyClaim { key, id, fingerprint, .. } = claim;
+        Self { key: key.clone(), id, fingerprint }
     }
 }

@@ -1,7 +1,7 @@
 //! Stores whose operations pass through a hook of the test.
 //!
 //! A [`Hook`] gets every operation of a store, and the future that runs it. It can delay the
-//! operation, refuse it, lose its answer, or run it on a task of its own. [`Hooked`] is the store
+//! operation, refuse it, lose its answer, or run it on a separate task. [`Hooked`] is the store
 //! with the hook. It implements the store traits of sagas ([`saga`]), of outboxes ([`outbox`]) and
 //! of idempotency layers ([`idempotency`]), so a test writes no store to make one fail.
 //!
@@ -51,6 +51,28 @@ pub trait Operation: Send + 'static {
     fn name(&self) -> &'static str;
 }
 
+/// Defines the operations of a store: each with the name of its method, and the arguments.
+macro_rules! operations {
+    ($(#[$doc:meta])+ $(<$parameter:ident>)? $($variant:ident $method:literal $fields:tt)+) => {
+        $(#[$doc])+
+        #[non_exhaustive]
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        #[expect(missing_docs, reason = "the methods of the store have the names and the arguments")]
+        pub enum Operation$(<$parameter>)? {
+            $($variant $fields,)+
+        }
+
+        impl$(<$parameter: Send + 'static>)? super::Operation for Operation$(<$parameter>)? {
+            fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $method,)+
+                }
+            }
+        }
+    };
+}
+use operations;
+
 /// The future that runs an operation on the store. It owns everything that it needs, so a hook can
 /// move it to a task that outlives the caller.
 pub type Run<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -61,7 +83,7 @@ pub trait Hook<O>: Send + Sync + 'static {
     /// through [`answer`].
     ///
     /// # Errors
-    /// The errors of `run`, and the errors that the hook makes up.
+    /// Returns the errors of `run`, and the errors that the hook makes up.
     fn around<T: Any + Send>(
         &self,
         operation: O,
@@ -88,7 +110,8 @@ pub fn answer<T: Any, A: Any>(answer: &A) -> &T {
 /// the trait's operations. Clones of `S` must share one state.
 ///
 /// Operations in the transaction of a caller cannot outlive the caller. They go to the hook alone:
-/// a hook that implements [`Write`](buttress_durable::outbox::Write) or
+/// a hook that implements [`Write`](buttress_durable::outbox::Write),
+/// [`CreateIn`](buttress_durable::saga::CreateIn) or
 /// [`CompleteIn`](buttress::idempotency::CompleteIn) makes the hooked store implement it.
 #[derive(Clone, Debug, Default)]
 pub struct Hooked<S, H> {

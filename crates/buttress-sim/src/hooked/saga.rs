@@ -2,51 +2,30 @@
 
 use std::time::Duration;
 
-use buttress::StoreError;
+use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
+    Append, Appended, CreateIn, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver,
+    WorkerId,
 };
 
-use super::{Hook, Hooked};
+use super::{Hook, Hooked, operations};
 
-/// An operation of a [`Store`], with its arguments.
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the methods of the store have the names and the arguments")]
-pub enum Operation<P> {
-    RenewWorker { worker: WorkerId, lease: Duration },
-    ReleaseWorker { worker: WorkerId },
-    Create { saga: NewSaga<P> },
-    Append { append: Append<P> },
-    TakeAbandoned { worker: WorkerId, definition: String, version: u32, limit: usize },
-    TakeSaga { worker: WorkerId, saga: SagaId },
-    Owned { worker: WorkerId, definition: String, version: u32 },
-    Load { saga: SagaId },
-    RequestCancel { saga: SagaId },
-    List { status: Option<Status>, after: Option<SagaId>, limit: usize },
-    OtherVersions { definition: String, version: u32, limit: usize },
-    PurgeSagas { age: Duration, limit: usize },
-    PurgeDefinition { definition: String, age: Duration, limit: usize },
-}
-
-impl<P: Send + 'static> super::Operation for Operation<P> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::RenewWorker { .. } => "renew_worker",
-            Self::ReleaseWorker { .. } => "release_worker",
-            Self::Create { .. } => "create",
-            Self::Append { .. } => "append",
-            Self::TakeAbandoned { .. } => "take_abandoned",
-            Self::TakeSaga { .. } => "take_saga",
-            Self::Owned { .. } => "owned",
-            Self::Load { .. } => "load",
-            Self::RequestCancel { .. } => "request_cancel",
-            Self::List { .. } => "list",
-            Self::OtherVersions { .. } => "other_versions",
-            Self::PurgeSagas { .. } => "purge_sagas",
-            Self::PurgeDefinition { .. } => "purge_definition",
-        }
-    }
+operations! {
+    /// An operation of a [`Store`], with its arguments.
+    <P>
+    RenewWorker "renew_worker" { worker: WorkerId, lease: Duration }
+    ReleaseWorker "release_worker" { worker: WorkerId }
+    Create "create" { saga: NewSaga<P> }
+    Append "append" { append: Append<P> }
+    TakeAbandoned "take_abandoned" { worker: WorkerId, definition: String, version: u32, limit: usize }
+    TakeSaga "take_saga" { worker: WorkerId, saga: SagaId }
+    Owned "owned" { worker: WorkerId, definition: String, version: u32 }
+    HasUnowned "has_unowned" { definition: String, version: u32 }
+    Load "load" { saga: SagaId }
+    RequestCancel "request_cancel" { saga: SagaId }
+    List "list" { page: Page }
+    OtherVersions "other_versions" { definition: String, version: u32, limit: usize }
+    PurgeSagas "purge_sagas" { definition: Option<String>, age: Duration, limit: usize }
 }
 
 impl<P, S, H> Store<P> for Hooked<S, H>
@@ -55,107 +34,87 @@ where
     S: Store<P> + Clone,
     H: Hook<Operation<P>>,
 {
-    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Answer<()> {
         let run = async move |store: S| store.renew_worker(worker, lease).await;
         self.pass(Operation::RenewWorker { worker, lease }, run).await
     }
 
-    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Answer<()> {
         let run = async move |store: S| store.release_worker(worker).await;
         self.pass(Operation::ReleaseWorker { worker }, run).await
     }
 
-    async fn create(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
+    async fn create(&self, saga: NewSaga<P>) -> Answer<()> {
         let operation = Operation::Create { saga: saga.clone() };
         self.pass(operation, async move |store: S| store.create(saga).await).await
     }
 
-    async fn append(&self, append: Append<P>) -> Result<Appended, StoreError> {
+    async fn append(&self, append: Append<P>) -> Answer<Appended> {
         let operation = Operation::Append { append: append.clone() };
         self.pass(operation, async move |store: S| store.append(append).await).await
     }
 
-    async fn take_abandoned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<TakenOver<P>, StoreError> {
+    async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
+        let TakeOver { worker, definition, version, limit, .. } = sagas;
         let name = definition.to_owned();
         let operation =
             Operation::TakeAbandoned { worker, definition: name.clone(), version, limit };
-        let run = async move |store: S| store.take_abandoned(worker, &name, version, limit).await;
+        let run = async move |store: S| {
+            store.take_abandoned(TakeOver::new(worker, (&name, version), limit)).await
+        };
         self.pass(operation, run).await
     }
 
-    async fn take_saga(
-        &self,
-        worker: WorkerId,
-        saga: SagaId,
-    ) -> Result<Option<Record<P>>, StoreError> {
+    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
         let run = async move |store: S| store.take_saga(worker, saga).await;
         self.pass(Operation::TakeSaga { worker, saga }, run).await
     }
 
-    async fn owned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-    ) -> Result<Vec<SagaId>, StoreError> {
-        let name = definition.to_owned();
+    async fn owned(&self, worker: WorkerId, name: &str, version: u32) -> Answer<Vec<SagaId>> {
+        let name = name.to_owned();
         let operation = Operation::Owned { worker, definition: name.clone(), version };
         let run = async move |store: S| store.owned(worker, &name, version).await;
         self.pass(operation, run).await
     }
 
-    async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+    async fn has_unowned(&self, name: &str, version: u32) -> Answer<bool> {
+        let name = name.to_owned();
+        let operation = Operation::HasUnowned { definition: name.clone(), version };
+        self.pass(operation, async move |store: S| store.has_unowned(&name, version).await).await
+    }
+
+    async fn load(&self, saga: SagaId) -> Answer<Option<Record<P>>> {
         let run = async move |store: S| store.load(saga).await;
         self.pass(Operation::Load { saga }, run).await
     }
 
-    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+    async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
         let run = async move |store: S| store.request_cancel(saga).await;
         self.pass(Operation::RequestCancel { saga }, run).await
     }
 
-    async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        let run = async move |store: S| store.list(status, after, limit).await;
-        self.pass(Operation::List { status, after, limit }, run).await
+    async fn list(&self, page: Page) -> Answer<Vec<Summary>> {
+        let run = async move |store: S| store.list(page).await;
+        self.pass(Operation::List { page }, run).await
     }
 
-    async fn other_versions(
-        &self,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        let name = definition.to_owned();
+    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
+        let name = name.to_owned();
         let operation = Operation::OtherVersions { definition: name.clone(), version, limit };
         let run = async move |store: S| store.other_versions(&name, version, limit).await;
         self.pass(operation, run).await
     }
 
-    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let run = async move |store: S| store.purge_sagas(age, limit).await;
-        self.pass(Operation::PurgeSagas { age, limit }, run).await
-    }
-
-    async fn purge_definition(
-        &self,
-        definition: &str,
-        age: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        let name = definition.to_owned();
-        let operation = Operation::PurgeDefinition { definition: name.clone(), age, limit };
-        let run = async move |store: S| store.purge_definition(&name, age, limit).await;
+    async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {
+        let name = name.map(str::to_owned);
+        let operation = Operation::PurgeSagas { definition: name.clone(), age, limit };
+        let run = async move |store: S| store.purge_sagas(name.as_deref(), age, limit).await;
         self.pass(operation, run).await
+    }
+}
+
+impl<Tx: Send, P: Send, S: Send + Sync, H: CreateIn<Tx, P>> CreateIn<Tx, P> for Hooked<S, H> {
+    async fn create_in(&self, tx: &mut Tx, saga: NewSaga<P>) -> Answer<Option<Record<P>>> {
+        self.hook().create_in(tx, saga).await
     }
 }

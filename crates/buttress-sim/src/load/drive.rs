@@ -16,13 +16,13 @@ use crate::measure::{Cause, Recorder, SourceId};
 
 /// The state that all callers of a run share.
 pub(crate) struct Callers {
-    pub(crate) recorder: Arc<Recorder>,
-    pub(crate) source: SourceId,
-    pub(crate) clock: Clock,
-    pub(crate) start: Instant,
+    pub recorder: Arc<Recorder>,
+    pub source: SourceId,
+    pub clock: Clock,
+    pub start: Instant,
     /// How long a caller waits before it leaves, with the random source.
-    pub(crate) patience: Option<(Distribution, Rng)>,
-    pub(crate) keys: (u64, Rng),
+    pub patience: Option<(Distribution, Rng)>,
+    pub keys: (u64, Rng),
 }
 
 /// A request in flight. It is counted once: with its end, or as abandoned.

@@ -78,7 +78,7 @@ impl Load {
     /// empty lines and the text after a `#`.
     ///
     /// # Errors
-    /// A line is not a time in seconds.
+    /// Returns an error if a line is not a time in seconds.
     pub fn trace_text(text: &str) -> Result<Self, InvalidConfig> {
         let mut times = Vec::new();
         for line in text.lines() {

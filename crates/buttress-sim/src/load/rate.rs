@@ -12,9 +12,9 @@ pub struct Rate {
 /// From `from` on, in seconds: `rate` per second, changing by `slope` per second each second.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Piece {
-    pub(super) from: f64,
-    pub(super) rate: f64,
-    pub(super) slope: f64,
+    pub from: f64,
+    pub rate: f64,
+    pub slope: f64,
 }
 
 impl Rate {

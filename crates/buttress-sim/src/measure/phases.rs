@@ -17,9 +17,9 @@ pub enum PhaseKind {
     /// [`Scenario::healthy`](crate::Scenario::healthy) of it. Short stretches may fall behind by chance; their
     /// sum may not.
     Stable,
-    /// The system does not serve the offered load, and the reason is present: a fault, or a load above what the
-    /// system carries. A load that grows or stays constant counts as overload even without a fault, and even
-    /// if a queue hid the overload at first.
+    /// The system does not serve the offered load, and the reason is present: a fault, or a load above the capacity of
+    /// the system. A load that grows or stays constant counts as overload even without a fault, and even if a queue hid
+    /// the overload at first.
     Overloaded,
     /// The system does not serve the offered load yet, although the trigger is over. It works off its backlog
     /// and is stable soon.
@@ -61,7 +61,7 @@ pub struct Phase {
 pub enum Trigger {
     /// A fault of the scenario, whether or not it had an effect. A report speaks of these only.
     Fault,
-    /// Without a fault, a load above what the system carries.
+    /// Without a fault, a load above the capacity of the system.
     Load,
 }
 
@@ -93,12 +93,12 @@ pub struct Recovery {
 /// The input for finding phases, one per window.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Sample {
-    pub(crate) from: Duration,
-    pub(crate) to: Duration,
-    pub(crate) offered: u64,
-    pub(crate) good: u64,
+    pub from: Duration,
+    pub to: Duration,
+    pub offered: u64,
+    pub good: u64,
     /// Whether a fault was present at some time of the window.
-    pub(crate) faulty: bool,
+    pub faulty: bool,
 }
 
 /// Finds the phases of a run. `healthy` is the share of the offered load that has to be served. A system that is

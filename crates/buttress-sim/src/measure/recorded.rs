@@ -15,18 +15,18 @@ const MOST_CHANGES: usize = 100_000;
 
 /// The records of a run.
 pub(crate) struct Recorded {
-    pub(crate) trace: Trace,
+    pub trace: Trace,
     /// The number of requests that began after the warm-up.
-    pub(crate) began: u64,
-    pub(crate) ends: Ends,
-    pub(crate) latencies: Latencies,
-    pub(crate) retries: u64,
+    pub began: u64,
+    pub ends: Ends,
+    pub latencies: Latencies,
+    pub retries: u64,
     /// The number of requests that began since the warm-up and that the end of the run interrupted.
-    pub(crate) unfinished: u64,
-    pub(crate) windows: Vec<Window>,
+    pub unfinished: u64,
+    pub windows: Vec<Window>,
     /// Each band with the layer of the circuit, and its number in that layer.
-    pub(crate) bands: Vec<((SourceId, u64), Band)>,
-    pub(crate) violations: Vec<Violation>,
+    pub bands: Vec<((SourceId, u64), Band)>,
+    pub violations: Vec<Violation>,
     /// The end of the warm-up.
     pub(super) warm_since: Option<u64>,
 }

@@ -15,16 +15,16 @@ pub(super) const RIGHT: f64 = 14.0;
 /// A time range of a run.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct View {
-    pub(super) from: Duration,
-    pub(super) to: Duration,
+    pub from: Duration,
+    pub to: Duration,
 }
 
 /// A span on the time axis: a fault behind the lines, or a state in a band.
 pub(super) struct Span {
-    pub(super) from: Duration,
-    pub(super) to: Duration,
-    pub(super) class: String,
-    pub(super) title: String,
+    pub from: Duration,
+    pub to: Duration,
+    pub class: String,
+    pub title: String,
 }
 
 /// Returns the first fault that begins before the end.

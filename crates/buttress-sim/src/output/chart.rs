@@ -13,26 +13,26 @@ const MOST_STEPS: usize = 90;
 
 /// A line, with a value for each window of the run.
 pub(super) struct Line<'a> {
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// The CSS class that sets its colour.
-    pub(super) class: &'a str,
-    pub(super) values: Vec<f64>,
+    pub class: &'a str,
+    pub values: Vec<f64>,
     /// Whether the area below it is coloured too.
-    pub(super) filled: bool,
+    pub filled: bool,
 }
 
 pub(super) struct Chart<'a> {
-    pub(super) title: &'a str,
-    pub(super) unit: &'a str,
-    pub(super) height: f64,
+    pub title: &'a str,
+    pub unit: &'a str,
+    pub height: f64,
     /// The beginning and end of each window.
-    pub(super) windows: Vec<(Duration, Duration)>,
-    pub(super) lines: Vec<Line<'a>>,
-    pub(super) faults: Vec<Span>,
+    pub windows: Vec<(Duration, Duration)>,
+    pub lines: Vec<Line<'a>>,
+    pub faults: Vec<Span>,
     /// Whether the scale is logarithmic, for times.
-    pub(super) logarithmic: bool,
+    pub logarithmic: bool,
     /// Formats a value on the axis.
-    pub(super) label: fn(f64) -> String,
+    pub label: fn(f64) -> String,
 }
 
 impl Chart<'_> {

@@ -105,17 +105,20 @@ fn fault(fault: &crate::FaultSpan) -> String {
     let mut json = Object::new();
     json.text("target", &fault.target);
     json.text("what", &fault.what);
-    json.time("from", fault.from);
-    json.time("to", fault.to);
+    spanned(json, fault.from, fault.to)
+}
+
+/// Ends an object with its span of time.
+fn spanned(mut json: Object, from: Duration, to: Duration) -> String {
+    json.time("from", from);
+    json.time("to", to);
     json.end()
 }
 
 fn phase(phase: &crate::Phase) -> String {
     let mut json = Object::new();
     json.text("kind", phase.kind.as_str());
-    json.time("from", phase.from);
-    json.time("to", phase.to);
-    json.end()
+    spanned(json, phase.from, phase.to)
 }
 
 fn recovery(recovery: &crate::Recovery) -> String {

@@ -93,7 +93,7 @@ impl Report {
     /// Writes the page to a file.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write_html(&self, path: impl AsRef<Path>) -> io::Result<()> {
         std::fs::write(path, self.to_html())
     }

@@ -8,7 +8,7 @@ pub(super) struct Scale {
     high: f64,
     logarithmic: bool,
     height: f64,
-    pub(super) ticks: Vec<f64>,
+    pub ticks: Vec<f64>,
 }
 
 impl Scale {

@@ -85,15 +85,15 @@ pub struct Call<Req> {
 type Otherwise<Req, Res, E> = Box<dyn FnMut(&Req) -> Step<Res, E> + Send>;
 
 pub(super) struct State<Req, Res, E> {
-    pub(super) steps: VecDeque<Step<Res, E>>,
-    pub(super) otherwise: Option<Otherwise<Req, Res, E>>,
-    pub(super) ready: bool,
-    pub(super) ready_error: Option<E>,
-    pub(super) opened: bool,
-    pub(super) parked: Vec<Waker>,
-    pub(super) calls: Vec<Call<Req>>,
-    pub(super) running: usize,
-    pub(super) peak: usize,
+    pub steps: VecDeque<Step<Res, E>>,
+    pub otherwise: Option<Otherwise<Req, Res, E>>,
+    pub ready: bool,
+    pub ready_error: Option<E>,
+    pub opened: bool,
+    pub parked: Vec<Waker>,
+    pub calls: Vec<Call<Req>>,
+    pub running: usize,
+    pub peak: usize,
 }
 
 /// The script of a service and its clones, and the record of their calls. Clones are the same

@@ -28,16 +28,16 @@ pub(super) enum Happened {
 
 pub(super) struct Job {
     /// Distinguishes this job from other jobs in the slot.
-    pub(super) number: u64,
-    pub(super) phase: Phase,
-    pub(super) arrived: u64,
-    pub(super) started: u64,
+    pub number: u64,
+    pub phase: Phase,
+    pub arrived: u64,
+    pub started: u64,
     /// The start of its service, in time that does not pass during pauses.
-    pub(super) started_work: u64,
-    pub(super) verdict: Option<ServerError>,
+    pub started_work: u64,
+    pub verdict: Option<ServerError>,
     /// Whether its caller has left.
-    pub(super) gone: bool,
-    pub(super) waker: Option<Waker>,
+    pub gone: bool,
+    pub waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

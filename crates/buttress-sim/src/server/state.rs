@@ -34,9 +34,9 @@ pub(super) struct State {
     paused_since: Option<u64>,
     tally: Tally,
     /// The wakers to wake after the lock is released.
-    pub(super) woken: Vec<Waker>,
+    pub woken: Vec<Waker>,
     /// The events, if the trace records them.
-    pub(super) happened: Option<Vec<(Happened, u64)>>,
+    pub happened: Option<Vec<(Happened, u64)>>,
 }
 
 /// How a call arrived.
@@ -69,18 +69,18 @@ impl State {
     }
 
     pub(super) fn arrive(&mut self, now: u64, dice: &impl Dice) -> Arrival {
-        self.tally.arrived += 1;
+        self.tally.counts.arrived += 1;
         if self.condition.down {
-            self.tally.down += 1;
+            self.tally.counts.down += 1;
             return Arrival::Refused(ServerError::Down);
         }
         if self.condition.swallows {
-            self.tally.swallowed += 1;
+            self.tally.counts.swallowed += 1;
             return Arrival::Swallowed;
         }
         let free = self.has_free_server() && self.waiters.waiting() == 0;
         if !free && !self.waiters.has_room() {
-            self.tally.overloaded += 1;
+            self.tally.counts.overloaded += 1;
             return Arrival::Refused(ServerError::Overloaded);
         }
         self.account(now);
@@ -138,7 +138,7 @@ impl State {
                 Some(Next::Serve(job)) => self.start(job.slot, now, dice),
                 // Waiting => Done: the job has waited for too long.
                 Some(Next::Reject(job)) => {
-                    self.tally.overloaded += self.counted(job.number);
+                    self.tally.counts.overloaded += self.counted(job.number);
                     self.note(Happened::Rejected, job.number);
                     self.end(job.slot, now, Err(ServerError::Overloaded));
                 }
@@ -163,16 +163,16 @@ impl State {
         // Running => Done
         let result = match job.verdict {
             None => {
-                self.tally.completed += counted;
+                self.tally.counts.completed += counted;
                 Ok(Served::new(waited, spent))
             }
             Some(error) => {
-                self.tally.failed += counted;
+                self.tally.counts.failed += counted;
                 Err(error)
             }
         };
         if job.gone {
-            self.tally.orphaned += counted;
+            self.tally.counts.orphaned += counted;
         }
         if job.gone || result.is_err() {
             self.tally.wasted += u128::from(busy);

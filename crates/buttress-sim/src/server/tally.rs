@@ -8,21 +8,14 @@ use super::stats::StationStats;
 pub(super) struct Tally {
     since: u64,
     last: u64,
-    pub(super) arrived: u64,
-    pub(super) completed: u64,
-    pub(super) failed: u64,
-    pub(super) overloaded: u64,
-    pub(super) down: u64,
-    pub(super) cancelled: u64,
-    pub(super) swallowed: u64,
-    pub(super) orphaned: u64,
+    /// The counts. The times of the statistics are kept below, in nanoseconds.
+    pub counts: StationStats,
     /// The number of jobs in the system.
-    pub(super) present: u64,
-    pub(super) wasted: u128,
+    pub present: u64,
+    pub wasted: u128,
     busy: u128,
     presence: u128,
     sojourn: u128,
-    left: u64,
 }
 
 impl Tally {
@@ -41,7 +34,7 @@ impl Tally {
     /// counting began.
     pub(super) fn depart(&mut self, arrived: u64, now: u64, counted: u64) {
         self.present -= 1;
-        self.left += counted;
+        self.counts.left += counted;
         self.sojourn += u128::from(now - arrived) * u128::from(counted);
     }
 
@@ -53,22 +46,12 @@ impl Tally {
     pub(super) fn stats(&self, now: u64) -> StationStats {
         let time = |nanos: u128| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         StationStats {
-            arrived: self.arrived,
-            completed: self.completed,
-            failed: self.failed,
-            overloaded: self.overloaded,
-            down: self.down,
-            cancelled: self.cancelled,
-            swallowed: self.swallowed,
-            orphaned: self.orphaned,
-            waiting: 0,
-            running: 0,
             busy: time(self.busy),
             wasted: time(self.wasted),
             present: time(self.presence),
             sojourn: time(self.sojourn),
-            left: self.left,
             over: Duration::from_nanos(now - self.since),
+            ..self.counts
         }
     }
 }

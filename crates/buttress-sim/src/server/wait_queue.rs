@@ -7,9 +7,9 @@ use super::config::{Order, Queue};
 /// A waiting job: its slot, its number, and its arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Waiting {
-    pub(super) slot: u32,
-    pub(super) number: u64,
-    pub(super) since: u64,
+    pub slot: u32,
+    pub number: u64,
+    pub since: u64,
 }
 
 /// The decision on the job whose turn it is.

@@ -103,7 +103,7 @@ fn a_dead_endpoint_costs_a_few_calls_and_comes_back() {
         .faults(Faults::new().at(sec(20), sec(40), "b", Fault::Crash))
         .keep_events(true);
     let (outcome, stats) = run(&scenario, &ms(10).into(), |config| config.eject(Outliers::new()));
-    // Calls that were under way, five that opened the circuit, and its probes.
+    // Calls in progress, five that opened the circuit, and its probes.
     assert!((1..=30).contains(&stats.failures), "{stats:?}");
     assert_eq!(outcome.ends().of(Cause::Error), stats.failures);
     assert_eq!((stats.refused, stats.panicked), (0, 0));
@@ -113,16 +113,18 @@ fn a_dead_endpoint_costs_a_few_calls_and_comes_back() {
     assert!((0.27..0.40).contains(&after), "{after}");
 }
 
-#[test]
-fn edge_5_8_if_all_are_dead_each_is_still_asked_and_calls_pass_as_soon_as_one_lives() {
+/// All endpoints are down from 20 s to 40 s.
+fn outage(name: &str) -> Scenario {
     let mut faults = Faults::new();
     for name in NAMES {
         faults = faults.at(sec(20), sec(20), name, Fault::Crash);
     }
-    let scenario = Scenario::new("all dead", sec(60))
-        .load(Load::poisson(100.0))
-        .faults(faults)
-        .keep_events(true);
+    Scenario::new(name, sec(60)).load(Load::poisson(100.0)).faults(faults).keep_events(true)
+}
+
+#[test]
+fn edge_5_8_if_all_are_dead_each_is_still_asked_and_calls_pass_as_soon_as_one_lives() {
+    let scenario = outage("all dead");
     let mut seen: Option<Handle> = None;
     // Without breakers, so that every call reaches a station.
     let outcome = scenario.run(|world| {
@@ -152,14 +154,7 @@ fn edge_5_8_if_all_are_dead_each_is_still_asked_and_calls_pass_as_soon_as_one_li
 
 #[test]
 fn open_circuits_everywhere_refuse_after_a_second_and_close_again() {
-    let mut faults = Faults::new();
-    for name in NAMES {
-        faults = faults.at(sec(20), sec(20), name, Fault::Crash);
-    }
-    let scenario = Scenario::new("all open", sec(60))
-        .load(Load::poisson(100.0))
-        .faults(faults)
-        .keep_events(true);
+    let scenario = outage("all open");
     let (outcome, stats) = run(&scenario, &ms(10).into(), |config| config);
     assert!(stats.refused > 1_000, "{stats:?}");
     // A circuit probes at the latest a second after the outage.

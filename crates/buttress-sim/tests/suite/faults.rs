@@ -36,23 +36,24 @@ fn ends(outcome: &Outcome) -> Vec<(Cause, u64)> {
 
 const OK: (Cause, u64) = (Cause::Ok, 100);
 
+/// Ten requests that end well, except the second and the third one.
+fn with_other_ends(second: (Cause, u64), third: (Cause, u64)) -> Vec<(Cause, u64)> {
+    let mut ends = vec![OK; 10];
+    (ends[1], ends[2]) = (second, third);
+    ends
+}
+
 #[test]
 fn a_pause_holds_work_up_and_loses_none() {
     // From the middle of the second job on.
     let outcome = run(Faults::new().at(ms(2_040), ms(1_500), "db", Fault::Pause), |server| server);
-    let mut expected = vec![OK; 10];
-    expected[1] = (Cause::Ok, 1_600);
-    expected[2] = (Cause::Ok, 700);
-    assert_eq!(ends(&outcome), expected);
+    assert_eq!(ends(&outcome), with_other_ends((Cause::Ok, 1_600), (Cause::Ok, 700)));
 }
 
 #[test]
 fn a_crash_loses_what_is_under_way_and_refuses_until_the_restart() {
     let outcome = run(Faults::new().at(ms(2_040), ms(1_500), "db", Fault::Crash), |server| server);
-    let mut expected = vec![OK; 10];
-    expected[1] = (Cause::Error, 40);
-    expected[2] = (Cause::Error, 0);
-    assert_eq!(ends(&outcome), expected);
+    assert_eq!(ends(&outcome), with_other_ends((Cause::Error, 40), (Cause::Error, 0)));
     let stats = outcome.station("db").unwrap();
     assert_eq!((stats.down, stats.completed, stats.arrived), (2, 8, 10));
     assert_eq!(stats.wasted, ms(40));

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::InvalidConfig;
-use buttress::idempotency::{Config, Handle, IdempotencyLayer, Key, MemoryStore, Stats};
+use buttress::idempotency::{
+    Config, Handle, IdempotencyLayer, InvalidKey, Key, MemoryStore, Stats,
+};
 use buttress_sim::{
     Cause, Distribution, Failure, Fault, Faults, Load, Outcome, Request, Scenario, Served, Server,
     Station, What, World, check_determinism,
@@ -20,6 +22,13 @@ use crate::support::{answers, arrivals, ms, sec};
 
 type Made = (Handle, BoxCloneService<Request, Served, Failure>);
 
+/// Returns the function that finds the key of a request, by its `number`.
+fn key<N: Fn(&Request) -> u64 + Clone + Send + 'static>(
+    number: N,
+) -> impl Fn(&Request) -> Result<Key, InvalidKey> + Clone + Send + 'static {
+    move |request| Key::new(&number(request).to_string())
+}
+
 /// Makes a layer around `server`, over `store`, with the key that `number` returns for a request.
 pub(crate) fn once(
     config: Config,
@@ -27,8 +36,7 @@ pub(crate) fn once(
     number: impl Fn(&Request) -> u64 + Clone + Send + 'static,
     server: Station,
 ) -> Result<Made, InvalidConfig> {
-    let key = move |request: &Request| Key::new(&number(request).to_string());
-    let layer = IdempotencyLayer::new(config, store, key)?;
+    let layer = IdempotencyLayer::new(config, store, key(number))?;
     Ok((layer.handle(), BoxCloneService::new(layer.layer(server))))
 }
 
@@ -39,8 +47,7 @@ pub(crate) fn detached(
     number: impl Fn(&Request) -> u64 + Clone + Send + 'static,
     server: Station,
 ) -> Result<Made, InvalidConfig> {
-    let key = move |request: &Request| Key::new(&number(request).to_string());
-    let layer = IdempotencyLayer::new(config, store, key)?.detached();
+    let layer = IdempotencyLayer::new(config, store, key(number))?.detached();
     Ok((layer.handle(), BoxCloneService::new(layer.layer(server))))
 }
 

@@ -28,10 +28,10 @@ const STEPS: [(&str, &str, u64, u64); 3] =
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     /// The share of actions that fail.
-    pub(crate) errors: f64,
+    pub errors: f64,
     /// Whether an error of a service is definite.
-    pub(crate) definite: bool,
-    pub(crate) timeout: Option<Duration>,
+    pub definite: bool,
+    pub timeout: Option<Duration>,
 }
 
 const PLAN: Plan = Plan { errors: 0.0, definite: true, timeout: None };

@@ -24,8 +24,8 @@ pub(crate) const fn sec(sec: u64) -> Duration {
 /// A value and its standard error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimate {
-    pub(crate) value: f64,
-    pub(crate) error: f64,
+    pub value: f64,
+    pub error: f64,
 }
 
 impl Estimate {
@@ -56,10 +56,10 @@ impl Estimate {
 /// A run of a station that is `busy` (0 to 1), with `requests` random arrivals. Its windows are
 /// batches, and the first is the warm-up.
 pub(crate) struct Run {
-    pub(crate) mean: Duration,
-    pub(crate) servers: u32,
-    pub(crate) busy: f64,
-    pub(crate) requests: f64,
+    pub mean: Duration,
+    pub servers: u32,
+    pub busy: f64,
+    pub requests: f64,
 }
 
 pub(crate) const BATCHES: u32 = 25;

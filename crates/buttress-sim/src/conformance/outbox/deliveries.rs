@@ -6,8 +6,8 @@ use buttress_durable::outbox::{Message, MessageId, Store, Verdict, Write};
 
 use super::super::{GRAIN, Transactions, cases, expect};
 use super::{
-    HOLD, LEASE, ONE, dead, fetch, fetched, found, lease, leased, message, numbers, retry, settle,
-    settled, write,
+    HOLD, LEASE, ONE, dead, fetch, fetched, found, lease, message, numbers, retry, settle, settled,
+    write, written,
 };
 
 pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
@@ -16,10 +16,10 @@ pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harnes
         a_failed_message_holds_its_key,
         a_dead_letter_lets_its_key_go_on,
         a_dead_letter_that_holds_its_key,
-        dead_letters_come_in_pages_and_can_be_discarded,
-        a_thousand_rows_behind_a_held_key_delay_nobody,
+        dead_letters_are_paged_and_discarded,
+        rows_behind_a_held_key_delay_no_others,
         the_backlog_is_counted,
-        only_what_was_delivered_long_ago_is_purged,
+        only_old_deliveries_are_purged,
     );
 }
 
@@ -84,10 +84,8 @@ async fn a_dead_letter_lets_its_key_go_on<S: Store + Write<Tx>, Tx, H: Transacti
 async fn a_dead_letter_that_holds_its_key<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
 ) {
-    let (store, leases) = leased(harness).await;
-    let messages = [message(1, 1), message(2, 1), message(3, 2), message(4, 3), message(5, 3)];
-    write(harness, &store, &messages).await;
-    let messages = fetch(&store, &leases, 9).await.messages;
+    let written = [message(1, 1), message(2, 1), message(3, 2), message(4, 3), message(5, 3)];
+    let (store, leases, messages) = fetched(harness, &written).await;
     let batch = vec![
         settled(&messages[0], &leases, dead(true)),
         settled(&messages[3], &leases, dead(true)),
@@ -105,17 +103,11 @@ async fn a_dead_letter_that_holds_its_key<S: Store + Write<Tx>, Tx, H: Transacti
     assert_eq!(found(&store, &leases).await, [1, 2, 3, 5]);
 }
 
-async fn dead_letters_come_in_pages_and_can_be_discarded<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
+async fn dead_letters_are_paged_and_discarded<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
 ) {
-    let (store, leases) = leased(harness).await;
     let written: Vec<_> = (1..=5).map(|number| message(number, number)).collect();
-    write(harness, &store, &written).await;
-    let messages = fetch(&store, &leases, 9).await.messages;
+    let (store, leases, messages) = fetched(harness, &written).await;
     let batch = messages.iter().map(|message| settled(message, &leases, dead(false)));
     settle(&store, batch.collect()).await;
     let page = async |after| {
@@ -132,16 +124,15 @@ async fn dead_letters_come_in_pages_and_can_be_discarded<
     assert_eq!(expect(store.requeue(&ids).await, "requeue"), 0, "deleted permanently");
 }
 
-async fn a_thousand_rows_behind_a_held_key_delay_nobody<
+async fn rows_behind_a_held_key_delay_no_others<
     S: Store + Write<Tx>,
     Tx,
     H: Transactions<S, Tx>,
 >(
     harness: &H,
 ) {
-    let (store, leases) = leased(harness).await;
     let held: Vec<_> = (1..=1000).map(|number| message(number, 1)).collect();
-    write(harness, &store, &held).await;
+    let (store, leases) = written(harness, &held).await;
     let first = fetch(&store, &leases, 1).await.messages;
     settle(&store, vec![settled(&first[0], &leases, dead(true))]).await;
     let others: Vec<_> = (1001..=1040).map(|number| message(number, number)).collect();
@@ -177,17 +168,11 @@ async fn the_backlog_is_counted<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>
     assert_eq!(expect(store.backlog().await, "backlog").held_keys, 1);
 }
 
-async fn only_what_was_delivered_long_ago_is_purged<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
+async fn only_old_deliveries_are_purged<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
 ) {
-    let (store, leases) = leased(harness).await;
     let written: Vec<_> = (1..=5).map(|number| message(number, number)).collect();
-    write(harness, &store, &written).await;
-    let messages = fetch(&store, &leases, 9).await.messages;
+    let (store, leases, messages) = fetched(harness, &written).await;
     let deliver = |found: &Message| settled(found, &leases, Verdict::Delivered);
     settle(&store, messages[..2].iter().map(deliver).collect()).await;
     harness.advance(HOLD).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_durable::outbox::{Store, Verdict, Write};
+use buttress_durable::outbox::{Renewal, Store, Verdict, Write};
 
 use super::super::{Transactions, cases, expect};
 use super::{LEASE, ONE, TWO, dead, fetch, found, lease, message, settle, settled, write};
@@ -19,7 +19,7 @@ async fn an_operation_that_is_never_polled_has_no_effect<
     harness: &H,
 ) {
     let store = harness.fresh().await;
-    drop(store.lease_partitions(TWO, LEASE, &[]));
+    drop(store.lease_partitions(Renewal::new(TWO, LEASE, &[])));
     let leases = lease(&store, ONE).await;
     assert!(leases.iter().all(|lease| lease.epoch == 1), "lease: {leases:?}");
     drop(store.release_partitions(ONE));

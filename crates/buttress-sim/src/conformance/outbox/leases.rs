@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buttress_durable::outbox::{Lease, Store, Verdict, Write};
+use buttress_durable::outbox::{Lease, Renewal, Store, Verdict, Write};
 
 use super::super::{GRAIN, Transactions, both, cases, expect, refused};
 use super::{
@@ -60,9 +60,9 @@ async fn busy_partitions_are_not_given_up<S: Store + Write<Tx>, Tx, H: Transacti
     let all = lease(&store, ONE).await;
     lease(&store, TWO).await;
     let busy: Vec<u16> = all.iter().map(|lease| lease.partition).collect();
-    let owned = expect(store.lease_partitions(ONE, LEASE, &busy).await, "lease");
+    let owned = expect(store.lease_partitions(Renewal::new(ONE, LEASE, &busy)).await, "lease");
     assert_eq!((owned.leases.len(), owned.surplus), (all.len(), all.len() / 2));
-    let owned = expect(store.lease_partitions(ONE, LEASE, &busy[..3]).await, "lease");
+    let owned = expect(store.lease_partitions(Renewal::new(ONE, LEASE, &busy[..3])).await, "lease");
     assert_eq!((owned.leases.len(), owned.surplus), (all.len().div_ceil(2), 0));
     assert!(busy[..3].iter().all(|busy| owned.leases.iter().any(|lease| lease.partition == *busy)));
 }
@@ -158,7 +158,8 @@ async fn a_take_over_while_a_settlement_is_in_flight<
         let messages = fetch(&store, &leases, 9).await.messages;
         harness.advance(LEASE).await;
         let write = store.settle(vec![settled(&messages[0], &leases, Verdict::Delivered)]);
-        let (refused, taken) = both(write, other.lease_partitions(TWO, LEASE, &[])).await;
+        let (refused, taken) =
+            both(write, other.lease_partitions(Renewal::new(TWO, LEASE, &[]))).await;
         let refused = expect(refused, "settle");
         let taken = expect(taken, "lease").leases;
         let left = found(&other, &taken).await;

@@ -8,19 +8,15 @@ use super::{HOLD, ONE, fetch, found, key, lease, leased, message, numbers, write
 
 pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
-        a_message_exists_when_its_transaction_is_committed,
+        a_message_exists_once_it_is_committed,
         what_is_written_is_fetched,
-        messages_come_in_the_order_of_their_transactions,
+        messages_come_in_order_of_transactions,
         what_no_store_could_hold_is_refused,
         a_delayed_message_holds_up_nobody,
     );
 }
 
-async fn a_message_exists_when_its_transaction_is_committed<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
+async fn a_message_exists_once_it_is_committed<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
 ) {
     let (store, leases) = leased(harness).await;
@@ -54,7 +50,7 @@ async fn what_is_written_is_fetched<S: Store + Write<Tx>, Tx, H: Transactions<S,
     assert_eq!(fetch(&store, &leases, 9).await.messages, fetched.messages, "unsettled, so again");
 }
 
-async fn messages_come_in_the_order_of_their_transactions<
+async fn messages_come_in_order_of_transactions<
     S: Store + Write<Tx>,
     Tx,
     H: Transactions<S, Tx>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_durable::saga::{SagaId, Status, Store};
+use buttress_durable::saga::{SagaId, Status, Store, TakeOver};
 
 use super::super::{Harness, cases, expect};
 use super::{LEASE, ONE, TWO, append, saga, take_over, with};
@@ -31,13 +31,13 @@ where
 
     harness.advance(LEASE).await;
     drop(store.renew_worker(ONE, LEASE));
-    drop(store.take_abandoned(TWO, "order", 3, 100));
+    drop(store.take_abandoned(TakeOver::new(TWO, ("order", 3), 100)));
     drop(store.take_saga(TWO, id));
     assert_eq!(expect(store.load(id).await, "load").unwrap().epoch, 1, "take_over, take");
     assert_eq!(take_over(&store, TWO).await, [(id, 2)], "renew");
 
     expect(store.append(append(1, 2, 1, Status::Completed)).await, "append");
     harness.advance(Duration::from_secs(60)).await;
-    drop(store.purge_sagas(Duration::ZERO, 9));
-    assert_eq!(expect(store.purge_sagas(Duration::ZERO, 9).await, "purge"), 1);
+    drop(store.purge_sagas(None, Duration::ZERO, 9));
+    assert_eq!(expect(store.purge_sagas(None, Duration::ZERO, 9).await, "purge"), 1);
 }

@@ -1,15 +1,20 @@
 //! Writing, reading, listing and purging logs.
 
-use buttress::{StoreError, StoreErrorKind};
-use buttress_durable::saga::{Appended, Beginning, Entry, EntryKind, SagaId, Status, Store};
+use std::time::Duration;
 
-use super::super::{Harness, cases, expect, refused};
-use super::{LEASE, ONE, TWO, append, changed, done, saga, with};
+use buttress::{StoreError, StoreErrorKind};
+use buttress_durable::saga::{
+    Appended, Beginning, Entry, EntryKind, Page, SagaId, Status, Store, TakeOver,
+};
+
+use super::super::{GRAIN, Harness, cases, expect, refused};
+use super::{LEASE, ONE, TWO, append, changed, done, saga, take_over, with};
 
 pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     cases!(harness:
         what_is_written_is_read,
         a_create_whose_answer_was_lost,
+        a_create_of_a_saga_that_its_worker_took_over,
         an_append_whose_answer_was_lost,
         a_log_has_no_gaps,
         a_cancel_reaches_the_owner,
@@ -20,6 +25,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         any_bytes_are_kept,
         the_first_entry_is_kept,
         every_kind_of_entry_is_kept,
+        every_entry_has_its_time,
     );
 }
 
@@ -51,6 +57,15 @@ async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harnes
     refused(store.create(longer).await, conflict, "more entries");
     expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
     refused(store.create(saga(1, ONE)).await, conflict, "after it has continued");
+}
+
+async fn a_create_of_a_saga_that_its_worker_took_over<S: Store<Vec<u8>>, H: Harness<S>>(
+    harness: &H,
+) {
+    let store = with(harness, &[1]).await;
+    harness.advance(LEASE).await;
+    assert_eq!(take_over(&store, ONE).await, [(SagaId::new(1), 2)]);
+    refused(store.create(saga(1, ONE)).await, StoreErrorKind::Conflict, "it runs under epoch 2");
 }
 
 async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -97,7 +112,8 @@ async fn lists_come_in_pages<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[4, 2, 3, 1]).await;
     expect(store.append(append(3, 1, 1, Status::Stuck)).await, "append");
     let list = async |status, after: Option<u128>, limit| {
-        let found = store.list(status, after.map(SagaId::new), limit).await;
+        let found =
+            store.list(Page::first(limit).status(status).after(after.map(SagaId::new))).await;
         let found = expect(found, "list").into_iter();
         found.map(|summary| summary.id.get()).collect::<Vec<_>>()
     };
@@ -114,13 +130,13 @@ async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(ha
     }
     harness.advance(LEASE).await;
     expect(store.append(append(3, 1, 1, Status::Compensated)).await, "append");
-    let purge = async |limit| expect(store.purge_sagas(LEASE, limit).await, "purge");
+    let purge = async |limit| expect(store.purge_sagas(None, LEASE, limit).await, "purge");
     assert_eq!(purge(1).await, 1);
     assert_eq!(purge(9).await, 1);
     assert_eq!(purge(9).await, 0, "the third saga ended too recently");
     harness.advance(LEASE).await;
     assert_eq!(purge(9).await, 1);
-    let left = expect(store.list(None, None, 9).await, "list");
+    let left = expect(store.list(Page::first(9)).await, "list");
     assert_eq!(left.len(), 1, "an unfinished saga is never purged");
 }
 
@@ -139,13 +155,13 @@ async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness
     for (id, status) in ends {
         expect(store.append(append(id, 1, 1, status)).await, "append");
     }
-    let purge = async |limit| expect(store.purge_definition("order", LEASE, limit).await, "purge");
+    let purge = async |limit| expect(store.purge_sagas(Some("order"), LEASE, limit).await, "purge");
     assert_eq!(purge(9).await, 0, "the sagas have just ended");
     harness.advance(LEASE).await;
     assert_eq!(purge(2).await, 2);
     assert_eq!(purge(9).await, 1, "of every version");
     assert_eq!(purge(9).await, 0);
-    let left = expect(store.list(None, None, 9).await, "list");
+    let left = expect(store.list(Page::first(9)).await, "list");
     let left: Vec<u128> = left.into_iter().map(|summary| summary.id.get()).collect();
     assert_eq!(left, [3, 4, 6], "stuck, unfinished, and of another definition");
     assert!(expect(store.load(SagaId::new(1)).await, "load").is_none());
@@ -214,7 +230,8 @@ async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
     expect(store.renew_worker(TWO, LEASE).await, "renew");
     let store = harness.reopen(&store).await;
     let loaded = expect(store.load(SagaId::new(2)).await, "load").unwrap();
-    let taken = expect(store.take_abandoned(TWO, "order", 3, 9).await, "take_over");
+    let taken =
+        expect(store.take_abandoned(TakeOver::new(TWO, ("order", 3), 9)).await, "take_over");
     let taken = taken.sagas.into_iter().find(|record| record.id == SagaId::new(2)).unwrap();
     for record in [loaded, taken] {
         assert_eq!(record.beginning, begun(2).beginning);
@@ -236,6 +253,32 @@ async fn every_kind_of_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     expect(store.append(more.clone()).await, "append");
     let record = expect(harness.reopen(&store).await.load(SagaId::new(1)).await, "load").unwrap();
     assert_eq!(record.entries[1..], more.entries[..]);
+}
+
+async fn every_entry_has_its_time<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    let mut position = 1;
+    for _ in 0..2 {
+        harness.advance(GRAIN).await;
+        let mut more = append(1, 1, position, Status::Running);
+        more.entries.push(Entry::ActionStarted { step: 1 });
+        for _ in 0..2 {
+            expect(store.append(more.clone()).await, "append");
+            // A repeated append changes no time.
+            harness.advance(GRAIN).await;
+        }
+        position += 2;
+    }
+    expect(store.renew_worker(ONE, LEASE).await, "renew");
+    let store = harness.reopen(&store).await;
+    let loaded = expect(store.load(SagaId::new(1)).await, "load").unwrap();
+    let taken = expect(store.take_saga(ONE, SagaId::new(1)).await, "take").unwrap();
+    for record in [loaded, taken] {
+        let created_at = record.created_at.unwrap();
+        let times: Vec<Duration> = record.times.iter().map(|at| at.unwrap() - created_at).collect();
+        let grains = [0, 1, 1, 4, 4].map(|grains| grains * GRAIN);
+        assert_eq!(times, grains);
+    }
 }
 
 async fn all_at_once<T: Future<Output = Result<Appended, StoreError>>>(

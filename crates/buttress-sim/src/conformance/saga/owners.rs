@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use buttress::StoreErrorKind;
-use buttress_durable::saga::{SagaId, Status, Store};
+use buttress_durable::saga::{SagaId, Status, Store, TakeOver};
 
 use super::super::{GRAIN, Harness, both, cases, expect, refused};
 use super::{LEASE, ONE, THREE, TWO, append, changed, saga, take_over, with};
@@ -135,7 +135,8 @@ async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S
     expect(store.renew_worker(TWO, LEASE).await, "renew");
     let mut order = Vec::new();
     loop {
-        let taken = expect(store.take_abandoned(TWO, "order", 3, 3).await, "take_over");
+        let taken =
+            expect(store.take_abandoned(TakeOver::new(TWO, ("order", 3), 3)).await, "take_over");
         if taken.sagas.is_empty() {
             break;
         }
@@ -209,7 +210,8 @@ async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>
         harness.advance(LEASE).await;
         expect(other.renew_worker(TWO, LEASE).await, "renew");
         let write = store.append(append(id, 1, 1, Status::Running));
-        let (written, taken) = both(write, other.take_abandoned(TWO, "order", 3, 9)).await;
+        let (written, taken) =
+            both(write, other.take_abandoned(TakeOver::new(TWO, ("order", 3), 9))).await;
         let taken = expect(taken, "take_over").sagas;
         let entries = taken[0].entries.len();
         match written {

@@ -35,7 +35,7 @@ impl State {
         let Some(job) = self.jobs.get(slot as usize) else { return };
         let (arrived, number) = (job.arrived, job.number);
         let counted = self.counted(number);
-        self.tally.cancelled += counted;
+        self.tally.counts.cancelled += counted;
         self.tally.depart(arrived, now, counted);
         self.note(Happened::Cancelled, number);
         self.release(slot);
@@ -81,7 +81,7 @@ impl State {
                 }
                 Phase::Free | Phase::Done(_) => continue,
             }
-            self.tally.down += self.counted(number);
+            self.tally.counts.down += self.counted(number);
             self.note(Happened::Crashed, number);
             self.end(slot, now, Err(ServerError::Down));
         }

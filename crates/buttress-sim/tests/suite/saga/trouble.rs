@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress::retry::Backoff;
 use buttress::{Codec, Spawner};
-use buttress_durable::saga::{Executor, MemoryStore, Status, StepStatus, Store};
+use buttress_durable::saga::{Executor, MemoryStore, Page, Status, StepStatus, Store};
 use buttress_sim::{Cause, Fault, Faults, Load, Rate, Request, Scenario, World};
 use tower::ServiceExt;
 use tower::util::Either;
@@ -66,7 +66,7 @@ async fn retry_all<F: Codec<u64>, St: Store<F::Encoded>>(
     found: Arc<Mutex<u64>>,
 ) {
     time.await;
-    let stuck = sagas.list(Some(Status::Stuck), None, 10_000).await.unwrap();
+    let stuck = sagas.list(Page::first(10_000).status(Status::Stuck)).await.unwrap();
     for saga in &stuck {
         let tree = sagas.state(saga.id).await.unwrap().unwrap();
         assert_eq!(tree.steps[0].status, StepStatus::UndoFailed, "{tree}");
