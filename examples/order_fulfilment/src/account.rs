@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use buttress_durable::saga::Status;
+use buttress_durable::saga::{Page, Status};
 use tower::BoxError;
 
 use crate::database::Database;
@@ -51,7 +51,7 @@ impl fmt::Display for Standing {
 
 /// Returns the numbers of the orders whose sagas have this status.
 async fn numbers<D: Database>(database: &D, status: Status) -> Result<BTreeSet<i64>, BoxError> {
-    let sagas = database.list(Some(status), None, 100_000).await?;
+    let sagas = database.list(Page::first(100_000).status(status)).await?;
     Ok(sagas.iter().filter_map(|saga| i64::try_from(saga.id.get()).ok()).collect())
 }
 

@@ -17,8 +17,8 @@ pub(crate) const WORKER: &str = "worker";
 /// The input of a worker: one line on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
-    pub(crate) place: Place,
-    pub(crate) services: Addresses,
+    pub place: Place,
+    pub services: Addresses,
 }
 
 /// A handle on a worker process.
@@ -26,7 +26,7 @@ pub(crate) struct Worker {
     process: Child,
     input: ChildStdin,
     /// The address at which it accepts orders.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Worker {

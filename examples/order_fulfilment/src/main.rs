@@ -92,7 +92,7 @@ async fn be_a_worker() -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells the demonstration where this worker accepts orders.
+/// Reports to the demonstration where this worker accepts orders.
 fn ready<D: Database>(address: SocketAddr, _: worker::Parts<D>) {
     println!("{address}");
 }

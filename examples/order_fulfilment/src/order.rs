@@ -19,12 +19,12 @@ pub(crate) const CREDIT_LIMIT: i64 = 90_000;
 /// starts one saga.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) number: i64,
-    pub(crate) customer: i64,
-    pub(crate) item: i64,
-    pub(crate) quantity: i64,
-    pub(crate) cents: i64,
-    pub(crate) card: i64,
+    pub number: i64,
+    pub customer: i64,
+    pub item: i64,
+    pub quantity: i64,
+    pub cents: i64,
+    pub card: i64,
 }
 
 impl Order {
@@ -45,25 +45,25 @@ impl Order {
 /// The request to the service of a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ask {
-    pub(crate) order: Order,
+    pub order: Order,
     /// The receipt, for the step after the payment.
-    pub(crate) receipt: Option<Receipt>,
+    pub receipt: Option<Receipt>,
 }
 
 /// The output of the step that charges the card.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Receipt {
-    pub(crate) cents: i64,
+    pub cents: i64,
 }
 
 /// A message about an order to the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct News {
-    pub(crate) customer: i64,
+    pub customer: i64,
     /// The number of the message among all messages about the customer, from 1.
-    pub(crate) number: i64,
-    pub(crate) order: i64,
-    pub(crate) what: What,
+    pub number: i64,
+    pub order: i64,
+    pub what: What,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -26,10 +26,10 @@ use crate::trouble::Trouble;
 /// The addresses of the services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Addresses {
-    pub(crate) orders: SocketAddr,
-    pub(crate) stock: SocketAddr,
-    pub(crate) payment: SocketAddr,
-    pub(crate) ledger: SocketAddr,
+    pub orders: SocketAddr,
+    pub stock: SocketAddr,
+    pub payment: SocketAddr,
+    pub ledger: SocketAddr,
 }
 
 /// The state of a service.

@@ -30,8 +30,8 @@ pub(crate) type Orders<D> = Executor<Order, buttress::Json, D>;
 
 /// What runs in a worker.
 pub(crate) struct Parts<D: Database> {
-    pub(crate) orders: Orders<D>,
-    pub(crate) relay: RelayHandle,
+    pub orders: Orders<D>,
+    pub relay: RelayHandle,
 }
 
 /// Works until `stop` completes, and then finishes the work in progress. Calls `ready` with the

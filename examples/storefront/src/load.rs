@@ -19,9 +19,9 @@ use crate::{IN_TIME, PATIENCE, since};
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     /// Purchases per second.
-    pub(crate) rate: u32,
+    pub rate: u32,
     /// The duration; `None` means forever.
-    pub(crate) length: Option<Duration>,
+    pub length: Option<Duration>,
 }
 
 /// How one purchase ended.

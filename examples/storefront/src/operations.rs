@@ -36,7 +36,7 @@ pub(crate) fn routes(protection: &Protection, fallbacks: Fallbacks, partners: &P
         .nest_service("/status", StatusPage::new(status))
 }
 
-/// Lets operators pass, and asks everybody else for a password.
+/// Lets operators pass, and asks every other caller for a password.
 async fn log_in(mut request: Request, next: Next) -> Response {
     if request.headers().get(header::AUTHORIZATION).is_some_and(|it| it == CREDENTIALS) {
         request.extensions_mut().insert(Operator(String::from("operator")));

@@ -31,7 +31,7 @@ pub(crate) type Fallbacks = Vec<(&'static str, fallback::Handle)>;
 /// The named instances of `storefront.toml`, and the changes of their circuits.
 #[derive(Clone)]
 pub(crate) struct Protection {
-    pub(crate) registry: Registry,
+    pub registry: Registry,
     changes: Arc<Mutex<Vec<Change>>>,
 }
 

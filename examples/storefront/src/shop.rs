@@ -36,9 +36,9 @@ pub(crate) enum Payment {
 /// The clients that a purchase calls.
 #[derive(Clone)]
 pub(crate) struct Clients {
-    pub(crate) catalogue: Calls<()>,
-    pub(crate) pricing: Calls<Price>,
-    pub(crate) payment: Calls<Payment>,
+    pub catalogue: Calls<()>,
+    pub pricing: Calls<Price>,
+    pub payment: Calls<Payment>,
 }
 
 /// Requests a path from `client`. Every status except success is an error.

@@ -27,10 +27,10 @@ pub(crate) enum Trouble {
 }
 
 pub(crate) struct Act {
-    pub(crate) service: &'static str,
-    pub(crate) trouble: Trouble,
-    pub(crate) from: Duration,
-    pub(crate) to: Duration,
+    pub service: &'static str,
+    pub trouble: Trouble,
+    pub from: Duration,
+    pub to: Duration,
 }
 
 const fn act(service: &'static str, trouble: Trouble, from: u64, to: u64) -> Act {
@@ -52,8 +52,8 @@ const WORK: Duration = Duration::from_millis(5);
 
 /// One running service.
 pub(crate) struct Upstream {
-    pub(crate) name: &'static str,
-    pub(crate) address: SocketAddr,
+    pub name: &'static str,
+    pub address: SocketAddr,
     state: Arc<Sick>,
 }
 
@@ -76,7 +76,7 @@ impl Upstream {
 
 /// The three services of one shop.
 pub(crate) struct Upstreams {
-    pub(crate) all: Vec<Upstream>,
+    pub all: Vec<Upstream>,
 }
 
 impl Upstreams {
