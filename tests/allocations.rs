@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use allocation_counter::measure;
+use buttress::aggregate::{Aggregate, Parts};
 use buttress::balance::{self, Balance, Endpoints};
 use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
@@ -21,23 +22,21 @@ use buttress::discover::Instance;
 use buttress::fallback::FallbackLayer;
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::retry::{self, Backoff, Budget, RetryLayer};
+use buttress::split::{self, FallBack, Split};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{AsRefusal, Error};
+use buttress_durable::dispatch;
 use tower::layer::layer_fn;
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 const CALLS: u32 = 300;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum AppError {
-    Refused(Error),
+    #[error(transparent)]
+    Refused(#[from] Error),
+    #[error("the service failed")]
     Broken,
-}
-
-impl From<Error> for AppError {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
 }
 
 impl AsRefusal for AppError {
@@ -236,6 +235,20 @@ fn a_balancer_allocates_nothing_and_makes_one_clone() {
     check_good("balance by key", layer_fn(|plain| over(plain, config()).key(key)), 1);
 }
 
+/// Its one clone is the side that gets the call. A fallback needs a clone of the old side too.
+#[test]
+fn a_split_allocates_nothing_and_makes_one_clone() {
+    fn over(plain: Plain, share: f64) -> Split<Plain, Plain> {
+        Split::new(plain.clone(), plain, split::Config::new().share(share)).unwrap()
+    }
+    let key = |request: &u32| Some(u64::from(*request));
+    check_good("split", layer_fn(|plain| over(plain, 0.0)), 1);
+    check_good("split by chance", layer_fn(|plain| over(plain, 0.5)), 1);
+    check_good("split by key", layer_fn(|plain| over(plain, 0.5).stick_by(key)), 1);
+    let falling = layer_fn(|plain| over(plain, 1.0).fall_back(FallBack::unsent(["new"])));
+    check_good("split with a fallback", falling, 2);
+}
+
 #[test]
 fn the_whole_stack_allocates_nothing() {
     let stack = ServiceBuilder::new()
@@ -246,4 +259,78 @@ fn the_whole_stack_allocates_nothing() {
         .layer(RetryLayer::default())
         .layer(time_limit());
     check_good("the stack", stack, 1);
+}
+
+struct Ask(u32);
+
+impl dispatch::Request for Ask {
+    type Response = u32;
+    type Error = dispatch::NoHandler;
+}
+
+#[test]
+fn events_5_a_dispatched_request_makes_one_allocation() {
+    let answers = tower::service_fn(|ask: Ask| ready(Ok(ask.0)));
+    let bus = dispatch::Dispatch::builder().on::<Ask, _>(answers).unwrap().build().unwrap();
+    let heap = measure(|| {
+        for number in 0..CALLS {
+            let mut sent = pin!(bus.send(Ask(number)));
+            let answer = sent.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(answer, Poll::Ready(Ok(number)));
+        }
+    });
+    assert_eq!(heap.count_total, u64::from(CALLS));
+}
+
+/// Returns a service that answers at its second poll.
+fn slow() -> impl Service<u32, Response = u32, Error = AppError, Future = SecondPoll> + Clone {
+    service_fn(|answer| SecondPoll { answer, polled: false })
+}
+
+struct SecondPoll {
+    answer: u32,
+    polled: bool,
+}
+
+impl Future for SecondPoll {
+    type Output = Result<u32, AppError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::replace(&mut self.polled, true) {
+            Poll::Ready(Ok(self.answer))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_4_7_an_aggregate_allocates_nothing_and_for_parts_that_wait_one_timer() {
+    let plain = Plain { fails_every: 0 };
+    let ready = Aggregate::builder().required("a", plain.clone()).optional("b", plain.clone());
+    let mut ready = ready.optional("c", plain).build().unwrap();
+    CLONES.set(0);
+    let heap = measure(|| {
+        for n in 1..=CALLS {
+            let mut cx = Context::from_waker(Waker::noop());
+            let Poll::Ready(Ok(parts)) = pin!(ready.call(n)).poll(&mut cx) else { panic!() };
+            let Parts { values: (a, Ok(b), Ok(c)), .. } = parts else { panic!() };
+            assert_eq!((a, b, c), (n, n, n));
+        }
+    });
+    assert_eq!(heap.count_total, 0, "parts that answer immediately");
+    assert_eq!(CLONES.get(), 3 * CALLS as usize);
+
+    let slow =
+        Aggregate::builder().required("a", slow()).optional("b", slow()).optional("c", slow());
+    let mut slow = slow.build().unwrap();
+    let heap = measure(|| {
+        for n in 1..=CALLS {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut response = pin!(slow.call(n));
+            assert!(response.as_mut().poll(&mut cx).is_pending());
+            assert!(response.poll(&mut cx).is_ready());
+        }
+    });
+    assert_eq!(heap.count_total, u64::from(CALLS), "one timer a call");
 }

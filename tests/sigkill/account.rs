@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use buttress::idempotency::{self, CompleteIn, WithClaim};
-use buttress_durable::saga::Status;
+use buttress_durable::event_store::{Filter, Position, StreamId};
+use buttress_durable::saga::{Page, Status};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::database::Database;
-use crate::steps::{KEYS, completes};
+use crate::steps::{KEYS, Recording, completes, starts_in_transaction, stream};
 use crate::worker;
 
 /// The most messages that one kill may deliver again: the messages that a relay holds beyond its
@@ -17,12 +18,12 @@ const TWICE: i64 = 40;
 
 /// A database with all parts under test.
 pub(crate) trait Answers:
-    Database + idempotency::Store<Vec<u8>> + CompleteIn<<Self as Database>::Tx, Vec<u8>>
+    Recording + idempotency::Store<Vec<u8>> + CompleteIn<<Self as Database>::Tx, Vec<u8>>
 {
 }
 
 impl<D> Answers for D where
-    D: Database + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>
+    D: Recording + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>
 {
 }
 
@@ -30,16 +31,19 @@ pub(crate) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxEr
     for table in [
         "CREATE TABLE effects (saga BIGINT NOT NULL, step BIGINT NOT NULL, change BIGINT NOT NULL)",
         "CREATE INDEX effects_saga ON effects (saga)",
+        "CREATE TABLE starts (saga BIGINT NOT NULL)",
         "CREATE TABLE answers (request BIGINT NOT NULL, answer BIGINT NOT NULL)",
         "CREATE INDEX answers_request ON answers (request)",
         "CREATE TABLE lines (line BIGINT PRIMARY KEY, written BIGINT NOT NULL, \
          deliveries BIGINT NOT NULL, received BIGINT NOT NULL, last BIGINT NOT NULL, \
          violations BIGINT NOT NULL, lost_answers BIGINT NOT NULL)",
+        "CREATE TABLE folds (line BIGINT PRIMARY KEY, events BIGINT NOT NULL, wrong BIGINT NOT NULL)",
     ] {
         database.ask(table, &[]).await?;
     }
     for line in 0..KEYS {
         database.ask("INSERT INTO lines VALUES ($1, 0, 0, 0, 0, 0, 0)", &[line]).await?;
+        database.ask("INSERT INTO folds VALUES ($1, 0, 0)", &[line]).await?;
     }
     Ok(())
 }
@@ -74,6 +78,7 @@ pub(crate) async fn draw_up<D: Answers>(database: &D, kills: u64) -> Result<Acco
     let mut account = Account::default();
     sagas(&mut account, database, kills).await?;
     messages(&mut account, database, kills).await?;
+    events(&mut account, database).await?;
     answers(&mut account, database).await?;
     Ok(account)
 }
@@ -92,11 +97,24 @@ async fn sagas<D: Answers>(
         let [saga, step, acted, undone] = row[..] else { return Err("four columns".into()) };
         done.entry(saga).or_default().insert(step, (acted, undone));
     }
-    let all = database.list(None, None, 1_000_000).await?;
+    let starts = "SELECT saga, CAST(count(*) AS BIGINT) FROM starts GROUP BY saga";
+    let mut started: BTreeMap<i64, i64> = BTreeMap::new();
+    for row in database.ask(starts, &[]).await? {
+        let [saga, count] = row[..] else { return Err("two columns".into()) };
+        started.insert(saga, count);
+    }
+    let in_transactions = started.len();
+    let all = database.list(Page::first(1_000_000)).await?;
     let mut taken_over = 0;
     for saga in &all {
         let number = i64::try_from(saga.id.get())?;
-        taken_over += u64::from(saga.epoch > 1);
+        let in_transaction = starts_in_transaction(number);
+        // A worker takes each saga that started in a transaction, from nobody.
+        taken_over += u64::from(saga.epoch > 1 + u64::from(in_transaction));
+        let rows = started.remove(&number).unwrap_or(0);
+        account.check(rows == i64::from(in_transaction), || {
+            format!("saga {number}: started in {rows} transactions")
+        });
         let wanted = if completes(number) { Status::Completed } else { Status::Compensated };
         account.check(saga.status == wanted, || format!("saga {number} is {:?}", saga.status));
         let effects = done.remove(&number).unwrap_or_default();
@@ -110,10 +128,15 @@ async fn sagas<D: Answers>(
         };
         account.check(whole, || format!("saga {number}, {wanted:?}: effects {effects:?}"));
     }
+    account.check(started.is_empty(), || format!("committed without a saga: {started:?}"));
+    account.check(in_transactions > 0, || "no saga started in a transaction".to_owned());
     account.check(done.is_empty(), || format!("effects without a saga: {done:?}"));
     let many = taken_over * 4 >= kills;
     account.check(many, || "too little was going on for the kills to hit anything".to_owned());
-    account.text.push(format!("{} sagas, {taken_over} of them taken over", all.len()));
+    account.text.push(format!(
+        "{} sagas, {taken_over} of them taken over, {in_transactions} started in a transaction",
+        all.len()
+    ));
     Ok(())
 }
 
@@ -142,6 +165,50 @@ async fn messages<D: Answers>(
     let allowed = lost_answers + i64::try_from(kills)? * TWICE;
     account.check(twice >= lost_answers && twice <= allowed, || "so many duplicates".to_owned());
     account.check(written > 0, || "no message was written".to_owned());
+    Ok(())
+}
+
+/// events 6.4: a transaction has written its message, its event, and the number of both, or none of them.
+/// events 6.7 and 6.8: the projection of two workers, which are killed, equals a fold over the log.
+async fn events<D: Answers>(account: &mut Account, database: &D) -> Result<(), BoxError> {
+    let rows =
+        "SELECT line, written, events, wrong FROM lines JOIN folds USING (line) ORDER BY line";
+    let rows = database.ask(rows, &[]).await?;
+    let mut written: BTreeMap<StreamId, u64> = BTreeMap::new();
+    for row in &rows {
+        let [line, count, folded, wrong] = row[..] else { return Err("four columns".into()) };
+        account.check((folded, wrong) == (count, 0), || {
+            format!(
+                "line {line}: {count} events, the projection counts {folded}, {wrong} out of order"
+            )
+        });
+        let state = database.stream_state(&stream(line)).await?.unwrap_or_default();
+        account.check(state.version.get() == count.unsigned_abs(), || {
+            format!("line {line}: {count} messages, and the stream has {state:?}")
+        });
+        written.insert(stream(line), 0);
+    }
+    let (mut after, mut all) = (Position::START, 0_u64);
+    loop {
+        let page = database.read_all(after, &Filter::all(), 1000).await?;
+        if page.events.is_empty() {
+            break;
+        }
+        after = page.through;
+        for one in &page.events {
+            all += 1;
+            let version = written.entry(one.event.stream.clone()).or_default();
+            *version += 1;
+            let in_order = (one.position.get(), one.event.version.get()) == (all, *version);
+            account.check(in_order, || format!("event {all} is {one:?}"));
+        }
+    }
+    let messages = "SELECT CAST(sum(written) AS BIGINT) FROM lines";
+    let messages = database.count(messages, &[]).await?;
+    account.check(all == messages.unsigned_abs(), || format!("{all} events, {messages} messages"));
+    account
+        .text
+        .push(format!("{all} events, one for each message, in one order; each projected once"));
     Ok(())
 }
 

@@ -2,15 +2,48 @@
 //! in the middle of their transactions.
 
 use buttress::{Json, Rng};
+use buttress_durable::event_store::{
+    Append, AppendError, Batch, Begin, Checkpoint, Expected, NewBatch, NewEvent, Store, StreamId,
+    Version,
+};
 use buttress_durable::outbox::Outbox;
 use buttress_durable::saga::{
-    Call, Definition, Direction, InvalidDefinition, Kind, Passage, StepHandle,
+    Call, CreateIn, Definition, Direction, InvalidDefinition, Kind, Passage, StepHandle,
 };
 use tower::{BoxError, Service, service_fn};
 
 use crate::database::Database;
 
 pub(crate) const KEYS: i64 = 12;
+
+/// The transaction of a database.
+pub(crate) type Tx<D> = <D as Database>::Tx;
+
+/// A database whose transactions also append events, and move checkpoints of projections.
+pub(crate) trait Recording:
+    Database
+    + Store
+    + Append<Tx<Self>>
+    + Checkpoint<Tx<Self>>
+    + Begin<Tx = Tx<Self>>
+    + CreateIn<Tx<Self>, Vec<u8>>
+{
+}
+
+impl<D> Recording for D where
+    D: Database
+        + Store
+        + Append<Tx<D>>
+        + Checkpoint<Tx<D>>
+        + Begin<Tx = Tx<D>>
+        + CreateIn<Tx<D>, Vec<u8>>
+{
+}
+
+/// Returns the stream of a key, which has an event for each message of the key.
+pub(crate) fn stream(key: i64) -> StreamId {
+    StreamId::new("line", key.to_string())
+}
 
 /// The outcome of a saga, by the last digit of its number.
 const REFUSED: i64 = 3;
@@ -20,6 +53,11 @@ const STUMBLES: i64 = 7;
 /// Whether a saga with this number must complete.
 pub(crate) fn completes(number: i64) -> bool {
     !matches!(number % 10, REFUSED | LOSES_ITS_ANSWER)
+}
+
+/// Whether a saga with this number starts in a transaction, together with a row in the table of starts.
+pub(crate) fn starts_in_transaction(number: i64) -> bool {
+    number % 3 == 0
 }
 
 /// The number that stands for a step in the table of effects.
@@ -34,9 +72,9 @@ fn code(step: &str) -> i64 {
 
 #[derive(Clone)]
 pub(crate) struct Site<D> {
-    pub(crate) database: D,
-    pub(crate) outbox: Outbox<D>,
-    pub(crate) rng: Rng,
+    pub database: D,
+    pub outbox: Outbox<D>,
+    pub rng: Rng,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +88,13 @@ enum Failed {
     #[error(transparent)]
     Store(#[from] buttress::StoreError),
     #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
     Statement(#[from] sqlx::Error),
 }
 
 /// Reserves and charges in parallel, announces, and confirms.
-pub(crate) fn definition<D: Database>(
+pub(crate) fn definition<D: Recording>(
     site: &Site<D>,
 ) -> Result<Definition<i64, Json>, InvalidDefinition> {
     let step = || participant(site);
@@ -75,7 +115,7 @@ pub(crate) fn definition<D: Database>(
     saga.build()
 }
 
-fn participant<D: Database>(
+fn participant<D: Recording>(
     site: &Site<D>,
 ) -> impl Service<Call<i64>, Response = (), Error = Failed, Future: Send + 'static>
 + Clone
@@ -93,7 +133,7 @@ fn participant<D: Database>(
     })
 }
 
-impl<D: Database> Site<D> {
+impl<D: Recording> Site<D> {
     async fn act(&self, call: &Call<i64>) -> Result<(), Failed> {
         let (number, saga, step) = (*call.request(), call.key().saga(), call.key().step());
         let (step, digit) = (step.as_str(), number % 10);
@@ -130,7 +170,7 @@ impl<D: Database> Site<D> {
     /// Executes the effect of the step. Only the barrier prevents a second execution.
     async fn effect(
         &self,
-        tx: &mut D::Tx,
+        tx: &mut Tx<D>,
         number: i64,
         step: &str,
         change: i64,
@@ -142,16 +182,22 @@ impl<D: Database> Site<D> {
             let key = number % KEYS;
             let next = "UPDATE lines SET written = written + 1 WHERE line = $1 RETURNING written";
             let place = D::query(tx, next, &[key]).await?.concat();
-            let payload = format!("{key} {}", place.first().copied().unwrap_or(0));
-            let _written =
-                self.outbox.write(tx, self.outbox.message(key.to_string(), payload)).await?;
+            let place = place.first().copied().unwrap_or(0);
+            let payload = format!("{key} {place}");
+            let message = self.outbox.message(key.to_string(), payload.clone());
+            // The lock on the row orders the events too, so the version is the number of messages.
+            let before = Version::new(place.unsigned_abs().saturating_sub(1));
+            let event = NewEvent::new(message.id, "line.written", payload);
+            let batch = NewBatch::new(stream(key), Expected::Exactly(before), vec![event]);
+            let _written = self.outbox.write(tx, message).await?;
+            self.database.append_in(tx, &batch).await?;
         }
         Ok(())
     }
 }
 
 /// Receives a message, as a consumer of the outbox.
-pub(crate) async fn receive<D: Database>(
+pub(crate) async fn receive<D: Recording>(
     site: &Site<D>,
     message: &buttress_durable::outbox::Message,
 ) -> Result<(), BoxError> {
@@ -176,4 +222,19 @@ pub(crate) async fn receive<D: Database>(
     D::query(&mut tx, note, &[key, first, place, lost]).await?;
     D::commit(tx).await?;
     if lost == 1 { Err("no answer".into()) } else { Ok(()) }
+}
+
+/// Counts the events of each line, as a projection whose transaction also moves its checkpoint.
+pub(crate) async fn follow<D: Recording>(
+    mut batch: Batch<Tx<D>>,
+) -> Result<Batch<Tx<D>>, BoxError> {
+    let count = "UPDATE folds SET wrong = wrong + CASE WHEN events + 1 = $2 THEN 0 ELSE 1 END, \
+                 events = events + 1 WHERE line = $1";
+    let (tx, events) = batch.parts();
+    for one in events {
+        let line: i64 = one.event.stream.id().parse()?;
+        let version = i64::try_from(one.event.version.get())?;
+        D::query(tx, count, &[line, version]).await?;
+    }
+    Ok(batch)
 }

@@ -8,13 +8,14 @@ use buttress::idempotency::{
 };
 use buttress::retry::Backoff;
 use buttress::{AsError, Clock, InvalidConfig, Json, Rng};
+use buttress_durable::event_store::{self, Log, Projection};
 use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay};
-use buttress_durable::saga::{self, Executor, SagaId, Status};
+use buttress_durable::saga::{self, Executor, Page, SagaId, Status};
 use serde::{Deserialize, Serialize};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::database::{Database, Place};
-use crate::steps::{self, Site};
+use crate::steps::{self, Recording, Site};
 
 /// The time after which the work of a killed worker can be resumed.
 const LEASE: Duration = Duration::from_millis(200);
@@ -34,9 +35,9 @@ pub(crate) enum Share {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Duty {
-    pub(crate) place: Place,
-    pub(crate) share: Share,
-    pub(crate) seed: u64,
+    pub place: Place,
+    pub share: Share,
+    pub seed: u64,
 }
 
 impl Duty {
@@ -54,7 +55,7 @@ impl Duty {
 
 pub(crate) async fn work<D>(duty: &Duty) -> Result<(), BoxError>
 where
-    D: Database + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>,
+    D: Recording + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>,
 {
     let database = D::open_at(&duty.place).await?;
     let outbox = Outbox::new(database.clone());
@@ -83,6 +84,17 @@ where
         .head_of_key(HeadOfKey::Block);
     let relay = Relay::new(&outbox, publisher, config)?.spawn();
 
+    let soon_again = Duration::from_millis(10);
+    let config = event_store::Config::new().lease(LEASE).poll(soon_again).batch(20);
+    let projection = Projection::new(
+        "folds",
+        &Log::new(database.clone()),
+        service_fn(steps::follow::<D>),
+        config,
+    )?
+    .in_transaction()
+    .spawn();
+
     match duty.share {
         Share::Even => _ = tokio::try_join!(start(&sagas, &database, 0), ask(&database))?,
         Share::Odd => _ = tokio::try_join!(start(&sagas, &database, 1), ask(&database))?,
@@ -93,17 +105,23 @@ where
         }
     }
     relay.shut_down().await;
+    projection.shut_down().await;
     Ok(sagas.shut_down().await?)
 }
 
-async fn is_done<D: Database>(database: &D) -> Result<bool, BoxError> {
-    let running = database.list(Some(Status::Running), None, 1).await?;
-    let unwinding = database.list(Some(Status::Unwinding), None, 1).await?;
+async fn is_done<D: Recording>(database: &D) -> Result<bool, BoxError> {
+    let left =
+        "SELECT CAST((SELECT sum(written) FROM lines) - (SELECT sum(events) FROM folds) AS BIGINT)";
+    if database.count(left, &[]).await? != 0 {
+        return Ok(false);
+    }
+    let running = database.list(Page::first(1).status(Status::Running)).await?;
+    let unwinding = database.list(Page::first(1).status(Status::Unwinding)).await?;
     Ok(running.is_empty() && unwinding.is_empty() && database.backlog().await?.pending == 0)
 }
 
 /// Starts one saga after another, with the numbers that leave `rest` when divided by two.
-async fn start<D: Database>(
+async fn start<D: Recording>(
     sagas: &Executor<i64, Json, D>,
     database: &D,
     rest: i64,
@@ -115,10 +133,32 @@ async fn start<D: Database>(
         while sagas.stats().active < AT_ONCE {
             number += 2;
             // An earlier worker has started the saga, or the store is busy and the saga is skipped.
-            let _started = sagas.start_as(SagaId::new(number.unsigned_abs().into()), number).await;
+            if steps::starts_in_transaction(number) {
+                let _started = start_in_transaction(sagas, database, number).await;
+            } else {
+                let _started = sagas.start_as(id(number), number).await;
+            }
         }
         Clock::default().sleep(Duration::from_millis(2)).await;
     }
+}
+
+fn id(number: i64) -> SagaId {
+    SagaId::new(number.unsigned_abs().into())
+}
+
+/// Starts a saga together with a row. A kill right after the commit leaves it to another worker.
+async fn start_in_transaction<D: Recording>(
+    sagas: &Executor<i64, Json, D>,
+    database: &D,
+    number: i64,
+) -> Result<(), BoxError> {
+    let mut tx = database.begin().await?;
+    let started = sagas.start_in(&mut tx, id(number), number).await?;
+    D::query(&mut tx, "INSERT INTO starts VALUES ($1)", &[number]).await?;
+    D::commit(tx).await?;
+    drop(started.committed());
+    Ok(())
 }
 
 /// Sends one request after another under a key, each until it has an answer. Both workers send the

@@ -1,16 +1,18 @@
 //! Balance: which endpoint gets a call, what happens when it cannot take the call, and how failures take it out.
 
 mod outliers;
+mod refusals;
 mod resolving;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use buttress::balance::{Balance, Config, Endpoints, Outliers, Policy, Tried};
 use buttress::discover::Instance;
 use buttress::retry::{Backoff, RetryLayer};
-use buttress::{ErrorKind, Rng, retry};
+use buttress::{Clock, ErrorKind, Rng, retry};
 use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::support::{
@@ -144,6 +146,40 @@ async fn attempts_of_a_request_never_meet_the_same_endpoint_while_there_is_anoth
         // Every endpoint was met: any may be next.
         call(&mut service, request.clone()).await.unwrap_err();
         assert_eq!(request.tried.len(), 100);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_an_endpoint_waits_for_its_caller_is_not_its_latency() {
+    let minute = Duration::from_secs(60);
+    for (is_told, is_dropped) in [(false, false), (true, false), (false, true), (true, true)] {
+        let set = Endpoints::new();
+        let make = |_: &Instance| {
+            service_fn(move |request: Marked| async move {
+                let clock = Clock::default();
+                clock.sleep(minute).await;
+                if is_told {
+                    request.tried.begun_at(clock.now());
+                }
+                clock.sleep(ms(10)).await;
+                Ok::<_, BoxError>(())
+            })
+        };
+        set.replace(&[Instance::at("a")], make);
+        let balance = Balance::new(set, Config::new()).unwrap();
+        let mut balance = balance.tried(|request: &Marked| Some(&request.tried));
+        let request = Marked::default();
+        let mut answer = begin(&mut balance, request);
+        if is_dropped {
+            assert!(is_pending(&mut answer));
+            Clock::default().sleep(minute + ms(5)).await;
+            assert!(is_pending(&mut answer));
+            drop(answer);
+        } else {
+            answer.await.unwrap();
+        }
+        let latency = balance.handle().endpoints()[0].latency;
+        assert_eq!(latency < Duration::from_secs(1), is_told, "{is_dropped} {latency:?}");
     }
 }
 

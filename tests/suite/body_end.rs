@@ -114,13 +114,19 @@ async fn a_stream_of_events_holds_its_permit_until_it_ends() {
     assert_eq!(served.get().await.status().as_u16(), 200);
 }
 
-#[tokio::test]
-async fn a_stream_that_breaks_off_is_a_failure_for_the_reader_and_for_the_circuit() {
+/// A response whose first frame was read, with the sender of its other frames.
+async fn half_read() -> (Served, Response<Incoming>, Frames) {
     let mut served = serve(None).await;
     let mut response = served.get().await;
     let frames = served.bodies.recv().await.unwrap();
     frames.send(Ok("half")).unwrap();
     assert_eq!(event(&mut response).await, "half");
+    (served, response, frames)
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_a_failure_for_the_reader_and_for_the_circuit() {
+    let (served, mut response, frames) = half_read().await;
     frames.send(Err("gone".into())).unwrap();
     assert!(response.body_mut().frame().await.unwrap().is_err());
     assert_eq!(served.numbers(), (0, 1, 0));
@@ -128,11 +134,7 @@ async fn a_stream_that_breaks_off_is_a_failure_for_the_reader_and_for_the_circui
 
 #[tokio::test]
 async fn a_reader_that_leaves_returns_the_permit_and_is_no_failure() {
-    let mut served = serve(None).await;
-    let mut response = served.get().await;
-    let frames = served.bodies.recv().await.unwrap();
-    frames.send(Ok("half")).unwrap();
-    assert_eq!(event(&mut response).await, "half");
+    let (served, response, frames) = half_read().await;
     drop(response);
     frames.closed().await;
     assert_eq!(served.numbers(), (0, 0, 0));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use buttress::{Codec, CodecError, InvalidConfig, Json, StoreError};
+use buttress_durable::event_store::{AppendError, Failed, Fault, RebuildError};
 use buttress_durable::saga::{SagaError, SagaId};
 use buttress_http::idempotency_key::{MalformedKey, UnusableRequest};
 use buttress_sim::{Diverged, NoRuntime, SimError};
@@ -35,7 +36,14 @@ fn an_error_that_wraps_another_has_it_as_its_source() {
     let saga = SagaId::new(5);
     let codec = || CodecError::new("bytes", "too short").with_source(Bottom);
     let io = || Arc::new(io::Error::other(Bottom));
-    let wraps: [(Box<dyn Error>, usize); 6] = [
+    let step = Fault::Upcaster { kind: "paid".into(), version: 1, source: Arc::new(Bottom) };
+    let wraps: [(Box<dyn Error>, usize); 12] = [
+        (Box::new(AppendError::Store(store())), 3),
+        (Box::new(Failed::<Bottom>::Store(store())), 3),
+        (Box::new(Failed::Refused(Bottom)), 2),
+        (Box::new(RebuildError::Store(store())), 3),
+        (Box::new(Fault::Codec(codec())), 3),
+        (Box::new(step), 2),
         (Box::new(store()), 2),
         (Box::new(codec()), 2),
         (Box::new(SagaError::Store { saga, error: store() }), 3),

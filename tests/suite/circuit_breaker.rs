@@ -10,7 +10,7 @@ mod waiting;
 
 use std::time::Duration;
 
-use buttress::circuit_breaker::{CircuitBreakerLayer, Config};
+use buttress::circuit_breaker::{CircuitBreakerLayer, Config, Handle};
 use buttress::{CircuitState, ErrorKind};
 use tower::{Layer, Service};
 
@@ -23,6 +23,12 @@ fn breaker(config: Config) -> CircuitBreakerLayer {
 /// Opens at the first failure, for 100 ms.
 fn touchy() -> Config {
     Config::new().consecutive_failures(1).open_for(ms(100))
+}
+
+/// Opens a [`touchy`] circuit, and waits until a probe is due.
+async fn fails_and_may_probe(handle: &Handle) {
+    handle.try_acquire().unwrap().failure();
+    tokio::time::advance(ms(100)).await;
 }
 
 fn ask<S>(service: &mut S) -> Result<u32, AppError>

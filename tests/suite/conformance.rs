@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
-use buttress::idempotency::{ClaimId, CompleteIn, Key, MemoryStore, MemoryTransaction};
-use buttress::{Clock, StoreError};
+use buttress::idempotency::{CompleteIn, Completion, MemoryStore, MemoryTransaction};
+use buttress::{Answer, Clock};
+use buttress_durable::consume::MemoryDeadLetters;
 use buttress_durable::outbox::{NewMessage, Write};
-use buttress_durable::{outbox, saga};
+use buttress_durable::saga::{CreateIn, NewSaga, Record};
+use buttress_durable::{event_store, outbox, saga};
 use buttress_sim::conformance;
 use buttress_sim::hooked::{Hook, Hooked, Run};
 
@@ -21,25 +22,17 @@ struct Through<S>(S);
 type Boxed = Hooked<outbox::BoxStore, Through<outbox::MemoryStore>>;
 
 impl<O: Send + 'static, S: Send + Sync + 'static> Hook<O> for Through<S> {
-    async fn around<T: Any + Send>(&self, _: O, run: Run<T>) -> Result<T, StoreError> {
+    async fn around<T: Any + Send>(&self, _: O, run: Run<T>) -> Answer<T> {
         run.await
     }
 }
 
 impl Write<outbox::MemoryTransaction> for Through<outbox::MemoryStore> {
-    async fn write(
-        &self,
-        tx: &mut outbox::MemoryTransaction,
-        message: &NewMessage,
-    ) -> Result<(), StoreError> {
+    async fn write(&self, tx: &mut outbox::MemoryTransaction, message: &NewMessage) -> Answer<()> {
         self.0.write(tx, message).await
     }
 
-    async fn lock_key(
-        &self,
-        tx: &mut outbox::MemoryTransaction,
-        key: &str,
-    ) -> Result<(), StoreError> {
+    async fn lock_key(&self, tx: &mut outbox::MemoryTransaction, key: &str) -> Answer<()> {
         self.0.lock_key(tx, key).await
     }
 }
@@ -48,12 +41,9 @@ impl CompleteIn<MemoryTransaction<Vec<u8>>, Vec<u8>> for Through<MemoryStore<Vec
     async fn complete_in(
         &self,
         tx: &mut MemoryTransaction<Vec<u8>>,
-        key: &Key,
-        claim: ClaimId,
-        value: &Vec<u8>,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.0.complete_in(tx, key, claim, value, lifetime).await
+        completion: Completion<'_, Vec<u8>>,
+    ) -> Answer<()> {
+        self.0.complete_in(tx, completion).await
     }
 }
 
@@ -62,6 +52,31 @@ impl<S: Clone, W: Begin> Begin for Hooked<S, Through<W>> {
 
     fn begin(&self) -> Self::Tx {
         self.hook().0.begin()
+    }
+}
+
+/// A store of sagas in memory, and the store whose transactions create them.
+#[derive(Clone)]
+struct WithSagas {
+    outbox: outbox::MemoryStore,
+    sagas: saga::MemoryStore<Vec<u8>>,
+}
+
+impl Begin for WithSagas {
+    type Tx = outbox::MemoryTransaction;
+
+    fn begin(&self) -> Self::Tx {
+        self.outbox.begin()
+    }
+}
+
+impl CreateIn<outbox::MemoryTransaction, Vec<u8>> for Through<WithSagas> {
+    async fn create_in(
+        &self,
+        tx: &mut outbox::MemoryTransaction,
+        saga: NewSaga<Vec<u8>>,
+    ) -> Answer<Option<Record<Vec<u8>>>> {
+        self.0.sagas.create_in(tx, saga).await
     }
 }
 
@@ -89,6 +104,15 @@ async fn hooked_saga_store() {
 }
 
 #[tokio::test]
+async fn saga_store_in_transactions() {
+    let store = |clock: Clock| {
+        let (outbox, sagas) = (outbox::MemoryStore::new(clock.clone()), sagas(clock));
+        Hooked::new(sagas.clone(), Through(WithSagas { outbox, sagas }))
+    };
+    conformance::saga::in_transactions(&Under::new(store)).await;
+}
+
+#[tokio::test]
 async fn outbox_store() {
     conformance::outbox::all(&Under::new(outbox::MemoryStore::new)).await;
 }
@@ -105,6 +129,18 @@ async fn boxed_and_hooked_outbox_store() {
 #[tokio::test]
 async fn inbox() {
     conformance::inbox::all(&Under::new(outbox::MemoryStore::new)).await;
+}
+
+#[tokio::test]
+async fn events_2_16_dead_letters() {
+    conformance::dead_letters::all(&Under::new(MemoryDeadLetters::new)).await;
+}
+
+#[tokio::test]
+async fn event_store() {
+    let harness = Under::new(event_store::MemoryStore::new);
+    conformance::event_store::all(&harness).await;
+    conformance::event_store::overlapping(&harness).await;
 }
 
 #[tokio::test]

@@ -9,12 +9,11 @@ use buttress::idempotency::{IdempotencyLayer, MemoryStore};
 use buttress::retry::{Backoff, Jitter, RetryLayer};
 use buttress::time_limit::TimeLimitLayer;
 use buttress::{
-    AnyError, Clock, Error, ErrorKind, Event, GaveUp, Name, bulkhead, idempotency, rate_limit,
-    retry,
+    AnyError, Clock, Error, ErrorKind, Event, GaveUp, bulkhead, idempotency, rate_limit, retry,
 };
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
-use crate::support::{AppError, Ask, Scripted, Step, Waiter, is_pending, ms, now};
+use crate::support::{AppError, Ask, Events, Scripted, Step, Waiter, is_pending, ms, now};
 
 fn start() -> Instant {
     Clock::default().now()
@@ -95,20 +94,15 @@ fn hundred() -> retry::Config {
 #[tokio::test(start_paused = true)]
 async fn edge_1_8_a_retry_that_would_begin_at_the_deadline_is_not_made() {
     for (left, calls, ends_at) in [(199, 2, 100), (200, 2, 100), (201, 3, 200)] {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let hears = told.clone();
+        let events = Events::default();
         let (inner, log) = Scripted::new();
         log.always(Step::Fail);
-        let layer = RetryLayer::new(hundred().observer(move |_: Name, event: &Event| {
-            hears.lock().unwrap().push(event.clone());
-        }))
-        .unwrap()
-        .classify(AnyError);
+        let layer = RetryLayer::new(hundred().observer(events.clone())).unwrap().classify(AnyError);
         let begun = start();
         let result: Result<u32, AppError> = run_in(until(left), layer.layer(inner), Ask(0)).await;
         assert_eq!(result, Err(AppError::Broken("scripted failure")), "the last result");
         assert_eq!((log.calls(), start() - begun), (calls, ms(ends_at)));
-        let last = told.lock().unwrap().last().cloned();
+        let last = events.all().pop();
         let attempts = calls as u32;
         assert_eq!(last, Some(Event::RetriesExhausted { attempts, reason: GaveUp::Deadline }));
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use buttress::gateway::{Decision, Gateway, Route, RouteStats};
@@ -9,7 +10,7 @@ use buttress::{Clock, Error, ErrorKind, as_response, rate_limit};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service, service_fn};
 
-use crate::support::{is_pending, panic_of};
+use crate::support::{ByHand, is_pending, panic_of};
 
 type Backend = BoxCloneService<Ask, String, BoxError>;
 
@@ -49,30 +50,23 @@ impl Picky {
         (state.busy, state.broken) = (busy, broken);
         state.waker.take().into_iter().for_each(std::task::Waker::wake);
     }
-}
 
-impl Service<Ask> for Picky {
-    type Response = String;
-    type Error = BoxError;
-    type Future = std::future::Ready<Result<String, BoxError>>;
-
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), BoxError>> {
+    fn poll_ready(&self, cx: &std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut state = self.state.lock().unwrap();
         if state.broken {
-            return std::task::Poll::Ready(Err("broken".into()));
+            return Poll::Ready(Err("broken".into()));
         }
         if state.busy {
             state.waker = Some(cx.waker().clone());
-            return std::task::Poll::Pending;
+            return Poll::Pending;
         }
-        std::task::Poll::Ready(Ok(()))
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: Ask) -> Self::Future {
-        std::future::ready(Ok(self.name.to_owned()))
+    fn backend(&self) -> Backend {
+        let (picky, name) = (self.clone(), self.name);
+        let ready = move |cx: &mut std::task::Context<'_>| picky.poll_ready(cx);
+        BoxCloneService::new(ByHand { ready, answer: move |_: Ask| Ok(name.to_owned()) })
     }
 }
 
@@ -139,7 +133,8 @@ async fn backends_take_turns_and_a_refused_request_takes_none_and_spends_no_toke
 async fn a_backend_that_is_not_ready_or_broken_is_passed_by() {
     let [one, two, three] =
         ["one", "two", "three"].map(|name| Picky { name, state: Arc::default() });
-    let route = Route::new("a").backend(one.clone()).backend(two.clone()).backend(three.clone());
+    let route =
+        Route::new("a").backend(one.backend()).backend(two.backend()).backend(three.backend());
     let mut gateway = Gateway::new("edge", Clock::default(), path, [route]).unwrap();
     two.set(true, false);
     three.set(false, true);
@@ -179,7 +174,7 @@ async fn the_time_limit_answers_the_caller_wherever_the_request_is() {
             .backend(backend("one", ms(0)))
             .authorize(slow_auth, |ask: &Ask| ask.1)
             .time_limit(ms(500)),
-        Route::new("waiting").backend(BoxCloneService::new(busy)).time_limit(ms(500)),
+        Route::new("waiting").backend(busy.backend()).time_limit(ms(500)),
     ];
     let mut gateway = Gateway::new("edge", clock.clone(), path, routes).unwrap();
     for name in ["backend", "auth", "waiting"] {

@@ -32,7 +32,7 @@ type ByAsk = fn(&Ask) -> Result<Key, InvalidKey>;
 type Layered = IdempotencyLayer<ByAsk, u32>;
 type Served = Idempotency<Scripted, ByAsk, u32, Answers, AsError, Plain>;
 
-/// A layer whose handlers run with their callers, or on tasks of their own.
+/// A layer whose handlers run with their callers, or on separate tasks.
 enum Runs {
     WithCaller(Layered),
     Detached(IdempotencyLayer<ByAsk, u32, Answers, AsError, Detached<Plain>>),

@@ -162,8 +162,8 @@ rows_without_clone! {
     a_histogram_of_durations => DurationLayer::new("in tasks");
 }
 
-/// A layer whose handlers run on tasks of their own works with a boxed service where the future is made outside
-/// of the block, or the box goes around the layer.
+/// A layer whose handlers run on separate tasks works with a boxed service where the future is made outside of the
+/// block, or the box goes around the layer.
 #[tokio::test]
 async fn detached_idempotency() {
     let key = |n: &u32| Key::new(&n.to_string());

@@ -1,5 +1,6 @@
 //! Leaked layers: they behave as counted layers do, and keep their state forever.
 
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::retry::{self, RetryLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{AnyError, CircuitState, Error, ErrorKind, Event, Name};
-use tower::{BoxError, Layer, Service, ServiceExt};
+use tower::util::ServiceFn;
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 /// An observer, and whether a layer still holds it.
 fn observer() -> (impl Fn(Name, &Event) + Send + Sync + 'static, Weak<()>) {
@@ -30,7 +32,7 @@ async fn keeps<S>(layer: impl Layer<Slow, Service = S>, observer: Weak<()>) -> [
 where
     S: Service<(), Response = (), Error = BoxError>,
 {
-    let mut service = layer.layer(Slow);
+    let mut service = layer.layer(slow());
     drop(layer);
     let call = service.ready().await.expect("it is ready").call(());
     drop(service);
@@ -39,27 +41,16 @@ where
     [while_it_runs, observer.upgrade().is_some()]
 }
 
-#[derive(Clone)]
-struct Slow;
+type Slow = ServiceFn<fn(()) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>>;
 
-impl Service<()> for Slow {
-    type Response = ();
-    type Error = BoxError;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
-
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), BoxError>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, (): ()) -> Self::Future {
+/// A service that answers at its second poll.
+fn slow() -> Slow {
+    service_fn(|()| {
         Box::pin(async {
             tokio::task::yield_now().await;
             Ok(())
         })
-    }
+    })
 }
 
 macro_rules! both_ways {

@@ -1,13 +1,9 @@
 //! Tests of the public API: a module per pattern, the contract of every layer, combinations of
 //! layers, and the structure of the sources.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the helpers of a test fail by panicking, as the tests do"
-)]
+// The helpers of a test fail by panicking, as the tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod aggregate;
 mod architecture;
 mod axum_routes;
 mod balance;
@@ -40,7 +36,9 @@ mod retry;
 mod rules_in_force;
 mod runtimes;
 mod saga;
+mod shadow;
 mod sidecar;
+mod split;
 mod status;
 mod support;
 mod threads;

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod delivery;
+mod drops;
 mod failures;
 mod faulty;
 mod outages;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use buttress::aggregate::Aggregate;
 use buttress::balance;
 use buttress::discover::Instance;
 use buttress::fallback::FallbackLayer;
@@ -17,7 +18,7 @@ use buttress::retry::{Backoff, RetryLayer};
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
 use buttress::{Clock, Json, bulkhead, circuit_breaker, rate_limit, retry};
-use buttress_durable::saga;
+use buttress_durable::{bus, dispatch, outbox, saga};
 use tower::{BoxError, Layer, Service, service_fn};
 
 use crate::architecture::sources::each_file;
@@ -115,6 +116,20 @@ async fn a_balancer_panics_with_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_aggregate_panics_with_its_name() {
+    let name = named("aggregate::ResponseFuture");
+    let part = || answers!(|it| if it == 7 { Ok(7) } else { Err("down".into()) });
+    let page = Aggregate::builder().required("a", part()).optional("b", part());
+    let mut page = page.build().unwrap();
+    for request in [7, 8] {
+        assert_eq!(again(page.call(request)).await, name, "{request}");
+    }
+    let silent = service_fn(|_: u32| pending::<Result<u32, BoxError>>());
+    let mut page = Aggregate::builder().required("a", silent).build().unwrap();
+    assert_eq!(again(page.call(7)).await, name, "after its limit");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_panics_with_its_name() {
     let twice =
         || RetryLayer::new(retry::Config::new().attempts(2).backoff(Backoff::none())).unwrap();
@@ -192,6 +207,29 @@ async fn a_call_that_was_admitted_ends_as_its_service_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dispatched_request_panics_with_its_name() {
+    struct Ask;
+    impl dispatch::Request for Ask {
+        type Response = u32;
+        type Error = BoxError;
+    }
+    let handler = service_fn(|_: Ask| ready(Ok(7)));
+    let name = named("dispatch::ResponseFuture");
+    let known = dispatch::Dispatch::builder().on::<Ask, _>(handler).unwrap().build().unwrap();
+    assert_eq!(again(known.send(Ask)).await, name);
+    assert_eq!(again(known.handler().unwrap().call(Ask)).await, name);
+    let empty = dispatch::Dispatch::builder().build().unwrap();
+    assert_eq!(again(empty.send(Ask)).await, name, "without a handler");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_panics_with_its_name() {
+    let new = outbox::NewMessage::new(outbox::MessageId::new(1), "order-7", "paid");
+    let message = outbox::Message::new(new, 0, 0, Duration::ZERO);
+    assert_eq!(again(bus::Bus::new().publish(message)).await, named("bus::Publish"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_execution_panics_with_its_name() {
     let mut definition = saga::Definition::<u32>::builder("test", 1);
     let answers = service_fn(async |call: saga::Call<u32>| Ok::<u32, BoxError>(*call.request()));
@@ -246,18 +284,15 @@ enum After {
 
 /// Every public future of the crates.
 const FUTURES: [(&str, After); 39] = [
+    ("buttress-durable/bus/publish.rs Publish", After::Name),
+    ("buttress-durable/dispatch/future.rs ResponseFuture", After::Name),
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
     ("buttress-durable/saga/run/execution.rs Execution", After::Name),
-    ("buttress-http/body_end/layer.rs HoldBodyFuture", After::Inner),
-    ("buttress-http/body_end/limit.rs BodyTimeLimitFuture", After::Inner),
     ("buttress-http/context/server.rs ServerContextFuture", After::Name),
-    ("buttress-http/grpc/by_content_type.rs ByContentTypeFuture", After::Inner),
     ("buttress-http/grpc/deadline.rs DeadlineFuture", After::Name),
     ("buttress-http/idempotency_key/future.rs ResponseFuture", After::Name),
-    ("buttress-http/idempotency_key/service.rs BareFuture", After::Inner),
     ("buttress-http/idempotency_key/tape.rs Recording", After::Name),
-    ("buttress-http/rate_limit_fields.rs RateLimitFieldsFuture", After::Inner),
-    ("buttress-http/rate_limit_fields/keyed.rs KeyedRateLimitFieldsFuture", After::Inner),
+    ("buttress-http/mapped.rs MappedFuture", After::Inner),
     ("buttress-http/status/buttons.rs ButtonsFuture", After::Inner),
     ("buttress-sim/crash/guarded.rs Guarded", After::Name),
     ("buttress-sim/crash/process.rs Alive", After::Name),
@@ -265,6 +300,7 @@ const FUTURES: [(&str, After); 39] = [
     ("buttress-sim/link.rs LinkFuture", After::Name),
     ("buttress-sim/scripted/service.rs ScriptedFuture", After::Name),
     ("buttress-sim/server/future.rs StationFuture", After::Name),
+    ("buttress/aggregate/future.rs ResponseFuture", After::Name),
     ("buttress/balance/future.rs ResponseFuture", After::Name),
     ("buttress/circuit_breaker/changed.rs Changed", After::Again),
     ("buttress/circuit_breaker/future.rs ResponseFuture", After::Name),
@@ -279,8 +315,10 @@ const FUTURES: [(&str, After); 39] = [
     ("buttress/machinery/limited.rs ResponseFuture", After::Name),
     ("buttress/machinery/queued/future.rs QueuedFuture", After::Name),
     ("buttress/retry/future.rs ResponseFuture", After::Name),
+    ("buttress/shadow/future.rs ResponseFuture", After::Inner),
     ("buttress/sidecar/attempt.rs AnswerFuture", After::Inner),
     ("buttress/sidecar/future.rs ResponseFuture", After::Name),
+    ("buttress/split/future.rs ResponseFuture", After::Inner),
     ("buttress/telemetry/durations.rs ResponseFuture", After::Inner),
     ("buttress/time_limit/future.rs Limited", After::Name),
     ("buttress/time_limit/future.rs ResponseFuture", After::Name),

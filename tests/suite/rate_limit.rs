@@ -6,7 +6,7 @@ mod refund;
 mod waiting;
 
 use buttress::ErrorKind;
-use buttress::rate_limit::{Config, RateLimitLayer};
+use buttress::rate_limit::{Config, Handle, RateLimitLayer};
 use tower::{Layer, Service};
 
 use crate::support::{
@@ -20,6 +20,14 @@ fn limiter(config: Config) -> RateLimitLayer {
 /// One token, and another every 100 ms.
 fn one_in_100_ms() -> Config {
     Config::new().max_tokens(1).refill(1, ms(100))
+}
+
+/// Takes `tokens` as soon as the first of them is free, which is in `wait` milliseconds.
+async fn free_after(handle: &Handle, tokens: u32, wait: u64) {
+    tokio::time::advance(ms(wait - 1)).await;
+    assert!(handle.try_acquire(1).is_err());
+    tokio::time::advance(ms(1)).await;
+    handle.try_acquire(tokens).unwrap();
 }
 
 /// A burst of 40, and 20 per millisecond.
@@ -168,10 +176,7 @@ async fn a_fixed_window_starts_over_at_its_border() {
     tokio::time::advance(ms(90)).await;
     handle.try_acquire(2).unwrap();
     assert_eq!(handle.try_acquire(1).unwrap_err().retry_after(), Some(ms(10)));
-    tokio::time::advance(ms(9)).await;
-    assert!(handle.try_acquire(1).is_err());
-    tokio::time::advance(ms(1)).await;
-    handle.try_acquire(2).unwrap();
+    free_after(&handle, 2, 10).await;
     assert_eq!(handle.try_acquire(1).unwrap_err().retry_after(), Some(ms(100)));
 }
 

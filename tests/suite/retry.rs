@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use buttress::Rng;
 use buttress::retry::{Backoff, Config, Jitter, RetryLayer};
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 
 use crate::support::{
     AppError, Ask, Scripted, Step, Waiter, Watch, begin, behind, call, is_pending, ms, now, soon,
@@ -199,27 +199,8 @@ async fn one_clone_of_the_service_is_made_for_a_call_that_succeeds_and_none_for_
 /// borrows.
 #[test]
 fn a_future_may_stand_in_front_of_what_its_request_borrows() {
-    use std::future::{Ready, ready};
-    use std::task::{Context, Poll};
-
-    #[derive(Clone)]
-    struct Length;
-
-    impl<'a> Service<&'a str> for Length {
-        type Response = usize;
-        type Error = buttress::Error;
-        type Future = Ready<Result<usize, buttress::Error>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), buttress::Error>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, text: &'a str) -> Self::Future {
-            ready(Ok(text.len()))
-        }
-    }
-
-    let mut service = RetryLayer::default().layer(Length);
+    let length = service_fn(|text: &str| std::future::ready(Ok::<_, buttress::Error>(text.len())));
+    let mut service = RetryLayer::default().layer(length);
     let mut slots = Vec::new();
     let text = String::from("four");
     slots.push(service.call(text.as_str()));

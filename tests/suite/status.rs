@@ -7,6 +7,10 @@ use axum::Router;
 use buttress::registry::{Document, Registry};
 use buttress::telemetry::Sampler;
 use buttress::{CircuitState, Clock};
+use buttress_durable::bus::{Bus, Pattern, Subscribe};
+use buttress_durable::consume::{
+    Config, Consumer, Delivery, LetterMonitor, MemoryDeadLetters, Rejected,
+};
 use buttress_durable::{outbox, saga};
 use buttress_http::status::{Status, StatusButtons, StatusPage};
 use http::{Request, StatusCode};
@@ -148,6 +152,68 @@ async fn a_sampler_shows_the_backlog_and_the_sagas_of_a_store() {
     assert_eq!(find(&after, "Stored sagas", "orders · order · stuck", "stored"), Some(0));
 }
 
+/// Issue 18: the status page's rows for consumers.
+#[tokio::test(start_paused = true)]
+async fn events_2_consumers_their_bus_and_their_dead_letters_are_rows_of_the_page() {
+    let (clock, bus, sampler) = (Clock::default(), Bus::new(), Sampler::new());
+    let letters = MemoryDeadLetters::new(clock.clone());
+    let source = bus.subscribe("billing", Subscribe::new(Pattern::all())).unwrap();
+    let handler = tower::service_fn(async |delivery: Delivery| match delivery.payload() {
+        b"bad" => Err(Rejected::new("no order").into()),
+        _ => Ok::<(), tower::BoxError>(()),
+    });
+    let consumer = Consumer::new(source, handler, Config::new().name("billing")).unwrap();
+    let consumer = consumer.dead_letters(letters.clone()).spawn();
+    sampler.watch(consumer.clone());
+    sampler.watch(bus.clone());
+    sampler.watch(LetterMonitor::new("billing", letters));
+    let pausing = consumer.clone();
+    let status = Status::new("shop").sampler(sampler.clone()).action(
+        ("Consumer", "billing"),
+        ("pause", "Pause"),
+        None,
+        move |_| {
+            pausing.pause();
+            std::future::ready(Ok("billing is paused".to_owned()))
+        },
+    );
+    let buttons = StatusButtons::new(status, |_| Some("alice".to_owned()));
+    let ask = async |request: Request<String>| -> serde_json::Value {
+        serde_json::from_str(buttons.clone().oneshot(request).await.unwrap().body()).unwrap()
+    };
+    for payload in ["good", "bad"] {
+        let id = outbox::MessageId::random(&buttress::Rng::default());
+        let message = outbox::NewMessage::new(id, "order-7", payload);
+        let message = outbox::Message::new(message, 0, 0, std::time::Duration::ZERO);
+        bus.publish(message).await.unwrap();
+    }
+    clock.sleep(std::time::Duration::from_secs(1)).await;
+    assert!(sampler.refresh().await.is_empty());
+    let page = ask(Request::get("/?json").body(String::new()).unwrap()).await;
+    for (section, number, expected) in [
+        ("Consumer", "received", 2),
+        ("Consumer", "handled", 1),
+        ("Consumer", "dead_letters", 1),
+        ("Consumer", "held", 0),
+        ("Consumer", "paused", 0),
+        ("Bus", "members", 1),
+        ("Dead letters", "stored", 1),
+    ] {
+        let sections = page["sections"].as_array().unwrap();
+        let found = sections.iter().find(|it| it["title"] == section);
+        let rows = &found.unwrap_or_else(|| panic!("{section}: {page}"))["rows"];
+        assert_eq!(rows[0]["numbers"][number], expected, "{section}, {number}: {rows}");
+    }
+    let press = serde_json::json!({ "section": "Consumer", "name": "billing", "action": "pause" });
+    let press = Request::post("/")
+        .header("content-type", "application/json")
+        .header("x-buttress-action", "1")
+        .body(press.to_string())
+        .unwrap();
+    assert_eq!(ask(press).await["done"], "billing is paused");
+    assert!(consumer.is_paused());
+}
+
 #[tokio::test]
 async fn every_change_is_logged_with_the_operator() {
     let lines = Lines::capture();
@@ -172,7 +238,7 @@ async fn every_change_is_logged_with_the_operator() {
     let logged = lines.take();
     let line = logged.iter().find(|(_, text)| text.contains("an operator made a change")).unwrap();
     assert_eq!(line.0, tracing::Level::INFO);
-    // A name cannot write a field of its own.
+    // A name cannot write a separate field.
     assert!(line.1.contains(r#"operator="alice\" x=\"1" "#), "{}", line.1);
     assert!(line.1.contains(r#"name="payment" action="disable""#), "{}", line.1);
     assert_eq!(press(Some("bob"), "nothing").await, StatusCode::NOT_FOUND);

@@ -1,5 +1,6 @@
 //! Shared helpers: requests, errors, and ways to poll by hand.
 
+pub(crate) mod bombs;
 pub(crate) mod harness;
 pub(crate) mod lines;
 mod log;
@@ -11,11 +12,11 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use buttress::{AsRefusal, Clock, Error, ErrorKind};
+use buttress::{AsRefusal, Clock, Error, ErrorKind, Event, Name, Observer};
 use tower::{BoxError, Layer, Service, ServiceExt};
 
 pub(crate) use log::{Log, Step};
@@ -34,9 +35,11 @@ pub(crate) struct Ask(pub(crate) u32);
 pub(crate) struct Once;
 
 /// A user's own error, with one variant for a refusal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum AppError {
-    Refused(Error),
+    #[error(transparent)]
+    Refused(#[from] Error),
+    #[error("{0}")]
     Broken(&'static str),
 }
 
@@ -50,12 +53,6 @@ impl AppError {
     }
 }
 
-impl From<Error> for AppError {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
 impl AsRefusal for AppError {
     fn as_refusal(&self) -> Option<&Error> {
         match self {
@@ -64,17 +61,6 @@ impl AsRefusal for AppError {
         }
     }
 }
-
-impl fmt::Display for AppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => error.fmt(f),
-            Self::Broken(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for AppError {}
 
 /// Error types a scripted service can fail with.
 pub(crate) trait Failure: Sized {
@@ -114,6 +100,52 @@ impl<Req, S: Service<Req>> Service<Req> for Single<S> {
 
     fn call(&mut self, request: Req) -> S::Future {
         self.0.call(request)
+    }
+}
+
+/// An observer that records the events of its layers. Clones share the record.
+#[derive(Clone, Default)]
+pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
+
+impl Events {
+    pub(crate) fn all(&self) -> Vec<Event> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Returns the events since the last time.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Events {
+    fn on_event(&self, _: Name, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+/// A service of two closures: its readiness and its answer.
+#[derive(Clone)]
+pub(crate) struct ByHand<P, F> {
+    pub(crate) ready: P,
+    pub(crate) answer: F,
+}
+
+impl<Req, Res, E, P, F> Service<Req> for ByHand<P, F>
+where
+    P: FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+    F: FnMut(Req) -> Result<Res, E>,
+{
+    type Response = Res;
+    type Error = E;
+    type Future = std::future::Ready<Result<Res, E>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        (self.ready)(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        std::future::ready((self.answer)(request))
     }
 }
 
@@ -174,6 +206,13 @@ pub(crate) fn behind<L: Layer<Scripted>>(
     let (inner, log) = Scripted::new();
     log.then(steps);
     (layer.layer(inner), log)
+}
+
+/// Polls a service whose inner service fails to become ready.
+pub(crate) fn ready_fails<S: Service<Ask>>(service: &mut S, log: &Log) {
+    log.fail_ready();
+    let polled = Waiter::new().poll_ready(service);
+    assert!(matches!(polled, Poll::Ready(Err(_))));
 }
 
 /// Calls a service that must be ready immediately.

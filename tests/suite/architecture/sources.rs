@@ -8,15 +8,15 @@ use std::path::Path as FilePath;
 pub(crate) struct File {
     /// `rate_limit/state/bucket.rs` is `[rate_limit, state, bucket]`; `mod.rs` adds nothing,
     /// `lib.rs` is `[lib]`.
-    pub(crate) module: Vec<String>,
+    pub module: Vec<String>,
     /// The paths of `use` lines, and the paths from `crate`, relative to the root of the crate.
-    pub(crate) paths: Vec<Path>,
-    pub(crate) code: String,
+    pub paths: Vec<Path>,
+    pub code: String,
 }
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct Path {
-    pub(crate) segments: Vec<String>,
+    pub segments: Vec<String>,
 }
 
 impl fmt::Display for Path {

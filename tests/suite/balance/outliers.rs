@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use buttress::balance::{Balance, Config, EndpointState, Endpoints, Handle, Outliers};
 use buttress::discover::Instance;
-use buttress::{Error, Event, Name, Outcome, classify_fn};
+use buttress::{Error, Event, Outcome, classify_fn};
 use tower::{Service, service_fn};
 
 use super::{Backends, in_turn};
-use crate::support::{AppError, Ask, Log, Step, begin, is_pending, ms, now};
+use crate::support::{AppError, Ask, Events, Log, Step, begin, is_pending, ms, now};
 
 fn ejecting() -> Config {
     in_turn().eject(Outliers::new())
@@ -55,11 +55,9 @@ async fn edge_5_7_the_only_endpoint_is_never_taken_out() {
 
 #[tokio::test(start_paused = true)]
 async fn edge_5_8_if_all_fail_they_are_used_and_the_balancer_refuses_nothing() {
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let seen = events.clone();
-    let observer = move |_: Name, event: &Event| seen.lock().unwrap().push(event.clone());
+    let events = Events::default();
     let backends = Backends::new(&["a", "b"]);
-    let mut balance = backends.balance(ejecting().observer(observer));
+    let mut balance = backends.balance(ejecting().observer(events.clone()));
     let handle = balance.handle();
     backends.each(|log| {
         log.always(Step::Fail);
@@ -70,7 +68,7 @@ async fn edge_5_8_if_all_fail_they_are_used_and_the_balancer_refuses_nothing() {
     // A health check marks the other one.
     assert!(handle.mark_down("b"));
     let begun = Event::PanicChanged { panic: true };
-    assert!(events.lock().unwrap().contains(&begun));
+    assert!(events.all().contains(&begun));
     let answers: Vec<_> = (0..10).map(|_| now(begin(&mut balance, Ask(0)))).collect();
     assert!(answers.iter().all(|it| *it == Err(AppError::Broken("scripted failure"))));
     let stats = handle.stats();
@@ -78,7 +76,7 @@ async fn edge_5_8_if_all_fail_they_are_used_and_the_balancer_refuses_nothing() {
     assert!(backends.calls().iter().all(|calls| *calls >= 5), "both are used");
 
     assert!(handle.mark_up("b"));
-    assert_eq!(events.lock().unwrap().last(), Some(&Event::PanicChanged { panic: false }));
+    assert_eq!(events.all().last(), Some(&Event::PanicChanged { panic: false }));
     make(&mut balance, 10);
     assert_eq!(handle.stats().panicked, 10);
     assert!(!handle.mark_down("c"), "there is no such endpoint");
@@ -136,15 +134,10 @@ async fn edge_5_9_a_refusal_an_aborted_call_and_a_client_error_are_no_failures()
 }
 
 /// The seconds that the endpoint is out.
-fn away(
-    log: &Log,
-    balance: &mut Balance<crate::support::Scripted>,
-    events: &Mutex<Vec<Event>>,
-) -> Duration {
+fn away(log: &Log, balance: &mut Balance<crate::support::Scripted>, events: &Events) -> Duration {
     log.always(Step::Fail);
     make(balance, 10);
-    let events = std::mem::take(&mut *events.lock().unwrap());
-    let away = events.iter().find_map(|event| match event {
+    let away = events.take().iter().find_map(|event| match event {
         Event::EndpointEjected { endpoint, away } if &**endpoint == "a" => Some(*away),
         _ => None,
     });
@@ -154,11 +147,9 @@ fn away(
 #[tokio::test(start_paused = true)]
 async fn edge_5_10_an_ejected_endpoint_returns_at_its_time_and_stays_away_longer_if_it_fails_again()
 {
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let seen = events.clone();
-    let observer = move |_: Name, event: &Event| seen.lock().unwrap().push(event.clone());
+    let events = Events::default();
     let backends = Backends::new(&["a", "b"]);
-    let mut balance = backends.balance(ejecting().observer(observer));
+    let mut balance = backends.balance(ejecting().observer(events.clone()));
     let handle = balance.handle();
     let log = backends.log("a");
     for times in 1..=2 {
@@ -173,10 +164,7 @@ async fn edge_5_10_an_ejected_endpoint_returns_at_its_time_and_stays_away_longer
         log.always(Step::Answer);
         assert_eq!(make(&mut balance, 10), 0);
         assert_eq!((log.calls(), states(&handle)[0]), (calls + 5, EndpointState::In));
-        assert_eq!(
-            events.lock().unwrap().last(),
-            Some(&Event::EndpointReturned { endpoint: "a".into() })
-        );
+        assert_eq!(events.all().last(), Some(&Event::EndpointReturned { endpoint: "a".into() }));
     }
     // Two sweeps and more later, its past is forgiven.
     tokio::time::advance(ms(20_001)).await;

@@ -8,9 +8,12 @@ use std::time::Duration;
 use buttress::ErrorKind;
 use buttress::balance::Config;
 use buttress::context::Context;
+use tower::{Service, service_fn};
 
 use super::{Backends, in_turn};
-use crate::support::{AppError, Ask, Step, Waiter, Watch, begin, call, is_pending, ms, now};
+use crate::support::{
+    AppError, Ask, ByHand, Step, Waiter, Watch, begin, call, is_pending, ms, now,
+};
 
 fn message(error: AppError) -> String {
     assert_eq!(error.kind(), Some(ErrorKind::NoEndpoint));
@@ -75,7 +78,18 @@ async fn a_wait_of_zero_refuses_immediately_and_the_deadline_of_the_request_ends
     let mut waits = Box::pin(context.scope(begin(&mut balance, Ask(0))));
     assert!(is_pending(&mut waits));
     tokio::time::advance(ms(200)).await;
-    assert_eq!(now(waits).unwrap_err().refusal().time_limit(), Some(ms(200)));
+    let error = now(waits).unwrap_err();
+    let error = error.refusal();
+    assert_eq!((error.kind(), error.time_limit()), (ErrorKind::DeadlineExceeded, Some(ms(200))));
+    assert!(error.never_reached_service(), "a breaker further out does not count it");
+    assert_eq!(balance.handle().stats().refused, 1);
+
+    // A deadline after the longest wait does not shorten it.
+    let context = Context::new().with_deadline(buttress::Clock::default().now() + ms(1_001));
+    let mut waits = Box::pin(context.scope(begin(&mut balance, Ask(0))));
+    assert!(is_pending(&mut waits));
+    tokio::time::advance(ms(1_000)).await;
+    let _no_endpoint = message(now(waits).unwrap_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +168,7 @@ async fn edge_5_5_the_only_endpoint_is_asked_again_by_the_call_that_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_call_fails_if_every_endpoint_fails_to_become_ready() {
     let set = buttress::balance::Endpoints::new();
-    set.replace(&[buttress::discover::Instance::at("dead")], |_| Dead);
+    set.replace(&[buttress::discover::Instance::at("dead")], |_| dead());
     let mut balance = buttress::balance::Balance::new(set, Config::new().name("orders")).unwrap();
     let error = call(&mut balance, Ask(0)).await.unwrap_err();
     assert_eq!(
@@ -166,23 +180,12 @@ async fn a_call_fails_if_every_endpoint_fails_to_become_ready() {
 }
 
 /// A service that never becomes ready.
-#[derive(Clone)]
-struct Dead;
-
-impl tower::Service<Ask> for Dead {
-    type Response = u32;
-    type Error = AppError;
-    type Future = std::future::Ready<Result<u32, AppError>>;
-
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), AppError>> {
-        std::task::Poll::Ready(Err(AppError::Broken("dead")))
-    }
-
-    fn call(&mut self, _: Ask) -> Self::Future {
-        unreachable!("it is never ready")
+fn dead() -> impl Service<Ask, Response = u32, Error = AppError, Future: Send> + Clone + Send + Sync
+{
+    let ready = |_: &mut std::task::Context<'_>| Poll::Ready(Err(AppError::Broken("dead")));
+    ByHand {
+        ready,
+        answer: |_: Ask| -> Result<u32, AppError> { unreachable!("it is never ready") },
     }
 }
 
@@ -233,9 +236,9 @@ fn edge_5_13_no_wake_is_lost_while_the_set_changes() {
     std::thread::scope(|scope| {
         let threads = [scope.spawn(callers), scope.spawn(callers)];
         while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-            set.replace(&[], |_| Works);
+            set.replace(&[], |_| works());
             std::thread::yield_now();
-            set.replace(&instance, |_| Works);
+            set.replace(&instance, |_| works());
             std::thread::yield_now();
         }
     });
@@ -243,22 +246,7 @@ fn edge_5_13_no_wake_is_lost_while_the_set_changes() {
 }
 
 /// A service that answers immediately.
-#[derive(Clone)]
-struct Works;
-
-impl tower::Service<Ask> for Works {
-    type Response = u32;
-    type Error = AppError;
-    type Future = std::future::Ready<Result<u32, AppError>>;
-
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), AppError>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, ask: Ask) -> Self::Future {
-        std::future::ready(Ok(ask.0))
-    }
+fn works() -> impl Service<Ask, Response = u32, Error = AppError, Future: Send> + Clone + Send + Sync
+{
+    service_fn(|ask: Ask| std::future::ready(Ok(ask.0)))
 }

@@ -6,14 +6,13 @@ use buttress::circuit_breaker::{CircuitBreakerLayer, Config};
 use buttress::{CircuitState, Classify, ErrorKind, Outcome};
 use tower::Layer;
 
-use super::{ask, breaker, touchy};
+use super::{ask, breaker, fails_and_may_probe, touchy};
 use crate::support::{AppError, Ask, Scripted, Step, begin, behind, is_pending, ms, now};
 
 /// A circuit whose open time has just passed.
 async fn ripe(config: Config) -> CircuitBreakerLayer {
     let layer = breaker(config);
-    layer.handle().try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&layer.handle()).await;
     layer
 }
 
@@ -117,8 +116,7 @@ async fn an_ignored_probe_gives_its_place_back() {
 async fn a_slow_probe_opens_again() {
     let config = Config::new().slow_calls(ms(50), 1.0).count_window(1).min_calls(1);
     let layer = breaker(config.open_for(ms(100)));
-    layer.handle().try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&layer.handle()).await;
     let (inner, log) = Scripted::new();
     log.then([Step::AnswerAfter(50)]);
     let mut probe = begin(&mut layer.layer(inner), Ask(0));

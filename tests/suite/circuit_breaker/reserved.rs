@@ -5,7 +5,7 @@ use buttress::circuit_breaker::Config;
 use buttress::{CircuitState, Outcome};
 use tower::{Layer, Service};
 
-use super::{breaker, touchy};
+use super::{breaker, fails_and_may_probe, touchy};
 use crate::support::{Ask, Scripted, Step, Waiter, behind, ms, now};
 
 /// Regression: a reservation from before a reset was dropped in the call that replaced it, and
@@ -36,8 +36,7 @@ async fn a_reservation_that_a_reset_made_stale_is_no_failure() {
 async fn a_reserved_probe_that_is_dropped_is_no_failure() {
     let layer = breaker(touchy().dropped_calls(Outcome::Failure)).backpressure();
     let handle = layer.handle();
-    handle.try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&handle).await;
     let mut service = layer.layer(Scripted::new().0);
     assert!(Waiter::new().poll_ready(&mut service).is_ready());
     drop(service);

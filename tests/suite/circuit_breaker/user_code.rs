@@ -4,7 +4,7 @@ use buttress::circuit_breaker::Config;
 use buttress::{CircuitState, Event, Name, Outcome};
 use tower::Layer;
 
-use super::{breaker, touchy};
+use super::{breaker, fails_and_may_probe, touchy};
 use crate::support::{Ask, Scripted, Waiter, begin, behind, ms, now, panic_of, without_deadlock};
 
 /// Regression: the circuit called a hint under its lock, and a hint that read the circuit waited
@@ -13,8 +13,7 @@ use crate::support::{Ask, Scripted, Waiter, begin, behind, ms, now, panic_of, wi
 fn a_hint_may_look_at_the_circuit_it_is_for() {
     without_deadlock(async || {
         let handle = breaker(touchy().honour_hint(ms(1000))).handle();
-        handle.try_acquire().unwrap().failure();
-        tokio::time::advance(ms(100)).await;
+        fails_and_may_probe(&handle).await;
         let probe = handle.try_acquire().unwrap();
         probe.settle(Outcome::Failure, || {
             assert!(handle.check().is_err(), "the one place is taken");
@@ -31,8 +30,7 @@ fn a_hint_may_look_at_the_circuit_it_is_for() {
 async fn a_probe_whose_hint_panics_has_panicked() {
     let layer = breaker(touchy().honour_hint(ms(1000))).backpressure();
     let handle = layer.handle();
-    handle.try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&handle).await;
     let probe = handle.try_acquire().unwrap();
     let (waiter, mut service) = (Waiter::new(), layer.layer(Scripted::new().0));
     assert!(waiter.poll_ready(&mut service).is_pending());
@@ -89,8 +87,7 @@ async fn a_panic_in_poll_ready_counts_as_that_of_a_call() {
 async fn a_panic_in_poll_ready_does_not_keep_the_place_of_a_probe() {
     let layer = breaker(touchy().panicked_calls(Outcome::Ignored)).backpressure();
     let handle = layer.handle();
-    handle.try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&handle).await;
     let (inner, log) = Scripted::new();
     log.panic_ready();
     let mut service = layer.layer(inner.clone());
@@ -107,8 +104,7 @@ async fn a_probe_that_panics_in_poll_ready_fails_in_both_modes() {
     for backpressure in [false, true] {
         let layer = breaker(touchy());
         let handle = layer.handle();
-        handle.try_acquire().unwrap().failure();
-        tokio::time::advance(ms(100)).await;
+        fails_and_may_probe(&handle).await;
         let (inner, log) = Scripted::new();
         log.panic_ready();
         if backpressure {

@@ -1,13 +1,14 @@
 //! Callers that wait for a circuit, or behind one, are woken by every relevant change.
 
-use std::future::Ready;
 use std::task::{Context, Poll};
 
-use buttress::{CircuitState, ErrorKind, circuit_breaker};
+use buttress::{CircuitState, ErrorKind};
 use tower::{Layer, Service};
 
-use super::{breaker, touchy};
-use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now};
+use super::{breaker, fails_and_may_probe, touchy};
+use crate::support::{
+    AppError, Ask, ByHand, Scripted, Step, Waiter, begin, behind, is_pending, ms, now,
+};
 
 /// Returns each of `services`, not ready, with the task that waits for it.
 fn parked<S: Service<Ask>>(services: Vec<S>) -> Vec<(Waiter, S)> {
@@ -65,8 +66,7 @@ async fn backpressure_waits_and_is_woken_at_the_end_of_the_open_time() {
 #[tokio::test(start_paused = true)]
 async fn all_who_wait_are_woken_when_it_closes() {
     let layer = breaker(touchy()).backpressure();
-    layer.handle().try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&layer.handle()).await;
     let (mut first, log) = behind(&layer, [Step::Held]);
     let others: Vec<_> = (0..4).map(|_| first.clone()).collect();
     let mut probe = begin(&mut first, Ask(0));
@@ -85,8 +85,7 @@ async fn all_who_wait_are_woken_when_it_closes() {
 async fn a_reserved_probe_that_is_dropped_lets_the_next_one_in() {
     let (inner, _log) = Scripted::new();
     let layer = breaker(touchy()).backpressure();
-    layer.handle().try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&layer.handle()).await;
     let (mut first, mut second) = (layer.layer(inner.clone()), layer.layer(inner));
     let waiter = Waiter::new();
     assert!(Waiter::new().poll_ready(&mut first).is_ready());
@@ -103,8 +102,7 @@ async fn backpressure_waits_for_the_lease_of_a_hung_probe() {
     let (inner, log) = Scripted::new();
     log.then([Step::Never]);
     let layer = breaker(touchy().probe_lease(ms(500))).backpressure();
-    layer.handle().try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&layer.handle()).await;
     let (mut first, mut second) = (layer.layer(inner.clone()), layer.layer(inner));
     let mut hung = begin(&mut first, Ask(0));
     assert!(is_pending(&mut hung));
@@ -119,8 +117,7 @@ async fn a_reservation_kept_beyond_the_lease_does_not_make_a_second_probe() {
     let (inner, log) = Scripted::new();
     log.always(Step::Held);
     let layer = breaker(touchy().probe_lease(ms(500))).backpressure();
-    layer.handle().try_acquire().unwrap().failure();
-    tokio::time::advance(ms(100)).await;
+    fails_and_may_probe(&layer.handle()).await;
     let (mut first, mut second) = (layer.layer(inner.clone()), layer.layer(inner));
     assert!(Waiter::new().poll_ready(&mut first).is_ready());
     tokio::time::advance(ms(500)).await;
@@ -183,29 +180,17 @@ async fn with_backpressure_too_an_error_of_poll_ready_counts_as_a_failure() {
     assert_eq!(layer.handle().stats().failures, 1);
 }
 
-/// A service that is never ready, and opens the circuit in front of it when it is polled.
-struct OpensIt(circuit_breaker::Handle);
-
-impl Service<Ask> for OpensIt {
-    type Response = u32;
-    type Error = AppError;
-    type Future = Ready<Result<u32, AppError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AppError>> {
-        self.0.try_acquire().unwrap().failure();
-        Poll::Pending
-    }
-
-    fn call(&mut self, _: Ask) -> Self::Future {
-        unreachable!("it is never ready")
-    }
-}
-
 /// The circuit can change between its check and the registration of the waiter.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_that_opens_while_the_service_is_asked_refuses_at_once() {
     let layer = breaker(touchy());
-    let mut service = layer.layer(OpensIt(layer.handle()));
+    let circuit = layer.handle();
+    let ready = move |_: &mut Context<'_>| {
+        circuit.try_acquire().unwrap().failure();
+        Poll::Pending
+    };
+    let answer = |_: Ask| -> Result<u32, AppError> { unreachable!("it is never ready") };
+    let mut service = layer.layer(ByHand { ready, answer });
     assert!(Waiter::new().poll_ready(&mut service).is_ready());
     let error = now(service.call(Ask(0))).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::CircuitOpen));

@@ -17,7 +17,7 @@ mod workers;
 
 const C: Kind = Kind::Compensatable;
 const RECOVERS: Duration = Duration::from_millis(1900);
-/// Longer than a start is repeated and its last request is under way.
+/// Longer than a start is repeated and its last request is in progress.
 const KEPT: Duration = Duration::from_secs(45);
 
 fn scenario(steps: Vec<Step>) -> Scenario {
@@ -35,6 +35,7 @@ fn scenario(steps: Vec<Step>) -> Scenario {
         apart: Duration::ZERO,
         retention: None,
         recovers: RECOVERS,
+        in_transaction: false,
     }
 }
 
@@ -84,6 +85,7 @@ fn drawn(seed: Seed) -> Scenario {
         layer: (one_of(3) == 0).then(|| Duration::from_secs(13)),
         failed_undos: one_of(3) as usize,
         cancel: (one_of(3) == 0).then(|| Duration::from_secs(one_of(20))),
+        in_transaction: one_of(3) == 0,
     }
 }
 
@@ -156,6 +158,15 @@ fn a_purge_takes_only_what_has_ended_and_takes_all_of_it() {
     };
     let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
     assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 1_000);
+}
+
+/// The first worker starts the saga in a transaction. The commit is an operation with troubles too.
+#[test]
+fn a_saga_that_starts_in_a_transaction_runs_once_or_never_was() {
+    let steps = vec![("a", C, vec![Fine]), ("p", Kind::Pivot, vec![Stumble, Fine])];
+    let scenario = Scenario { in_transaction: true, ..scenario(steps) };
+    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
+    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 500);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::retry::{Backoff, Jitter};
-use buttress::{Rng, StoreError, VirtualClock};
+use buttress::{Rng, VirtualClock};
+use buttress_durable::Answer;
 use buttress_durable::outbox::{
     Config, MemoryStore, Message, MessageId, NewMessage, Outbox, Owned, Relay, Store, Write,
 };
@@ -56,11 +57,7 @@ struct Troubles {
 }
 
 impl Hook<Operation> for Troubles {
-    async fn around<T: Any + Send>(
-        &self,
-        operation: Operation,
-        run: Run<T>,
-    ) -> Result<T, StoreError> {
+    async fn around<T: Any + Send>(&self, operation: Operation, run: Run<T>) -> Answer<T> {
         let name = operation.name();
         match operation {
             Operation::LeasePartitions { .. } => {
@@ -78,7 +75,7 @@ impl Hook<Operation> for Troubles {
             Operation::DeadLetters { .. }
             | Operation::Requeue { .. }
             | Operation::Discard { .. }
-            | Operation::Backlog
+            | Operation::Backlog {}
             | Operation::PurgeReceipts { .. } => run.await,
             _ => self.process.operation(name, run).await,
         }
@@ -218,8 +215,8 @@ fn two_troubles_keep_the_order_of_every_key() {
     runs.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// Messages come one after the other, and the first are purged before the last is there. A relay alone has nobody
-/// who purges in its place.
+/// Messages come one after the other, and the first are purged before the last is there. A relay alone has no other
+/// relay that purges in its place.
 #[test]
 fn a_purge_takes_only_what_was_delivered_and_takes_all_of_it() {
     let all = Trouble::around(LEASE);

@@ -1,15 +1,17 @@
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::Clock;
 use buttress::retry::{Backoff, Jitter};
+use buttress::{Answer, Clock, InMemoryValue, StoreError};
 use buttress_durable::outbox;
 use buttress_durable::saga::{
-    Barrier, Builder, Call, Config, Definition, Executor, Kind, MemoryStore, OnCrash, Passage,
-    SagaId, Status, Store,
+    Barrier, Builder, Call, Config, CreateIn, Definition, Executor, Kind, MemoryStore, NewSaga,
+    OnCrash, Passage, Record, SagaId, Status, Store,
 };
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
+use buttress_sim::hooked::{Hook, Hooked, Operation, Run};
 use tower::service_fn;
 
 use super::store::{Crashing, Mortal};
@@ -83,6 +85,7 @@ type Steps = &'static [(&'static str, Kind, Way)];
 
 fn definition(world: &Arc<World>, steps: Steps, on_crash: OnCrash, beside: bool) -> Builder<u32> {
     let mut saga = Definition::builder("sweep", 1);
+    let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
     let add = |saga: &mut Builder<u32>| {
         for (step, kind, way) in steps {
             let acting = world.clone();
@@ -90,10 +93,12 @@ fn definition(world: &Arc<World>, steps: Steps, on_crash: OnCrash, beside: bool)
                 let (world, key) = (acting.clone(), call.key().to_string());
                 async move { world.act(step, *way, key).await }
             });
-            let added = saga
-                .step(*step)
-                .kind(*kind)
-                .on_crash(on_crash)
+            let adding = saga.step(*step).kind(*kind).on_crash(on_crash);
+            let adding = match kind {
+                Kind::Compensatable => adding,
+                _ => adding.run_again(9, backoff),
+            };
+            let added = adding
                 .action((), act, |input: &u32, ()| *input)
                 .definite(|failed: &Failed| failed.0 == Refuse);
             if *kind == Kind::Compensatable {
@@ -116,13 +121,57 @@ fn definition(world: &Arc<World>, steps: Steps, on_crash: OnCrash, beside: bool)
     saga
 }
 
+fn config(points: &CrashPoints) -> Config {
+    Config::new().lease(LEASE).spawner(points.spawner(buttress::Spawner::default()))
+}
+
+/// Crash points that also surround the creation of a saga in a transaction.
+#[derive(Clone)]
+struct Creating(Crashing, MemoryStore);
+
+impl<O: Operation> Hook<O> for Creating {
+    async fn around<T: Any + Send>(&self, operation: O, run: Run<T>) -> Result<T, StoreError> {
+        self.0.around(operation, run).await
+    }
+}
+
+impl CreateIn<outbox::MemoryTransaction, InMemoryValue> for Creating {
+    async fn create_in(
+        &self,
+        tx: &mut outbox::MemoryTransaction,
+        saga: NewSaga<InMemoryValue>,
+    ) -> Answer<Option<Record<InMemoryValue>>> {
+        self.0.0.around("create_in", self.1.create_in(tx, saga)).await
+    }
+}
+
+/// One life of the process: starts the saga in a transaction, or resumes it.
+async fn live_in_transaction(world: &Arc<World>, points: &CrashPoints, saga: Builder<u32>) {
+    let hook = Creating(Crashing(points.clone()), world.log.clone());
+    let store = Hooked::new(world.log.clone(), hook);
+    let status = async || world.log.load(ID).await.unwrap().map(|record| record.status);
+    let life = async {
+        let sagas = Executor::new(saga.build().unwrap(), store, config(points)).unwrap();
+        if status().await.is_none() {
+            let mut tx = world.barrier.begin();
+            let started = sagas.start_in(&mut tx, ID, 7).await.unwrap();
+            points.around("commit", async { tx.commit() }).await;
+            drop(started.committed());
+        } else {
+            Clock::default().sleep(LEASE).await;
+            let recovery = sagas.recover().await.unwrap();
+            assert!(recovery.left.is_empty(), "{recovery:?}");
+        }
+        while !status().await.is_some_and(Status::is_ended) {
+            Clock::default().sleep(Duration::from_millis(10)).await;
+        }
+    };
+    points.guard(life).await;
+}
+
 /// One life of the process: starts the saga, or resumes it.
 async fn live(world: &Arc<World>, points: &CrashPoints, saga: Builder<u32>) {
-    let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
-    let config = Config::new()
-        .lease(LEASE)
-        .run_again(9, backoff)
-        .spawner(points.spawner(buttress::Spawner::default()));
+    let config = config(points);
     let store = Mortal::new(world.log.clone(), Crashing(points.clone()));
     let life = async {
         let sagas = Executor::new(saga.build().unwrap(), store, config).unwrap();
@@ -191,27 +240,30 @@ fn again(steps: Steps, beside: bool) -> impl AsyncFn(&Arc<World>, &CrashPoints) 
     }
 }
 
+/// Runs every case with one crash, or with two.
+macro_rules! sweep {
+    ($at_every:ident, |$name:ident, $report:ident| $judge:expr) => {
+        for ($name, steps, status, beside) in CASES {
+            let run = again(steps, beside);
+            let check = async |world: &Arc<World>| check(world, status).await;
+            let swept = $at_every(async || World::new(), run, check).await;
+            let $report = swept.unwrap_or_else(|failure| panic!("{}: {failure}", $name));
+            $judge;
+        }
+    };
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_saga_ends_whole_wherever_its_process_dies() {
-    for (name, steps, status, beside) in CASES {
-        let run = again(steps, beside);
-        let check = async |world: &Arc<World>| check(world, status).await;
-        let swept = at_every_boundary(async || World::new(), run, check).await;
-        let report = swept.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    sweep!(at_every_boundary, |name, report| {
         // Renewal, creation, and an append per end, each with two sides.
         assert!(report.crashes >= 8 && report.missed == 0, "{name}: {report:?}");
-    }
+    });
 }
 
 #[tokio::test(start_paused = true)]
 async fn and_when_the_next_one_dies_too() {
-    for (name, steps, status, beside) in CASES {
-        let run = again(steps, beside);
-        let check = async |world: &Arc<World>| check(world, status).await;
-        let swept = at_every_pair(async || World::new(), run, check).await;
-        let report = swept.unwrap_or_else(|failure| panic!("{name}: {failure}"));
-        assert!(report.crashes >= 64, "{name}: {report:?}");
-    }
+    sweep!(at_every_pair, |name, report| assert!(report.crashes >= 64, "{name}: {report:?}"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,4 +282,19 @@ async fn a_saga_that_undoes_what_a_crash_left_ends_whole_too() {
     )
     .await
     .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_starts_in_a_transaction_ends_whole_wherever_its_process_dies() {
+    for (name, steps, status, beside) in CASES {
+        let run = async |world: &Arc<World>, points: &CrashPoints| {
+            let saga = definition(world, steps, OnCrash::RunAgain, beside);
+            live_in_transaction(world, points, saga).await;
+        };
+        let check = async |world: &Arc<World>| check(world, status).await;
+        let swept = at_every_boundary(async || World::new(), run, check).await;
+        let report = swept.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        // Besides those of another saga: creation, commit and take-over, each with two sides.
+        assert!(report.crashes >= 12 && report.missed == 0, "{name}: {report:?}");
+    }
 }

@@ -7,9 +7,10 @@ use buttress_sim::crash::CrashPoints;
 use buttress_sim::hooked::{Hook, Hooked, Operation, Run};
 
 /// Operations without a crash point: they only read, or belong to an operator.
-const QUIET: [&str; 8] = [
+const QUIET: [&str; 9] = [
     "load",
     "list",
+    "has_unowned",
     "dead_letters",
     "requeue",
     "discard",

@@ -24,6 +24,20 @@ impl Busy {
     fn is_done(&self) -> bool {
         self.0.lock().unwrap().is_none()
     }
+
+    /// Changes the rules behind `handle` to the first ones. The event of that change makes the
+    /// observer change them to the second ones.
+    fn changes_twice<H: Clone + Send + 'static, C: Send + 'static>(
+        &self,
+        handle: &H,
+        [first, second]: [C; 2],
+        change: fn(&H, &C),
+    ) {
+        let inside = handle.clone();
+        self.will(move || change(&inside, &second));
+        change(handle, &first);
+        assert!(self.is_done());
+    }
 }
 
 impl Observer for Busy {
@@ -66,31 +80,41 @@ fn an_observer_may_change_the_keyed_layer_that_told_it() {
         let busy = Busy::default();
 
         let config = rate_limit::Config::new;
-        let observed = config().observer(busy.clone());
-        let limiter = KeyedRateLimitLayer::new(observed, 9, key).unwrap().handle();
-        let inside = limiter.clone();
-        busy.will(move || inside.reconfigure(&config().max_tokens(3)).unwrap());
-        limiter.reconfigure(&config().max_tokens(5)).unwrap();
-        assert!(busy.is_done());
+        let limiter =
+            KeyedRateLimitLayer::new(config().observer(busy.clone()), 9, key).unwrap().handle();
+        busy.changes_twice(
+            &limiter,
+            [config().max_tokens(5), config().max_tokens(3)],
+            |it, rules| {
+                it.reconfigure(rules).unwrap();
+            },
+        );
         assert!(limiter.try_acquire(&1, 4).is_err(), "the later change holds");
 
         let config = bulkhead::Config::new;
-        let observed = config().observer(busy.clone());
-        let wall = KeyedBulkheadLayer::new(observed, 9, key).unwrap().handle();
-        let inside = wall.clone();
-        busy.will(move || inside.reconfigure(&config().max_concurrent(3)).unwrap());
-        wall.reconfigure(&config().max_concurrent(5)).unwrap();
-        assert!(busy.is_done());
+        let wall =
+            KeyedBulkheadLayer::new(config().observer(busy.clone()), 9, key).unwrap().handle();
+        busy.changes_twice(
+            &wall,
+            [config().max_concurrent(5), config().max_concurrent(3)],
+            |it, rules| {
+                it.reconfigure(rules).unwrap();
+            },
+        );
         drop(wall.try_acquire(&1).unwrap());
         assert_eq!(wall.get(&1).unwrap().stats().max_concurrent, 3);
 
         let config = circuit_breaker::Config::new;
-        let observed = config().observer(busy.clone());
-        let breaker = KeyedCircuitBreakerLayer::new(observed, 9, key).unwrap().handle();
-        let inside = breaker.clone();
-        busy.will(move || inside.reconfigure(&config().consecutive_failures(1)).unwrap());
-        breaker.reconfigure(&config().consecutive_failures(3)).unwrap();
-        assert!(busy.is_done());
+        let breaker = KeyedCircuitBreakerLayer::new(config().observer(busy.clone()), 9, key)
+            .unwrap()
+            .handle();
+        busy.changes_twice(
+            &breaker,
+            [config().consecutive_failures(3), config().consecutive_failures(1)],
+            |it, rules| {
+                it.reconfigure(rules).unwrap();
+            },
+        );
         breaker.try_acquire(&1).unwrap().failure();
         assert_eq!(breaker.get(&1).unwrap().state(), CircuitState::Open);
     });

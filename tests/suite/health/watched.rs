@@ -132,6 +132,23 @@ impl discover::Resolve for Fails {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_balancer_is_degraded_while_an_instance_is_left_out() {
+    let make = |instance: &discover::Instance| match instance.address() {
+        "bad" => Err("no address"),
+        _ => Ok(tower::service_fn(|()| async { Ok::<_, StoreError>(()) })),
+    };
+    let resolve = discover::fixed(["bad", "one"].map(discover::Instance::at));
+    let balance = balance::Balance::try_resolving(resolve, make, balance::Config::new()).unwrap();
+    let health = orders().watch("backends", Importance::High, balance.handle()).unwrap();
+    let start = now();
+    until(start, 9).await;
+    let _running = health.spawn();
+    until(start, 10).await;
+    let text = "instances left out of the set: 1".to_owned();
+    assert_eq!(found(&health, "backends"), (Status::Degraded, Some(text)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_balancer_is_degraded_while_its_resolver_fails() {
     let (health, _, _balance) = watch_balancer(Fails { asked: 0 });
     let start = now();

@@ -3,16 +3,19 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use buttress::idempotency::{
     Claim, Config, Handle, IdempotencyLayer, Key, MemoryStore, MemoryTransaction, WithClaim,
 };
 use buttress::{Event, Name};
 use tower::limit::ConcurrencyLimit;
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Runs, Scripted, Step, begin, by_ask, call, config, layer};
+use crate::support::bombs::armed;
 use crate::support::{AppError, Once, Waiter, behind, is_pending, ms, now, panic_of, soon};
 
 /// The three forms, and their names.
@@ -115,7 +118,7 @@ async fn everything_is_given_back_when_a_call_is_dropped_after_any_poll() {
     }
 }
 
-/// The future of the call is kept, as where somebody catches the panic of an observer.
+/// The future of the call is kept, as in a program that catches the panic of an observer.
 #[tokio::test(start_paused = true)]
 async fn a_panic_before_the_handler_returns_the_readiness_of_the_service() {
     let config = config().refuse_in_flight(true).observer(|_: Name, event: &Event| {
@@ -250,4 +253,21 @@ async fn debug_texts_name_the_parts() {
     assert!(format!("{running:?}").contains("running"));
     let waiting = begin(&mut service, Ask(7));
     assert!(format!("{waiting:?}").contains("waiting"));
+}
+
+/// The panic of the drop once lost the answer, and the handler ran again.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_when_it_is_dropped_is_not_run_again() {
+    let layer = layer(config());
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let handler = service_fn(move |ask: Ask| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        armed(async move { Ok::<u32, AppError>(ask.0) })
+    });
+    let mut service = layer.layer(handler);
+    for _ in 0..2 {
+        assert_eq!(now(begin(&mut service, Ask(7))), Ok(7));
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "then replayed");
 }

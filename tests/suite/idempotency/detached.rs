@@ -2,9 +2,11 @@
 
 use buttress::idempotency::{IdempotencyLayer, StoreFailure};
 use buttress::{ErrorKind, StoreErrorKind};
+use tower::{Layer as _, service_fn};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, Step, begin, by_ask, call, config, layer};
+use crate::support::bombs::armed;
 use crate::support::{AppError, Watch, behind, is_pending, ms, now, panic_of, soon};
 
 #[tokio::test(start_paused = true)]
@@ -134,4 +136,19 @@ async fn a_handler_without_its_store_is_detached_as_any_other() {
     let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ShuttingDown));
     assert_eq!(log.calls(), 1);
+}
+
+/// The panic once took the place of the answer, and the caller got the error that the layer shuts
+/// down.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_when_it_is_dropped_has_its_answer() {
+    let layer = layer(config().max_detached(1)).detached();
+    let handler = service_fn(|ask: Ask| armed(async move { Ok::<u32, AppError>(ask.0) }));
+    for _ in 0..2 {
+        let mut service = layer.layer(handler);
+        assert_eq!(soon(begin(&mut service, Ask(7))).await, Ok(7));
+    }
+    let stats = layer.handle().stats();
+    let store = stats.store.unwrap();
+    assert_eq!((stats.detached, store.in_flight, store.stored), (0, 0, 1));
 }

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::idempotency::{
-    ClaimId, Claimed, CompleteIn, Fingerprint, Immediate, Key, MemoryStore, MemoryTransaction,
-    Store,
+    Claimed, CompleteIn, Completion, Immediate, KeyClaim, MemoryStore, MemoryTransaction, Store,
 };
-use buttress::{Clock, StoreError, StoreErrorKind};
+use buttress::{Answer, Clock, StoreError, StoreErrorKind};
 
 use crate::support::ms;
 
@@ -32,7 +31,7 @@ pub(super) enum Plan {
 /// A [`MemoryStore`] behind a simulated network.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faulty {
-    pub(super) memory: MemoryStore<u32>,
+    pub memory: MemoryStore<u32>,
     script: Arc<Mutex<Script>>,
 }
 
@@ -88,8 +87,8 @@ impl Faulty {
     async fn run<T>(
         &self,
         operation: &'static str,
-        act: impl FnOnce(&MemoryStore<u32>) -> Result<T, StoreError> + Send,
-    ) -> Result<T, StoreError> {
+        act: impl FnOnce(&MemoryStore<u32>) -> Answer<T> + Send,
+    ) -> Answer<T> {
         let wait = |time: u64| async move {
             if time > 0 {
                 Clock::default().sleep(ms(time)).await;
@@ -122,44 +121,27 @@ impl Faulty {
 }
 
 impl Store<u32> for Faulty {
-    async fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<u32>, StoreError> {
-        self.run("claim", |store| store.claim_now(key, claim, fingerprint, lease)).await
+    async fn claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<u32>> {
+        self.run("claim", |store| store.claim_now(claim, lease)).await
     }
 
-    async fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        self.run("renew", |store| store.renew_claim_now(key, claim, lease)).await
+    async fn renew_claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
+        self.run("renew", |store| store.renew_claim_now(claim, lease)).await
     }
 
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: u32,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.run("complete", |store| store.complete_now(key, claim, value, lifetime)).await
+    async fn complete(&self, claim: KeyClaim<'_>, value: u32, lifetime: Duration) -> Answer<()> {
+        self.run("complete", |store| store.complete_now(claim, value, lifetime)).await
     }
 
-    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        self.run("release", |store| store.release_claim_now(key, claim)).await
+    async fn release_claim(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        self.run("release", |store| store.release_claim_now(claim)).await
     }
 
-    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<u32>, StoreError> {
-        self.run("outcome", |store| store.outcome_now(key, claim)).await
+    async fn outcome(&self, claim: KeyClaim<'_>) -> Answer<Option<u32>> {
+        self.run("outcome", |store| store.outcome_now(claim)).await
     }
 
-    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep_expired(&self, limit: usize) -> Answer<usize> {
         self.run("sweep", |store| store.sweep_expired_now(limit)).await
     }
 }
@@ -168,18 +150,15 @@ impl CompleteIn<MemoryTransaction<u32>, u32> for Faulty {
     async fn complete_in(
         &self,
         tx: &mut MemoryTransaction<u32>,
-        key: &Key,
-        claim: ClaimId,
-        value: &u32,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+        completion: Completion<'_, u32>,
+    ) -> Answer<()> {
         match self.planned("complete in") {
             Plan::Hangs => {
-                self.memory.complete_in(tx, key, claim, value, lifetime).await?;
+                self.memory.complete_in(tx, completion).await?;
                 std::future::pending().await
             }
             Plan::HangsUndone => std::future::pending().await,
-            _ => self.memory.complete_in(tx, key, claim, value, lifetime).await,
+            _ => self.memory.complete_in(tx, completion).await,
         }
     }
 }

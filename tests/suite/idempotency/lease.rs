@@ -7,8 +7,8 @@ use buttress::idempotency::{Config, Leave, LostClaim, MemoryStore};
 use buttress::{Clock, ErrorKind};
 use tower::Layer;
 
-use super::{Ask, Layered, Scripted, Step, begin, call, config, layer, over};
-use crate::support::{AppError, Watch, behind, is_pending, ms, now, panic_of, soon};
+use super::{Ask, Calling, Layered, Scripted, Served, Step, begin, call, config, layer, over};
+use crate::support::{AppError, Log, Watch, behind, is_pending, ms, now, panic_of, soon};
 
 /// Refuses calls whose key is in flight, so that a test sees whether a key is free.
 fn refusing() -> Config {
@@ -68,9 +68,8 @@ fn two(config: impl Fn() -> Config) -> (Layered, Layered) {
     (over(config(), store.clone()), over(config(), store))
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal() {
-    let (here, elsewhere) = two(|| config().lease(ms(900)));
+/// A call of `here` that stands still until its lease of 900 ms is over and `elsewhere` has answered.
+async fn overtaken(here: &Layered, elsewhere: &Layered) -> (Served, Calling, Log) {
     let (inner, log) = Scripted::new();
     log.then([Step::Held, Step::Answer]);
     let mut service = here.layer(inner.clone());
@@ -78,6 +77,13 @@ async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal
     assert!(is_pending(&mut paused));
     tokio::time::advance(ms(900)).await;
     assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 2);
+    (service, paused, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal() {
+    let (here, elsewhere) = two(|| config().lease(ms(900)));
+    let (mut service, paused, log) = overtaken(&here, &elsewhere).await;
     let error = soon(paused).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ClaimLost));
     assert!(!error.refusal().never_reached_service());
@@ -145,13 +151,7 @@ async fn a_handler_whose_lease_ran_out_and_that_nobody_took_over_goes_on() {
 async fn an_owner_that_answers_after_a_take_over_is_fenced() {
     for policy in [LostClaim::Refuse, LostClaim::Answer] {
         let (here, elsewhere) = two(|| config().lease(ms(900)).lost_claim(policy));
-        let (inner, log) = Scripted::new();
-        log.then([Step::Held, Step::Answer]);
-        let mut service = here.layer(inner.clone());
-        let mut paused = begin(&mut service, Ask(7));
-        assert!(is_pending(&mut paused));
-        tokio::time::advance(ms(900)).await;
-        assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 2);
+        let (mut service, paused, log) = overtaken(&here, &elsewhere).await;
         // It answers immediately when it is polled, before it renews.
         log.open();
         let answer = now(paused);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Immediate, Key, MemoryStore, Store};
+use buttress::idempotency::{
+    ClaimId, Claimed, Fingerprint, Immediate, Key, KeyClaim, MemoryStore, Store,
+};
 use buttress::{Clock, Rng, StoreErrorKind, VirtualClock};
 
 use crate::support::{ms, now};
@@ -18,14 +20,14 @@ fn id(number: u128) -> ClaimId {
 }
 
 fn claim(store: &MemoryStore<u32>, text: &str, claim: u128) -> Claimed<u32> {
-    store.claim_now(&key(text), id(claim), None, LEASE).unwrap()
+    store.claim_now(KeyClaim::new(&key(text), id(claim)), LEASE).unwrap()
 }
 
 /// Claims and completes with its number.
 fn complete(store: &MemoryStore<u32>, number: u32, lifetime: Duration) {
     let text = number.to_string();
     assert_eq!(claim(store, &text, number.into()), Claimed::Owned);
-    store.complete_now(&key(&text), id(number.into()), number, lifetime).unwrap();
+    store.complete_now(KeyClaim::new(&key(&text), id(number.into())), number, lifetime).unwrap();
 }
 
 #[test]
@@ -55,7 +57,7 @@ fn oldest_is_by_completion_and_not_by_claim() {
         claim(&store, text, 1);
     }
     for text in ["c", "a", "b"] {
-        store.complete_now(&key(text), id(1), 1, LEASE).unwrap();
+        store.complete_now(KeyClaim::new(&key(text), id(1)), 1, LEASE).unwrap();
     }
     assert_eq!(claim(&store, "c", 2), Claimed::Owned);
     assert_eq!(claim(&store, "a", 2), Claimed::Done(1));
@@ -68,7 +70,7 @@ fn what_has_expired_is_absent_whether_swept_or_not_and_leaves_as_claims_come() {
     (0..100).for_each(|number| complete(&store, number, ms(1000)));
     claim(&store, "lapsed", 5);
     clock.advance(LEASE);
-    assert_eq!(store.outcome_now(&key("5"), id(5)).unwrap(), None);
+    assert_eq!(store.outcome_now(KeyClaim::new(&key("5"), id(5))).unwrap(), None);
     assert_eq!(Store::<u32>::size(&store).unwrap().stored, 100);
     // Each claim removes at least one of them.
     for number in 0..100 {
@@ -88,7 +90,7 @@ fn lifetimes_that_differ_do_not_hold_each_other_up() {
     clock.advance(ms(1000));
     for number in 0..300 {
         claim(&store, &format!("new {number}"), 1);
-        store.release_claim_now(&key(&format!("new {number}")), id(1)).unwrap();
+        store.release_claim_now(KeyClaim::new(&key(&format!("new {number}")), id(1))).unwrap();
     }
     assert_eq!(Store::<u32>::size(&store).unwrap().stored, 1);
 }
@@ -117,11 +119,11 @@ fn only_the_claim_that_holds_a_key_can_renew_complete_or_release_it() {
         assert_eq!(error.kind(), StoreErrorKind::Fenced);
         assert_eq!(error.to_string(), "store: fenced: the claim does not hold key `k`");
     };
-    fenced(store.renew_claim_now(&key, id(1), LEASE));
+    fenced(store.renew_claim_now(KeyClaim::new(&key, id(1)), LEASE));
     assert_eq!(claim(&store, "k", 1), Claimed::Owned);
-    fenced(store.renew_claim_now(&key, id(2), LEASE));
-    fenced(store.complete_now(&key, id(2), 2, LEASE));
-    store.release_claim_now(&key, id(2)).unwrap();
+    fenced(store.renew_claim_now(KeyClaim::new(&key, id(2)), LEASE));
+    fenced(store.complete_now(KeyClaim::new(&key, id(2)), 2, LEASE));
+    store.release_claim_now(KeyClaim::new(&key, id(2))).unwrap();
     assert_eq!(claim(&store, "k", 2), Claimed::InFlight { lease_left: LEASE });
     // The same claim again is a new lease.
     clock.advance(ms(10_000));
@@ -130,16 +132,16 @@ fn only_the_claim_that_holds_a_key_can_renew_complete_or_release_it() {
     // Taken over: the old claim is void.
     clock.advance(LEASE);
     assert_eq!(claim(&store, "k", 2), Claimed::Owned);
-    fenced(store.complete_now(&key, id(1), 1, LEASE));
-    store.complete_now(&key, id(2), 2, LEASE).unwrap();
+    fenced(store.complete_now(KeyClaim::new(&key, id(1)), 1, LEASE));
+    store.complete_now(KeyClaim::new(&key, id(2)), 2, LEASE).unwrap();
     // A repetition has no further effect.
-    store.complete_now(&key, id(2), 3, LEASE).unwrap();
-    fenced(store.renew_claim_now(&key, id(2), LEASE));
-    store.release_claim_now(&key, id(2)).unwrap();
-    assert_eq!(store.outcome_now(&key, id(2)).unwrap(), Some(2));
-    assert_eq!(store.outcome_now(&key, id(1)).unwrap(), None);
+    store.complete_now(KeyClaim::new(&key, id(2)), 3, LEASE).unwrap();
+    fenced(store.renew_claim_now(KeyClaim::new(&key, id(2)), LEASE));
+    store.release_claim_now(KeyClaim::new(&key, id(2))).unwrap();
+    assert_eq!(store.outcome_now(KeyClaim::new(&key, id(2))).unwrap(), Some(2));
+    assert_eq!(store.outcome_now(KeyClaim::new(&key, id(1))).unwrap(), None);
     clock.advance(LEASE);
-    fenced(store.complete_now(&key, id(2), 2, LEASE));
+    fenced(store.complete_now(KeyClaim::new(&key, id(2)), 2, LEASE));
 }
 
 /// A model with a list that it searches completely.
@@ -162,12 +164,13 @@ fn a_random_walk_agrees_with_a_model() {
         let (key, id) = (key(&text), id(claim));
         match rng.between(0, 5) {
             0 | 1 => {
-                let claimed = store.claim_now(&key, id, print, time).unwrap();
+                let claimed =
+                    store.claim_now(KeyClaim::new(&key, id).fingerprint(print), time).unwrap();
                 assert_eq!(claimed, model.claim(&text, claim, print, time, at), "step {step}");
             }
             2 => {
                 // All have one lifetime, so that a full store evicts the result that expires first.
-                let stored = store.complete_now(&key, id, step, ms(300)).is_ok();
+                let stored = store.complete_now(KeyClaim::new(&key, id), step, ms(300)).is_ok();
                 if !stored {
                     model.forget_lapsed(&text, claim, at);
                 }
@@ -175,20 +178,20 @@ fn a_random_walk_agrees_with_a_model() {
                 assert_eq!(stored, expected, "step {step}");
             }
             3 => {
-                let renewed = store.renew_claim_now(&key, id, time).is_ok();
+                let renewed = store.renew_claim_now(KeyClaim::new(&key, id), time).is_ok();
                 if !renewed {
                     model.forget_lapsed(&text, claim, at);
                 }
                 assert_eq!(renewed, model.renew(&text, claim, time, at), "step {step}");
             }
             4 => {
-                store.release_claim_now(&key, id).unwrap();
+                store.release_claim_now(KeyClaim::new(&key, id)).unwrap();
                 model.entries.retain(|e| !(e.key == text && e.claim == claim && e.value.is_none()));
             }
             _ => clock.advance(ms(rng.between(0, 60))),
         }
         let at = clock.elapsed();
-        let outcome = store.outcome_now(&key, id).unwrap();
+        let outcome = store.outcome_now(KeyClaim::new(&key, id)).unwrap();
         assert_eq!(outcome, model.outcome(&text, claim, at), "step {step}");
     }
 }

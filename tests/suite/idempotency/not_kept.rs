@@ -1,15 +1,15 @@
 //! Calls whose handler has run and whose result cannot be kept: the handler does not run again.
 
 use buttress::idempotency::{
-    Config, Encoded, IdempotencyLayer, InvalidKey, Key, MemoryStore, Store,
+    Config, Encoded, IdempotencyLayer, InvalidKey, Key, KeyClaim, MemoryStore, Store,
 };
 use buttress::{Codec, CodecError, ErrorKind, Event, Format, Name, StoreErrorKind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tower::Layer;
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Runs, Scripted, Step, begin, by_ask, call, config};
-use crate::support::{AppError, behind, is_pending, ms, now, soon};
+use crate::support::{AppError, Events, behind, is_pending, ms, now, soon};
 
 /// A codec that encodes no number above 1.
 #[derive(Clone, Copy)]
@@ -41,12 +41,9 @@ fn encoded(config: Config) -> IdempotencyLayer<ByAsk, u32> {
 /// Regression: the key was free after the lease had expired, and the handler ran twice.
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_encoded_leaves_its_key_done() {
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let observer = {
-        let events = events.clone();
-        move |_: Name, event: &Event| events.lock().unwrap().push(event.clone())
-    };
-    let config = config().name("pay").result_lifetime(ms(60_000)).lease(ms(900)).observer(observer);
+    let events = Events::default();
+    let config =
+        config().name("pay").result_lifetime(ms(60_000)).lease(ms(900)).observer(events.clone());
     let layer = encoded(config);
     let (mut service, log) = behind(&layer, []);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
@@ -64,7 +61,7 @@ async fn a_result_that_cannot_be_encoded_leaves_its_key_done() {
     assert_eq!(log.calls(), 2);
     let stats = layer.handle().stats();
     assert_eq!((stats.not_kept, stats.failed, stats.store_failed), (1, 0, 1));
-    let is_told = |wanted: &Event| events.lock().unwrap().contains(wanted);
+    let is_told = |wanted: &Event| events.all().contains(wanted);
     assert!(is_told(&Event::ResultNotKept));
     assert!(is_told(&Event::StoreFailed { kind: StoreErrorKind::Invalid }));
     tokio::time::advance(ms(1)).await;
@@ -148,13 +145,13 @@ fn one_scope_cannot_push_the_results_of_another_out() {
         let done = |scope: &str, number: usize| {
             let key = Key::scoped(scope, &number.to_string()).unwrap();
             let claim = buttress::idempotency::ClaimId::new(number as u128);
-            now(store.claim(&key, claim, None, ms(1000))).unwrap();
-            now(store.complete(&key, claim, number, ms(60_000))).unwrap();
+            now(store.claim(KeyClaim::new(&key, claim), ms(1000))).unwrap();
+            now(store.complete(KeyClaim::new(&key, claim), number, ms(60_000))).unwrap();
         };
         let held = |scope: &str, number: usize| {
             let key = Key::scoped(scope, &number.to_string()).unwrap();
             let claim = buttress::idempotency::ClaimId::new(number as u128);
-            now(store.outcome(&key, claim)).unwrap().is_some()
+            now(store.outcome(KeyClaim::new(&key, claim))).unwrap().is_some()
         };
         done("ann", 1);
         for number in 1..=capacity + 1 {

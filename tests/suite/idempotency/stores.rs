@@ -2,12 +2,12 @@
 
 use buttress::idempotency::{Config, Encoded, IdempotencyLayer, InvalidKey, Key, MemoryStore};
 use buttress::idempotency::{Leave, StoreFailure};
-use buttress::{ErrorKind, Event, Json, Name, StoreErrorKind};
+use buttress::{ErrorKind, Event, Json, StoreErrorKind};
 use tower::{Layer, ServiceExt};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Layered, Scripted, Step, begin, by_ask, call, config};
-use crate::support::{AppError, Watch, behind, is_pending, ms, soon};
+use crate::support::{AppError, Events, Watch, behind, is_pending, ms, soon};
 
 pub(super) fn over(config: Config, store: &Faulty) -> Layered {
     IdempotencyLayer::new(config, store.clone(), by_ask as ByAsk).unwrap()
@@ -282,16 +282,12 @@ impl Held for MemoryStore<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn failures_of_the_store_are_told_with_their_kind() {
-    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let observer = {
-        let told = told.clone();
-        move |_: Name, event: &Event| told.lock().unwrap().push(event.clone())
-    };
+    let events = Events::default();
     let store = Faulty::default();
     store.then("claim", Plan::Fails(StoreErrorKind::Corrupt));
-    let mut service = over(config().observer(observer), &store).layer(Scripted::new().0);
+    let mut service = over(config().observer(events.clone()), &store).layer(Scripted::new().0);
     call(&mut service, Ask(7)).await.unwrap_err();
-    let told = told.lock().unwrap();
+    let told = events.all();
     assert_eq!(told[0], Event::StoreFailed { kind: StoreErrorKind::Corrupt });
     assert!(matches!(&told[1], Event::Refused(error) if error.kind() == ErrorKind::StoreFailed));
 }

@@ -1,27 +1,25 @@
 //! Transactional handlers whose key another call has taken over, and renewals beside a transaction
 //! that is open.
 
-use std::sync::{Arc, Mutex};
-
-use buttress::idempotency::{Claim, IdempotencyLayer};
+use buttress::idempotency::{Claim, IdempotencyLayer, KeyClaim};
 use buttress::idempotency::{
     ClaimId, CompleteIn, Config, Immediate, InvalidKey, Key, LostClaim, MemoryStore,
     MemoryTransaction, Stats, Store, WithClaim,
 };
-use buttress::{Clock, ErrorKind, Event, Name, StoreErrorKind};
+use buttress::{Clock, ErrorKind, Event, StoreErrorKind};
 use tower::util::BoxCloneService;
 use tower::{Layer, service_fn};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, begin, by_ask, config};
-use crate::support::{AppError, ms, soon};
+use crate::support::{AppError, Events, ms, soon};
 
 /// Gives the key to another call, which answers 5.
 fn take_over(memory: &MemoryStore<u32>, key: &Key, claim: ClaimId) {
     let other = ClaimId::new(77);
-    memory.release_claim_now(key, claim).unwrap();
-    memory.claim_now(key, other, None, ms(30_000)).unwrap();
-    memory.complete_now(key, other, 5, ms(300_000)).unwrap();
+    memory.release_claim_now(KeyClaim::new(key, claim)).unwrap();
+    memory.claim_now(KeyClaim::new(key, other), ms(30_000)).unwrap();
+    memory.complete_now(KeyClaim::new(key, other), 5, ms(300_000)).unwrap();
 }
 
 /// The behaviour of a handler that has lost its key.
@@ -161,10 +159,8 @@ async fn a_panic_after_a_fenced_completion_stays_a_panic() {
 /// A handler that completes its claim, keeps its transaction open for 15 seconds, and commits or
 /// fails. The lease is renewed every 10 seconds.
 async fn beside_an_open_transaction(store: &Faulty, commits: bool) -> (Stats, Vec<Event>) {
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let seen = events.clone();
-    let config =
-        config().observer(move |_: Name, event: &Event| seen.lock().unwrap().push(event.clone()));
+    let events = Events::default();
+    let config = config().observer(events.clone());
     let key = by_ask as fn(&Ask) -> Result<Key, InvalidKey>;
     let layer = IdempotencyLayer::transactional(config, store.clone(), key).unwrap();
     let memory = store.memory.clone();
@@ -181,8 +177,7 @@ async fn beside_an_open_transaction(store: &Faulty, commits: bool) -> (Stats, Ve
     }));
     let answer = soon(begin(&mut service, Ask(7))).await;
     assert_eq!(answer, if commits { Ok(1) } else { Err(AppError::Broken("rolled back")) });
-    let events = events.lock().unwrap().clone();
-    (layer.handle().stats(), events)
+    (layer.handle().stats(), events.all())
 }
 
 /// Regression: the renewal met the row that the claim's own transaction had locked, and reported

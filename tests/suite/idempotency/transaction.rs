@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use buttress::idempotency::{
-    CompleteIn, IdempotencyLayer, InvalidKey, Key, MemoryStore, MemoryTransaction, Store, WithClaim,
+    CompleteIn, Completion, IdempotencyLayer, InvalidKey, Key, KeyClaim, MemoryStore,
+    MemoryTransaction, Store, WithClaim,
 };
 use buttress::{Clock, ErrorKind, StoreErrorKind};
 use tower::{Layer, Service, service_fn};
@@ -275,23 +276,24 @@ fn a_transaction_in_memory_is_all_or_nothing() {
     let (a, b) = (Key::new("a").unwrap(), Key::new("b").unwrap());
     let id = ClaimId::new;
     let complete = |tx: &mut _, key: &Key, claim| {
-        now(store.complete_in(tx, key, id(claim), &1, ms(1000))).map_err(|error| error.kind())
+        now(store.complete_in(tx, Completion::new(KeyClaim::new(key, id(claim)), &1, ms(1000))))
+            .map_err(|error| error.kind())
     };
-    store.claim_now(&a, id(1), None, ms(1000)).unwrap();
-    store.claim_now(&b, id(2), None, ms(1000)).unwrap();
+    store.claim_now(KeyClaim::new(&a, id(1)), ms(1000)).unwrap();
+    store.claim_now(KeyClaim::new(&b, id(2)), ms(1000)).unwrap();
     let mut tx = store.begin();
     assert_eq!(complete(&mut tx, &a, 9), Err(StoreErrorKind::Fenced));
     assert_eq!(complete(&mut other.begin(), &a, 1), Err(StoreErrorKind::Invalid));
     assert_eq!(complete(&mut tx, &a, 1), Ok(()));
     assert_eq!(complete(&mut tx, &b, 2), Ok(()));
-    assert_eq!(store.outcome_now(&a, id(1)).unwrap(), None, "not before the commit");
-    store.release_claim_now(&b, id(2)).unwrap();
+    assert_eq!(store.outcome_now(KeyClaim::new(&a, id(1))).unwrap(), None, "not before the commit");
+    store.release_claim_now(KeyClaim::new(&b, id(2))).unwrap();
     tx.on_commit(|| panic!("an effect of a transaction that failed"));
     assert_eq!(tx.commit().unwrap_err().kind(), StoreErrorKind::Fenced);
-    assert_eq!(store.outcome_now(&a, id(1)).unwrap(), None);
+    assert_eq!(store.outcome_now(KeyClaim::new(&a, id(1))).unwrap(), None);
     let mut tx = store.begin();
     assert_eq!(complete(&mut tx, &a, 1), Ok(()));
     assert_eq!(complete(&mut tx, &a, 1), Ok(()), "twice is once");
     tx.commit().unwrap();
-    assert_eq!(store.outcome_now(&a, id(1)).unwrap(), Some(1));
+    assert_eq!(store.outcome_now(KeyClaim::new(&a, id(1))).unwrap(), Some(1));
 }

@@ -29,6 +29,16 @@ async fn an_open_circuit_is_forgotten_as_long_after_its_probe_was_due_as_it_was_
     assert_eq!((handle.stats().keys, handle.stats().too_many_keys), (2, 4));
 }
 
+/// Checks that a new key has no room until `wait` milliseconds from now.
+async fn assert_room_after(handle: &circuit_breaker::KeyedHandle<u32>, wait: u64) {
+    for wait in [0, wait - 1] {
+        tokio::time::advance(ms(wait)).await;
+        assert_eq!(handle.try_acquire(&2).unwrap_err().kind(), ErrorKind::TooManyKeys);
+    }
+    tokio::time::advance(ms(1)).await;
+    assert!(handle.try_acquire(&2).is_ok());
+}
+
 /// A circuit with a new probe is not idle.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_that_opens_again_is_kept_for_as_long_again() {
@@ -36,10 +46,7 @@ async fn a_circuit_that_opens_again_is_kept_for_as_long_again() {
     handle.try_acquire(&1).unwrap().failure();
     tokio::time::advance(ms(199)).await;
     handle.try_acquire(&1).unwrap().failure();
-    tokio::time::advance(ms(199)).await;
-    assert_eq!(handle.try_acquire(&2).unwrap_err().kind(), ErrorKind::TooManyKeys);
-    tokio::time::advance(ms(1)).await;
-    assert!(handle.try_acquire(&2).is_ok());
+    assert_room_after(&handle, 200).await;
 }
 
 /// Regression: a half-open circuit was forgotten at the next new key, and its dead host got a
@@ -51,12 +58,7 @@ async fn a_half_open_circuit_is_forgotten_no_sooner_than_an_open_one() {
     tokio::time::advance(ms(100)).await;
     drop(handle.try_acquire(&1).unwrap());
     assert_eq!(handle.get(&1).unwrap().state(), CircuitState::HalfOpen);
-    for wait in [0, 99] {
-        tokio::time::advance(ms(wait)).await;
-        assert_eq!(handle.try_acquire(&2).unwrap_err().kind(), ErrorKind::TooManyKeys);
-    }
-    tokio::time::advance(ms(1)).await;
-    assert!(handle.try_acquire(&2).is_ok());
+    assert_room_after(&handle, 100).await;
 }
 
 // Regression: each new key checked only the eight oldest keys. Eight busy keys kept new keys out of

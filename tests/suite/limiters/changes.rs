@@ -16,12 +16,18 @@ fn sliding(limit: u32, period: u64) -> Config {
     Config::new().sliding_window(limit, ms(period))
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_fixed_window_that_is_raised_admits_more_from_the_next_window_on() {
-    let handle = limiter(fixed(1, 1000));
+/// Returns a limiter of one token, which is spent, and whose rules changed 400 ms later.
+async fn changed_after_400_ms(first: Config, second: Config) -> Handle {
+    let handle = limiter(first);
     handle.try_acquire(1).unwrap();
     tokio::time::advance(ms(400)).await;
-    handle.reconfigure(&fixed(3, 1000)).unwrap();
+    handle.reconfigure(&second).unwrap();
+    handle
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fixed_window_that_is_raised_admits_more_from_the_next_window_on() {
+    let handle = changed_after_400_ms(fixed(1, 1000), fixed(3, 1000)).await;
     assert_eq!((handle.available(), handle.stats().full_in), (0, ms(600)));
     assert_eq!(handle.try_acquire(1).unwrap_err().retry_after(), Some(ms(600)));
     tokio::time::advance(ms(599)).await;
@@ -32,10 +38,7 @@ async fn a_fixed_window_that_is_raised_admits_more_from_the_next_window_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sliding_window_that_is_raised_admits_more_a_period_after_the_change() {
-    let handle = limiter(sliding(1, 1000));
-    handle.try_acquire(1).unwrap();
-    tokio::time::advance(ms(400)).await;
-    handle.reconfigure(&sliding(3, 1000)).unwrap();
+    let handle = changed_after_400_ms(sliding(1, 1000), sliding(3, 1000)).await;
     assert_eq!(handle.available(), 0);
     assert_eq!(handle.try_acquire(1).unwrap_err().retry_after(), Some(ms(600)));
     assert_eq!(handle.try_acquire(2).unwrap_err().retry_after(), Some(ms(1000)));

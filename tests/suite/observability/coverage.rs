@@ -12,7 +12,8 @@ use buttress::{
     Clock, Error, ErrorKind, InMemory, Name, bulkhead, circuit_breaker, fallback, rate_limit,
     retry, sidecar, time_limit,
 };
-use buttress_durable::{outbox, saga};
+use buttress_durable::event_store::Store as _;
+use buttress_durable::{bus, consume, event_store, outbox, saga};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use super::page::instruments;
@@ -117,6 +118,24 @@ async fn durable(sampler: &Sampler) {
     tx.commit();
     sampler.watch(inbox);
     sampler.watch(barrier);
+    let events = bus::Bus::new();
+    let source = events.subscribe("g", bus::Subscribe::new(bus::Pattern::all())).unwrap();
+    sampler.watch(events);
+    let letters = consume::MemoryDeadLetters::new(Clock::default());
+    sampler.watch(consume::LetterMonitor::new("g", letters));
+    let handler = service_fn(async |_: consume::Delivery| Ok::<(), BoxError>(()));
+    let consumer = consume::Consumer::new(source, handler, consume::Config::new()).unwrap();
+    sampler.watch(consumer.handle());
+    let events = event_store::MemoryStore::new(Clock::default());
+    let log = event_store::Log::new(events.clone());
+    let handler = service_fn(async |batch: event_store::Batch<()>| Ok::<_, BoxError>(batch));
+    let config = event_store::Config::new();
+    let projection = event_store::Projection::new("list", &log, handler, config).unwrap();
+    sampler.watch(projection.handle());
+    let worker = event_store::ProjectorId::new(1);
+    let claim = event_store::ProjectionClaim::new("list", worker, Duration::from_secs(1));
+    events.lease_projection(claim).await.unwrap();
+    sampler.watch(event_store::ProjectionMonitor::new("events", events));
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,6 +152,16 @@ async fn every_metric_is_described_and_registered_as_it_is_defined() {
     let balance = buttress::balance::Balance::resolving(instances, client, config).unwrap();
     balance.clone().oneshot(()).await.unwrap();
     sampler.watch(balance.handle());
+    let part = service_fn(async |_: ()| Ok::<(), Error>(()));
+    let page = buttress::aggregate::Aggregate::builder().required("part", part);
+    let page = page.config(buttress::aggregate::Config::new().count_calls(true)).build().unwrap();
+    sampler.watch(page.handle());
+    let side = service_fn(async |_: ()| Ok::<(), Error>(()));
+    let config = buttress::split::Config::new().count_calls(true);
+    sampler.watch(buttress::split::Split::new(side, side, config).unwrap().handle());
+    let config = buttress::shadow::Config::new();
+    let copy = |_: &()| Some(());
+    sampler.watch(buttress::shadow::Shadow::new(side, side, copy, config).unwrap().handle());
     durable(&sampler).await;
     let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(7);
     let pool = options.connect_lazy("sqlite::memory:").unwrap();

@@ -100,11 +100,10 @@ fn the_page_lists_every_event() {
 #[test]
 fn the_page_lists_every_log_line_with_its_level() {
     let mut code = BTreeSet::new();
-    let crates =
-        ["buttress", "buttress-durable", "buttress-edge", "buttress-http", "buttress-sqlx"];
-    for name in crates {
-        let mut files = Vec::new();
-        sources(&root().join("crates").join(name).join("src"), &mut files);
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let folder = entry.unwrap();
+        let (name, mut files) = (folder.file_name().into_string().unwrap(), Vec::new());
+        sources(&folder.path().join("src"), &mut files);
         for file in files {
             let source = std::fs::read_to_string(&file).unwrap();
             for (level, message) in log_lines(&source) {
@@ -114,6 +113,21 @@ fn the_page_lists_every_log_line_with_its_level() {
     }
     assert!(code.len() > 40, "{code:?}");
     compare(&rows(&page(), "Log lines"), &code);
+}
+
+/// The text of an error does not repeat its cause.
+#[test]
+fn a_log_line_has_the_causes_of_its_error() {
+    for name in ["buttress", "buttress-durable"] {
+        let mut files = Vec::new();
+        sources(&root().join("crates").join(name).join("src"), &mut files);
+        assert!(files.len() > 50, "{files:?}");
+        for file in files {
+            let source = std::fs::read_to_string(&file).unwrap();
+            let has_causes = !source.contains("%error") || source.contains("error = WithCauses(");
+            assert!(has_causes, "{}: use the text with causes", file.display());
+        }
+    }
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 #[derive(Default, Debug, PartialEq)]
 pub(super) struct Asked {
     /// Each metric, with its matchers: label and value.
-    pub(super) selected: Vec<(String, Vec<(String, String)>)>,
+    pub selected: Vec<(String, Vec<(String, String)>)>,
     /// The labels of `by`, `without`, `on` and `ignoring`.
-    pub(super) labels: BTreeSet<String>,
+    pub labels: BTreeSet<String>,
 }
 
 /// Words before a list of labels.

@@ -14,9 +14,9 @@ pub(super) type Series = (String, BTreeMap<String, String>);
 #[derive(Default, Debug)]
 pub(super) struct Kept {
     /// Name, kind and unit.
-    pub(super) described: BTreeSet<(String, &'static str, &'static str)>,
+    pub described: BTreeSet<(String, &'static str, &'static str)>,
     /// The kind and the value of each series. For a histogram, the number of its values.
-    pub(super) series: BTreeMap<Series, (&'static str, f64)>,
+    pub series: BTreeMap<Series, (&'static str, f64)>,
 }
 
 #[derive(Clone, Default)]

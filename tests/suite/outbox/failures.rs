@@ -1,5 +1,7 @@
 //! Publishers that fail, hang and panic; holds, hints and dead letters.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use buttress::{Classify, Outcome, ServiceErrors};
@@ -205,4 +207,53 @@ async fn a_thousand_messages_behind_a_held_key_delay_nobody() {
     world.write(&[(5000, "a"), (5001, "b")]).await;
     pass(ms(1)).await;
     assert_eq!(world.times()[3..], [(2000, 5000), (2000, 5001)]);
+}
+
+/// An outage of the publisher refuses every message at once. The relay once turned its whole backlog round without a pause.
+#[tokio::test(start_paused = true)]
+async fn events_2_8_the_waits_of_a_refused_backlog_grow_and_a_delivery_ends_that() {
+    let world = World::new();
+    let (calls, is_there) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counted, there) = (calls.clone(), is_there.clone());
+    let publisher = tower::service_fn(move |_: Message| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let is_there = there.load(Ordering::Relaxed);
+        async move { if is_there { Ok(()) } else { Err(BoxError::from("no server")) } }
+    });
+    let relay = Relay::new(&world.outbox, publisher, config()).unwrap().classify(Refusing).spawn();
+    let keys: Vec<String> = (1..=100).map(|number| format!("key-{number}")).collect();
+    for (number, key) in (1..).zip(&keys) {
+        world.write(&[(number, key)]).await;
+    }
+    pass(ms(60_000)).await;
+    // 0.1, 0.2 .. 12.8 s for each key.
+    let refused = calls.swap(0, Ordering::Relaxed);
+    assert!((900..1500).contains(&refused), "{refused}");
+    is_there.store(true, Ordering::Relaxed);
+    pass(ms(13_000)).await;
+    assert_eq!((relay.stats().relayed, calls.load(Ordering::Relaxed)), (100, 100));
+}
+
+/// Every error is a refusal, which uses up no attempt.
+#[derive(Clone, Copy)]
+struct Refusing;
+
+impl Classify<(), BoxError> for Refusing {
+    fn classify(&self, result: &Result<(), BoxError>) -> Outcome {
+        if result.is_ok() { Outcome::Success } else { Outcome::Ignored }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_has_the_cause_of_its_error_too() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the brokers refused it")]
+    struct Refused(#[source] std::io::Error);
+    let world = World::new();
+    world.publish(|_| async { Err(Refused(std::io::Error::other("no permission")).into()) });
+    world.write(&[(1, "a")]).await;
+    let _relay = world.relay(config());
+    pass(ms(1000)).await;
+    let letters = world.store.dead_letters(0, 9).await.unwrap();
+    assert_eq!(letters[0].error, "the brokers refused it: no permission");
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::{Clock, StoreError, StoreErrorKind};
+use buttress_durable::Answer;
 use buttress_durable::outbox::{BoxStore, MemoryStore, MessageId};
 use buttress_sim::hooked::outbox::Operation;
 use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run};
@@ -114,11 +115,7 @@ impl Faults {
 }
 
 impl Hook<Operation> for Faults {
-    async fn around<T: Any + Send>(
-        &self,
-        operation: Operation,
-        run: Run<T>,
-    ) -> Result<T, StoreError> {
+    async fn around<T: Any + Send>(&self, operation: Operation, run: Run<T>) -> Answer<T> {
         let name = operation.name();
         let ids = match operation {
             Operation::RecordStart { id, .. } => vec![id],

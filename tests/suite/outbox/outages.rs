@@ -5,7 +5,8 @@ use std::time::Duration;
 use buttress::StoreErrorKind;
 use buttress::telemetry::{Reading, Source as _};
 use buttress_durable::outbox::{
-    Config, HeadOfKey, Message, MessageId, Monitor, Outbox, Relay, RelayHandle, RelayId, Store,
+    Config, HeadOfKey, Message, MessageId, Monitor, Outbox, Relay, RelayHandle, RelayId, Renewal,
+    Store,
 };
 use tower::{BoxError, service_fn};
 
@@ -149,7 +150,7 @@ async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {
     pass(Duration::from_secs(1)).await;
     // Half of the partitions are another relay's share, and most of them are busy.
     let other = RelayId::new(9);
-    world.store.lease_partitions(other, 100 * MINUTE, &[]).await.unwrap();
+    world.store.lease_partitions(Renewal::new(other, 100 * MINUTE, &[])).await.unwrap();
     pass(Duration::from_secs(3)).await;
     store.hook().fails("lease_partitions", Some(StoreErrorKind::Transient));
     pass(MINUTE).await;
@@ -160,7 +161,7 @@ async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {
     assert!((50..=250).contains(&asked), "{asked} questions in ten minutes");
     store.hook().fails("lease_partitions", None);
     pass(Duration::from_secs(11)).await;
-    let owned = world.store.lease_partitions(other, 100 * MINUTE, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(Renewal::new(other, 100 * MINUTE, &[])).await.unwrap();
     assert_eq!(owned.leases.len(), 8, "the relay has released them");
 }
 
@@ -280,7 +281,7 @@ async fn a_suspect_whose_start_is_refused_is_passed_over() {
     world.write(&[(1, "a"), (2, "a"), (3, "a")]).await;
     let gone = buttress_durable::outbox::RelayId::new(7);
     let second = Duration::from_secs(1);
-    let owned = world.store.lease_partitions(gone, second, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(Renewal::new(gone, second, &[])).await.unwrap();
     world.store.fetch(gone, &owned.leases, 100).await.unwrap();
     pass(2 * second).await;
     let store = Faults::over(&world.store);

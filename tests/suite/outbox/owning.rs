@@ -1,10 +1,11 @@
 //! A relay acts only while it owns a partition, and a slow answer does not keep it from renewing.
 
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::outbox::{Message, Outbox, Relay, RelayHandle, RelayId, Store};
+use buttress_durable::outbox::{Message, Outbox, Relay, RelayHandle, RelayId, Renewal, Store};
 use tower::{BoxError, Service, service_fn};
 
 use super::faulty::{Faults, Faulty};
@@ -37,10 +38,28 @@ async fn suspects(world: &World, numbers: &[u32]) {
         world.write(&[(*number, "a")]).await;
     }
     let gone = RelayId::new(7);
-    let owned = world.store.lease_partitions(gone, SECOND, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(Renewal::new(gone, SECOND, &[])).await.unwrap();
     let fetched = world.store.fetch(gone, &owned.leases, 100).await.unwrap();
     assert_eq!(fetched.messages.len(), numbers.len());
     pass(2 * SECOND).await;
+}
+
+/// Adds suspects, and returns a store whose answers to starts come late.
+async fn late_starts(world: &World, numbers: &[u32]) -> Faulty {
+    suspects(world, numbers).await;
+    let slow = Faults::over(&world.store);
+    slow.hook().late("record_start", 12 * SECOND);
+    slow
+}
+
+/// Lets the relay of `slow` lose its lease. Starts a second relay, which takes the partitions.
+async fn taken_over(world: &World, slow: &Faulty, seen: &Seen) -> RelayHandle {
+    pass(SECOND).await;
+    slow.hook().fails("lease_partitions", AWAY);
+    pass(10 * SECOND).await;
+    let second = relay("second", &Faults::over(&world.store), seen);
+    pass(Duration::from_millis(500)).await;
+    second
 }
 
 /// Regression: the answer to the start came after the lease had expired. The relay still published
@@ -48,15 +67,9 @@ async fn suspects(world: &World, numbers: &[u32]) {
 #[tokio::test(start_paused = true)]
 async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
     let (world, seen) = (World::new(), Seen::default());
-    suspects(&world, &[1, 2, 3]).await;
-    let slow = Faults::over(&world.store);
-    slow.hook().late("record_start", 12 * SECOND);
+    let slow = late_starts(&world, &[1, 2, 3]).await;
     let _first = relay("first", &slow, &seen);
-    pass(SECOND).await;
-    slow.hook().fails("lease_partitions", AWAY);
-    pass(10 * SECOND).await;
-    let _second = relay("second", &Faults::over(&world.store), &seen);
-    pass(Duration::from_millis(500)).await;
+    let _second = taken_over(&world, &slow, &seen).await;
     assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2), ("second", 3)]);
     // The answer, and a renewal: a decision from before the lapse has no effect after it.
     slow.hook().fails("lease_partitions", None);
@@ -70,25 +83,19 @@ async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     let (world, seen) = (World::new(), Seen::default());
-    suspects(&world, &[1]).await;
-    let slow = Faults::over(&world.store);
-    slow.hook().late("record_start", 12 * SECOND);
+    let slow = late_starts(&world, &[1]).await;
     slow.hook().fails("settle", AWAY);
     let outbox = Outbox::new(slow.clone());
     // The first owner of the suspect uses up its only start.
     let owner = RelayId::new(8);
-    let owned = world.store.lease_partitions(owner, SECOND, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(Renewal::new(owner, SECOND, &[])).await.unwrap();
     let lease = owned.leases.iter().find(|lease| lease.suspect_to > 0).unwrap();
     let first = world.store.fetch(owner, &owned.leases, 1).await.unwrap();
     world.store.record_start(*lease, first.messages[0].id, 1).await.unwrap();
     pass(2 * SECOND).await;
     let config = config().max_starts(1);
     let _first = Relay::new(&outbox, publisher("first", &seen), config).unwrap().spawn();
-    pass(SECOND).await;
-    slow.hook().fails("lease_partitions", AWAY);
-    pass(10 * SECOND).await;
-    let _second = relay("second", &Faults::over(&world.store), &seen);
-    pass(Duration::from_millis(500)).await;
+    let _second = taken_over(&world, &slow, &seen).await;
     slow.hook().fails("lease_partitions", None);
     slow.hook().fails("settle", None);
     pass(60 * SECOND).await;
@@ -102,9 +109,7 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_start_that_was_not_used_counts_once() {
     let (world, seen) = (World::new(), Seen::default());
-    suspects(&world, &[1]).await;
-    let slow = Faults::over(&world.store);
-    slow.hook().late("record_start", 12 * SECOND);
+    let slow = late_starts(&world, &[1]).await;
     let outbox = Outbox::new(slow.clone());
     let config = config().max_starts(1);
     let _relay = Relay::new(&outbox, publisher("only", &seen), config).unwrap().spawn();
@@ -130,7 +135,11 @@ async fn no_slow_answer_keeps_a_relay_from_renewing() {
         world.write(&[(3, "b"), (4, "c")]).await;
         for second in 0..150 {
             pass(SECOND).await;
-            let thief = world.store.lease_partitions(RelayId::new(9), SECOND, &[]).await.unwrap();
+            let thief = world
+                .store
+                .lease_partitions(Renewal::new(RelayId::new(9), SECOND, &[]))
+                .await
+                .unwrap();
             let stolen = thief.leases.len();
             world.store.release_partitions(RelayId::new(9)).await.unwrap();
             assert_eq!(stolen, 0, "{operation} at {second} s");
@@ -151,11 +160,7 @@ async fn a_publisher_that_gets_ready_after_a_lapse_is_not_called() {
     let (clock, began) = (Clock::default(), Clock::default().now());
     let publisher = ReadyAt { at: began + 12 * SECOND, clock, inner: publisher("first", &seen) };
     let _first = Relay::new(&Outbox::new(slow.clone()), publisher, config()).unwrap().spawn();
-    pass(SECOND).await;
-    slow.hook().fails("lease_partitions", AWAY);
-    pass(10 * SECOND).await;
-    let _second = relay("second", &Faults::over(&world.store), &seen);
-    pass(Duration::from_millis(500)).await;
+    let _second = taken_over(&world, &slow, &seen).await;
     slow.hook().fails("lease_partitions", None);
     pass(60 * SECOND).await;
     assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2)]);
@@ -174,10 +179,7 @@ impl<S: Service<Message>> Service<Message> for ReadyAt<S> {
     type Error = S::Error;
     type Future = S::Future;
 
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         if self.clock.now() >= self.at {
             return self.inner.poll_ready(cx);
         }
@@ -186,7 +188,7 @@ impl<S: Service<Message>> Service<Message> for ReadyAt<S> {
             clock.sleep_until(at).await;
             waker.wake();
         });
-        std::task::Poll::Pending
+        Poll::Pending
     }
 
     fn call(&mut self, message: Message) -> S::Future {

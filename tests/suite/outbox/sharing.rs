@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress_durable::outbox::{Message, Outbox, Relay, RelayId, Store};
+use buttress_durable::outbox::{Message, Outbox, Relay, RelayId, Renewal, Store};
 
 use super::faulty::Faults;
 use super::world::*;
@@ -30,7 +30,8 @@ async fn two_relays_share_the_work_and_keep_the_order() {
     }
     assert!(one.stats().relayed == 2000 && two.stats().relayed == 2000, "they count together");
     // Each owns half, under load too.
-    let probe = world.store.lease_partitions(RelayId::new(1), ms(1), &[]).await.unwrap();
+    let probe =
+        world.store.lease_partitions(Renewal::new(RelayId::new(1), ms(1), &[])).await.unwrap();
     assert_eq!(probe.leases, []);
 }
 
@@ -75,8 +76,11 @@ async fn a_newcomer_gets_its_share_of_a_busy_relay() {
     let newcomer = RelayId::new(7);
     let mut most = 0;
     for _ in 0..8 {
-        let owned =
-            world.store.lease_partitions(newcomer, Duration::from_secs(5), &[]).await.unwrap();
+        let owned = world
+            .store
+            .lease_partitions(Renewal::new(newcomer, Duration::from_secs(5), &[]))
+            .await
+            .unwrap();
         most = owned.leases.len();
         pass(ms(1000)).await;
     }
@@ -133,12 +137,21 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     pass(ms(9_000)).await;
     let successor = RelayId::new(9);
     assert_eq!(
-        world.store.lease_partitions(successor, Duration::from_secs(60), &[]).await.unwrap().leases,
+        world
+            .store
+            .lease_partitions(Renewal::new(successor, Duration::from_secs(60), &[]))
+            .await
+            .unwrap()
+            .leases,
         []
     );
     pass(ms(1_000)).await;
-    let taken =
-        world.store.lease_partitions(successor, Duration::from_secs(60), &[]).await.unwrap().leases;
+    let taken = world
+        .store
+        .lease_partitions(Renewal::new(successor, Duration::from_secs(60), &[]))
+        .await
+        .unwrap()
+        .leases;
     assert!(taken.iter().any(|lease| lease.suspect_to == 2), "{taken:?}");
     // The old relay ends its delivery, reports it, is refused, and does not continue with the next.
     pass(ms(30_000)).await;

@@ -18,8 +18,8 @@ type Script = Arc<dyn Fn(&Message) -> Answer + Send + Sync>;
 
 #[derive(Clone)]
 pub(super) struct World {
-    pub(super) store: MemoryStore,
-    pub(super) outbox: Outbox<MemoryStore>,
+    pub store: MemoryStore,
+    pub outbox: Outbox<MemoryStore>,
     seen: Arc<Mutex<Vec<(Duration, u32)>>>,
     script: Arc<Mutex<Script>>,
     start: Instant,

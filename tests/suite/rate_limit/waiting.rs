@@ -6,7 +6,7 @@ use tower::Service;
 use super::{
     answers_in_turn, limiter, one_in_100_ms, passed_in_a_second, twenty_thousand_a_second,
 };
-use crate::support::{Ask, Waiter, behind, now};
+use crate::support::{Ask, Waiter, behind, now, ready_fails};
 
 #[tokio::test(start_paused = true)]
 async fn it_is_woken_when_its_token_comes() {
@@ -49,9 +49,7 @@ async fn a_token_reserved_and_not_used_is_given_back() {
 async fn an_error_of_poll_ready_gives_the_token_back() {
     let layer = limiter(one_in_100_ms());
     let (mut service, log) = behind(&layer.clone().backpressure(), []);
-    log.fail_ready();
-    let polled = Waiter::new().poll_ready(&mut service);
-    assert!(matches!(polled, std::task::Poll::Ready(Err(_))));
+    ready_fails(&mut service, &log);
     assert_eq!(layer.handle().available(), 1);
 }
 

@@ -1,14 +1,15 @@
 //! The time between two attempts.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use buttress::retry::{Backoff, Config};
-use buttress::{AnyError, Event, GaveUp, Name};
+use buttress::{AnyError, Event, GaveUp};
 use tower::Layer;
 
 use super::{doubling, retry};
 use crate::support::{
-    AppError, Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now, panic_of, soon,
+    AppError, Ask, Events, Scripted, Step, Waiter, begin, behind, is_pending, ms, now, panic_of,
+    soon,
 };
 
 /// The inner future panics when it is polled after its end.
@@ -63,15 +64,10 @@ async fn a_service_that_cannot_get_ready_again_ends_it_with_that_error() {
 /// of the call.
 #[tokio::test(start_paused = true)]
 async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let observer = {
-        let heard = heard.clone();
-        move |_: Name, event: &Event| heard.lock().unwrap().push(event.clone())
-    };
-    let heard = || std::mem::take(&mut *heard.lock().unwrap());
+    let events = Events::default();
     let retrying = |attempt| Event::Retrying { attempt, delay: ms(100) };
     let gave_up = |attempts, reason| Event::RetriesExhausted { attempts, reason };
-    let layer = retry(Config::new().backoff(Backoff::fixed(ms(100))).observer(observer));
+    let layer = retry(Config::new().backoff(Backoff::fixed(ms(100))).observer(events.clone()));
     let counts = || {
         let stats = layer.handle().stats();
         (stats.retries, stats.not_made, stats.exhausted)
@@ -88,7 +84,7 @@ async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() 
     log.fail_ready();
     assert_eq!(soon(response).await, Err(AppError::Broken("not ready")));
     assert_eq!(counts(), (1, 1, 1));
-    assert_eq!(heard(), [retrying(1), retrying(2), gave_up(2, GaveUp::NotReady)]);
+    assert_eq!(events.take(), [retrying(1), retrying(2), gave_up(2, GaveUp::NotReady)]);
 
     // Dropped while it waits, and while the service is not ready.
     log.unblock();
@@ -102,7 +98,7 @@ async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() 
         }
         drop(response);
         assert_eq!(counts(), (1, 2 + u64::from(blocked), 1));
-        assert_eq!(heard(), [retrying(1)]);
+        assert_eq!(events.take(), [retrying(1)]);
     }
     log.unblock();
     log.then([Step::Fail, Step::PanicInCall]);

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use buttress::retry::{Backoff, Budget, Config, RetryLayer};
-use buttress::{Event, GaveUp, Name, Outcome, classify_fn};
+use buttress::{Event, GaveUp, Outcome, classify_fn};
 use tower::Layer;
 
 use super::{doubling, retry};
-use crate::support::{AppError, Ask, Once, Scripted, Step, behind, call, ms};
+use crate::support::{AppError, Ask, Events, Once, Scripted, Step, behind, call, ms};
 
 #[tokio::test(start_paused = true)]
 async fn two_services_share_a_budget() {
@@ -46,17 +46,15 @@ async fn a_budget_is_a_share_of_the_calls_of_every_layer_it_is_given_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_cannot_be_cloned_gets_one_attempt() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let observer = heard.clone();
-    let observer = move |_: Name, event: &Event| observer.lock().unwrap().push(event.clone());
+    let events = Events::default();
     let (inner, log) = Scripted::<AppError, Once>::of();
     log.always(Step::Fail);
-    let layer = retry(Config::new().observer(observer)).clone_request(|_: &Once| None);
+    let layer = retry(Config::new().observer(events.clone())).clone_request(|_: &Once| None);
     let result = call(&mut layer.layer(inner), Once).await;
     assert_eq!(result, Err(AppError::Broken("scripted failure")), "its own error, no other");
     assert_eq!((log.calls(), log.clones()), (1, 0));
     let gave_up = Event::RetriesExhausted { attempts: 1, reason: GaveUp::Request };
-    assert_eq!(*heard.lock().unwrap(), [gave_up]);
+    assert_eq!(events.all(), [gave_up]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use buttress::{Clock, Spawner, Task};
-use buttress_durable::saga::{Executor, MemoryStore, SagaError, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{
+    Executor, MemoryStore, Page, SagaError, SagaId, Status, Store, TakeOver, WorkerId,
+};
 
 use super::stores::Flaky;
 use super::world::*;
@@ -59,10 +61,11 @@ async fn a_take_over_whose_answer_was_lost_is_adopted() {
     let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
     let ids = orphans(&store, 10).await;
     let sagas = on(&store, &world);
-    assert_eq!(sagas.list(None, None, 100).await.unwrap().len(), 10);
+    assert_eq!(sagas.list(Page::first(100)).await.unwrap().len(), 10);
     // The state after a take-over whose answer was lost.
     store.renew_worker(sagas.worker(), LEASE).await.unwrap();
-    let taken = store.take_abandoned(sagas.worker(), "test", 1, 100).await.unwrap();
+    let taken =
+        store.take_abandoned(TakeOver::new(sagas.worker(), ("test", 1), 100)).await.unwrap();
     assert_eq!(taken.sagas.len(), 10);
     assert_eq!(sagas.recover().await.unwrap().resumed, ids);
     all_complete(&sagas, &ids).await;
@@ -91,7 +94,10 @@ async fn what_another_worker_owns_is_not_adopted() {
     orphans(&store, 3).await;
     let other = WorkerId::new(99);
     store.renew_worker(other, LEASE).await.unwrap();
-    assert_eq!(store.take_abandoned(other, "test", 1, 100).await.unwrap().sagas.len(), 3);
+    assert_eq!(
+        store.take_abandoned(TakeOver::new(other, ("test", 1), 100)).await.unwrap().sagas.len(),
+        3
+    );
     let sagas = on(&store, &world);
     assert!(sagas.recover().await.unwrap().resumed.is_empty());
     assert_eq!(world.seen(), Vec::<String>::new());

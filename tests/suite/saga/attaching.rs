@@ -57,6 +57,8 @@ async fn the_same_start_again_is_known_and_another_one_is_a_conflict() {
     }
     assert_eq!(here.stats().started + there.stats().started + newer.stats().started, 1);
     assert_eq!(lines.levels(), (0, 0, 0), "the callers know");
+    let conflict = here.start_as(ID, 41).await.err().unwrap().to_string();
+    assert!(conflict.contains("other content under this id; start a new saga"), "{conflict}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ fn add(
 #[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_is_refused_when_it_is_built() {
     let empty = Definition::<u32>::builder("test", 1).build().unwrap_err();
-    assert_eq!(empty.to_string(), "saga \"test\": no steps, at least 1 is wanted");
+    assert_eq!(empty.to_string(), "saga \"test\": no steps, at least 1 is required");
 
     let mut saga = Definition::<u32>::builder("test", 1);
     add(&mut saga, "a");

@@ -92,6 +92,8 @@ async fn a_pivot_in_doubt_whose_circuit_opens_is_still_in_doubt() {
     let mut saga = sequence(&world, &[("stock", &[Answer(1)])]);
     saga.step("charge")
         .kind(Kind::Pivot)
+        // The next attempts come while the circuit is open.
+        .hint(|_| None)
         .action(layers, world.service("charge", &[Break], Duration::ZERO), |input: &u32, ()| *input)
         .add();
     let report = in_memory(saga, again(3)).run_to_end(7).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::{Clock, InMemory, StoreError};
-use buttress_durable::saga::{Executor, MemoryStore, SagaError, SagaId, Status};
+use buttress_durable::saga::{Executor, MemoryStore, Page, SagaError, SagaId, Status};
 
 use super::stores::Flaky;
 use super::world::*;
@@ -121,7 +121,7 @@ async fn every_method_returns_in_time() {
                     Ok(())
                 }
                 "request_cancel" => sagas.cancel(id).await.map(drop),
-                "list" => sagas.list(None, None, 9).await.map(drop),
+                "list" => sagas.list(Page::first(9)).await.map(drop),
                 "take_over" => sagas.recover().await.map(drop),
                 _ => sagas.shut_down().await,
             }

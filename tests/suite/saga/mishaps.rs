@@ -9,7 +9,7 @@ use std::time::Duration;
 use buttress::retry::Backoff;
 use buttress::{Clock, Codec, CodecError, Format};
 use buttress_durable::saga::{
-    Call, Config, Definition, Executor, MemoryStore, SagaError, SagaId, Status,
+    Builder, Call, Config, Definition, Executor, MemoryStore, SagaError, SagaId, Status,
 };
 use tower::{BoxError, service_fn};
 
@@ -84,7 +84,7 @@ async fn a_codec_that_panics_leaves_an_action_in_doubt() {
     sagas.shut_down().await.unwrap();
 }
 
-/// A service whose clones panic, except the clones that a definition makes first.
+/// A value whose clones panic once it is broken.
 struct Fragile(Arc<std::sync::atomic::AtomicBool>);
 
 impl Clone for Fragile {
@@ -94,25 +94,16 @@ impl Clone for Fragile {
     }
 }
 
-impl tower::Service<Call<u32>> for Fragile {
-    type Response = u32;
-    type Error = BoxError;
-    type Future = std::future::Ready<Result<u32, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, call: Call<u32>) -> Self::Future {
-        std::future::ready(Ok(call.into_request()))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_service_that_cannot_be_cloned_is_a_failed_step() {
     let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let mut saga = Definition::<u32>::builder("test", 1);
-    saga.step("a").action((), Fragile(broken.clone()), |input: &u32, ()| *input).add();
+    let fragile = Fragile(broken.clone());
+    let service = service_fn(move |call: Call<u32>| {
+        let _ = &fragile;
+        std::future::ready(Ok::<_, BoxError>(call.into_request()))
+    });
+    saga.step("a").action((), service, |input: &u32, ()| *input).add();
     let sagas = Executor::in_memory(saga.build().unwrap(), config()).unwrap();
     broken.store(true, std::sync::atomic::Ordering::SeqCst);
     let report = sagas.run_to_end(7).await.unwrap();
@@ -120,19 +111,20 @@ async fn a_service_that_cannot_be_cloned_is_a_failed_step() {
     sagas.shut_down().await.unwrap();
 }
 
+/// Two steps, each of which takes this time.
+fn a_and_b(world: &World, takes: Duration) -> Builder<u32> {
+    let mut saga = Definition::builder("test", 1);
+    for name in ["a", "b"] {
+        let service = world.service(name, &[Answer(1)], takes);
+        saga.step(name).action((), service, |input: &u32, ()| *input).add();
+    }
+    saga
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_stood_still_does_not_take_its_own_sagas_from_itself() {
     let world = World::new();
-    let mut saga = Definition::<u32>::builder("test", 1);
-    for name in ["a", "b"] {
-        saga.step(name)
-            .action(
-                (),
-                world.service(name, &[Answer(1)], Duration::from_secs(100)),
-                |input: &u32, ()| *input,
-            )
-            .add();
-    }
+    let saga = a_and_b(&world, Duration::from_secs(100));
     let config = config().lease(Duration::from_secs(30));
     let sagas = Executor::in_memory(saga.build().unwrap(), config).unwrap();
     let execution = sagas.start(7).await.unwrap();
@@ -152,12 +144,7 @@ async fn a_worker_that_stood_still_does_not_take_its_own_sagas_from_itself() {
 async fn a_saga_taken_from_oneself_goes_on_under_its_new_epoch() {
     // It froze between the check of its lease and the take-over.
     let world = World::new();
-    let mut saga = Definition::<u32>::builder("test", 1);
-    for name in ["a", "b"] {
-        saga.step(name)
-            .action((), world.service(name, &[Answer(1)], ms(500)), |input: &u32, ()| *input)
-            .add();
-    }
+    let saga = a_and_b(&world, ms(500));
     let store = Flaky::new(MemoryStore::new(Clock::default()));
     let config = config().lease(ms(300));
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
@@ -220,10 +207,7 @@ async fn two_operators_at_once_do_not_defeat_each_other() {
         .action((), world.service("a", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
         .undo((), world.service("undo a", &[Break, Answer(0)], ms(10)), |input: &u32, (), _| *input)
         .add();
-    saga.step("b")
-        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
-        .definite(refusals)
-        .add();
+    refused_at(&mut saga, &world, "b");
     let config: Config = config().undo_retry(1, Backoff::none());
     let sagas = Executor::in_memory(saga.build().unwrap(), config).unwrap();
     let report = sagas.run_to_end(7).await.unwrap();

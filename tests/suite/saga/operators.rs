@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress_durable::saga::{
-    Definition, Executor, Kind, Resolution, SagaError, Status, StepStatus,
+    Definition, Executor, Kind, Page, Resolution, SagaError, Status, StepStatus,
 };
 
 use super::world::*;
@@ -16,10 +16,7 @@ fn stuck_undo(world: &World, undo: &'static [Do]) -> buttress_durable::saga::Bui
         .action((), world.service("a", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
         .undo((), world.service("undo a", undo, Duration::ZERO), |_, (), output| output)
         .add();
-    saga.step("b")
-        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
-        .definite(refusals)
-        .add();
+    refused_at(&mut saga, world, "b");
     saga
 }
 
@@ -128,12 +125,12 @@ async fn the_state_of_a_saga_is_a_tree() {
     assert_eq!(tree.status, Status::Stuck);
     assert_eq!(tree.steps[0].status, StepStatus::UndoFailed);
     let text = format!(
-        "test {}: stuck (a: refused)\n├─ a: undo failed (refused)\n└─ b: failed, after a (refused)",
+        "test {}: stuck (a: refused)\n├─ a: undo failed, 3 attempts (refused)\n└─ b: failed, after a (refused)",
         report.id()
     );
     assert_eq!(tree.to_string(), text);
     assert!(sagas.state(buttress_durable::saga::SagaId::new(1)).await.unwrap().is_none());
-    let stuck = sagas.list(Some(Status::Stuck), None, 10).await.unwrap();
+    let stuck = sagas.list(Page::first(10).status(Status::Stuck)).await.unwrap();
     assert_eq!(stuck.iter().map(|saga| saga.id).collect::<Vec<_>>(), [report.id()]);
 }
 

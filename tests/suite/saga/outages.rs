@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress::telemetry::{Reading, Source as _};
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::saga::{Definition, Executor, MemoryStore, Monitor, SagaError, Status};
+use buttress_durable::saga::{Definition, Executor, MemoryStore, Monitor, Page, SagaError, Status};
 
 use super::stores::Flaky;
 use super::world::*;
@@ -17,7 +17,8 @@ async fn pass(time: Duration) {
 }
 
 /// Twenty sagas that write, a lease that is renewed, and a recovery that polls every second.
-async fn under_way(world: &World) -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
+async fn under_way() -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
+    let world = World::new();
     let store = Flaky::new(MemoryStore::new(Clock::default()));
     let mut saga = Definition::builder("test", 1);
     for step in ["a", "b"] {
@@ -37,15 +38,21 @@ async fn under_way(world: &World) -> (Flaky, Executor<u32, buttress::InMemory, F
     (store, sagas)
 }
 
-async fn completed(sagas: &Executor<u32, buttress::InMemory, Flaky>) -> usize {
-    sagas.list(Some(Status::Completed), None, 100).await.unwrap().len()
+/// Checks the numbers of lines by level, ERROR, WARN and INFO, and that every saga is complete.
+async fn assert_ended(
+    sagas: &Executor<u32, buttress::InMemory, Flaky>,
+    lines: &Lines,
+    levels: (usize, usize, usize),
+) {
+    assert_eq!(lines.levels(), levels);
+    let completed = sagas.list(Page::first(100).status(Status::Completed)).await.unwrap();
+    assert_eq!(completed.len(), 20);
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let lines = Lines::capture();
-    let world = World::new();
-    let (store, sagas) = under_way(&world).await;
+    let (store, sagas) = under_way().await;
     store.away(Some(StoreErrorKind::Transient));
     pass(MINUTE).await;
     let before = store.failures();
@@ -57,15 +64,13 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     assert_eq!(sagas.stats().store_failed, (before + failures) as u64);
     store.away(None);
     pass(MINUTE).await;
-    assert_eq!(lines.levels(), (0, 0, 1));
-    assert_eq!(completed(&sagas).await, 20);
+    assert_ended(&sagas, &lines, (0, 0, 1)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     let lines = Lines::capture();
-    let world = World::new();
-    let (store, sagas) = under_way(&world).await;
+    let (store, sagas) = under_way().await;
     store.away(Some(StoreErrorKind::Misconfigured));
     pass(10 * MINUTE).await;
     let failures = store.failures();
@@ -82,27 +87,23 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     assert_eq!(lines.levels(), (0, 0, 0));
     store.away(None);
     pass(3 * MINUTE).await;
-    assert_eq!(completed(&sagas).await, 20);
-    assert_eq!(lines.levels(), (0, 0, 1));
+    assert_ended(&sagas, &lines, (0, 0, 1)).await;
 }
 
 /// Only the logs cannot be written: the end of this outage is logged too.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_writes_alone_ends_in_the_log_as_well() {
     let lines = Lines::capture();
-    let world = World::new();
-    let (store, sagas) = under_way(&world).await;
+    let (store, sagas) = under_way().await;
     store.fail_writes(40, false);
     pass(MINUTE).await;
-    assert_eq!(lines.levels(), (0, 1, 1));
-    assert_eq!(completed(&sagas).await, 20);
+    assert_ended(&sagas, &lines, (0, 1, 1)).await;
 }
 
 /// A saga that waits for the repair of its store does not keep the process from ending.
 #[tokio::test(start_paused = true)]
 async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
-    let world = World::new();
-    let (store, sagas) = under_way(&world).await;
+    let (store, sagas) = under_way().await;
     store.away(Some(StoreErrorKind::Misconfigured));
     pass(MINUTE / 2).await;
     let began = Clock::default().now();
@@ -113,8 +114,7 @@ async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
 /// An operator sees that the numbers of a monitor are old.
 #[tokio::test(start_paused = true)]
 async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
-    let world = World::new();
-    let (store, _sagas) = under_way(&world).await;
+    let (store, _sagas) = under_way().await;
     let monitor = Monitor::new("orders", store.clone(), Clock::default());
     let read = |name: &str, status: &[(&str, &str)]| {
         let mut reading = Reading::new();

@@ -54,12 +54,17 @@ fn three_steps(world: &World) -> buttress_durable::saga::Builder<u32> {
     saga
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_saga_goes_on_elsewhere_when_the_lease_has_run_out() {
+/// Returns an executor of two steps, in a process that can be killed.
+fn in_a_process(on_crash: OnCrash) -> (World, Process, MemoryStore, InMemory) {
     let (world, process) = (World::new(), Process::default());
     let store = MemoryStore::new(Clock::default());
-    let first =
-        on(&store, two_steps(&world, OnCrash::RunAgain), config().spawner(process.spawner()));
+    let first = on(&store, two_steps(&world, on_crash), config().spawner(process.spawner()));
+    (world, process, store, first)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_goes_on_elsewhere_when_the_lease_has_run_out() {
+    let (world, process, store, first) = in_a_process(OnCrash::RunAgain);
     let execution = first.start(7).await.unwrap();
     let id = execution.id();
     tokio::time::advance(ms(100)).await;
@@ -83,9 +88,7 @@ async fn a_saga_goes_on_elsewhere_when_the_lease_has_run_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_step_can_ask_to_be_undone_after_a_crash() {
-    let (world, process) = (World::new(), Process::default());
-    let store = MemoryStore::new(Clock::default());
-    let first = on(&store, two_steps(&world, OnCrash::Undo), config().spawner(process.spawner()));
+    let (_world, process, store, first) = in_a_process(OnCrash::Undo);
     let id = first.start(7).await.unwrap().id();
     tokio::time::advance(ms(100)).await;
     process.kill().await;
@@ -188,11 +191,7 @@ async fn a_shut_down_lets_what_runs_end_and_others_go_on_at_once() {
     let record = store.load(id).await.unwrap().unwrap();
     assert_eq!(record.status, Status::Running);
     let other = World::new();
-    let mut saga = two_steps(&other, OnCrash::RunAgain);
-    saga.step("c")
-        .action((), other.service("c", &[Answer(3)], Duration::ZERO), |input: &u32, ()| *input)
-        .add();
-    let second = on(&store, saga, config());
+    let second = on(&store, three_steps(&other), config());
     assert_eq!(second.recover().await.unwrap().resumed, [id]);
     while second.stats().active > 0 {
         tokio::task::yield_now().await;
@@ -202,10 +201,7 @@ async fn a_shut_down_lets_what_runs_end_and_others_go_on_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn other_steps_under_the_same_version_are_noticed() {
-    let (world, process) = (World::new(), Process::default());
-    let store = MemoryStore::new(Clock::default());
-    let first =
-        on(&store, two_steps(&world, OnCrash::RunAgain), config().spawner(process.spawner()));
+    let (world, process, store, first) = in_a_process(OnCrash::RunAgain);
     let id = first.start(7).await.unwrap().id();
     process.kill().await;
     tokio::time::advance(Duration::from_secs(10)).await;

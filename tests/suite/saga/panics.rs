@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use buttress_durable::saga::{
     Call, Config, Definition, Executor, Kind, Report, Status, StepStatus,
 };
-use tower::{BoxError, service_fn};
+use tower::{BoxError, Service, service_fn};
 
 use super::world::*;
+use crate::support::bombs::{ArmedClones, Bomb, armed};
 
 /// The place where an error panics.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -67,8 +68,8 @@ async fn run_with(kind: Kind, place: Where, definite: bool, config: Config) -> (
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_whose_display_or_drop_panics_is_an_action_in_doubt() {
-    for place in [Where::Display, Where::Drop, Where::Both, Where::Payload] {
+async fn an_error_whose_display_panics_is_an_action_in_doubt() {
+    for place in [Where::Display, Where::Both, Where::Payload] {
         for definite in [false, true] {
             let (report, _) = run_with(Kind::Compensatable, place, definite, config()).await;
             assert_eq!(report.status(), Status::Compensated, "{place:?}");
@@ -81,17 +82,53 @@ async fn an_error_whose_display_or_drop_panics_is_an_action_in_doubt() {
     }
 }
 
-/// A response of a service, or a future, that panics when it is dropped.
-struct Bomb;
+/// The panic once took the place of the error.
+#[tokio::test(start_paused = true)]
+async fn an_error_whose_drop_panics_is_an_error() {
+    let (report, _) = run_with(Kind::Compensatable, Where::Drop, false, config()).await;
+    assert_eq!((report.status(), report.reason()), (Status::Compensated, Some("a: ")));
+    assert_eq!(report.steps()[0].1, StepStatus::Undone, "it was in doubt, and undone");
+    let (report, calls) = run_with(Kind::Pivot, Where::Drop, true, config()).await;
+    assert_eq!((report.status(), calls), (Status::Compensated, 1), "it had no effect");
+}
 
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("a bomb");
-    }
+async fn run_step<S>(service: S) -> (Status, Vec<String>)
+where
+    S: Service<Call<u32>, Response = u32, Error = BoxError, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let world = World::new();
+    let undo = world.service("undo a", &[Answer(0)], std::time::Duration::ZERO);
+    let mut saga = Definition::<u32>::builder("test", 1);
+    saga.step("a")
+        .timeout(std::time::Duration::from_secs(1))
+        .action((), service, |input: &u32, ()| *input)
+        .undo((), undo, |input: &u32, (), _| *input)
+        .add();
+    let sagas = Executor::in_memory(saga.build().unwrap(), config()).unwrap();
+    let report = sagas.run_to_end(7).await.unwrap();
+    sagas.shut_down().await.unwrap();
+    (report.status(), world.seen())
+}
+
+/// The panic once replaced the answer: an action that was done was undone.
+#[tokio::test(start_paused = true)]
+async fn a_drop_that_panics_after_the_answer_does_not_change_it() {
+    let done = (Status::Completed, Vec::new());
+    let answers = service_fn(|_: Call<u32>| armed(async { Ok::<u32, BoxError>(1) }));
+    assert_eq!(run_step(answers).await, done, "the future");
+    let answers = service_fn(async |_: Call<u32>| Ok::<u32, BoxError>(1));
+    assert_eq!(run_step(ArmedClones::of(answers)).await, done, "the service");
+    let late = service_fn(|_: Call<u32>| armed(std::future::pending::<Result<u32, BoxError>>()));
+    let undone = (Status::Compensated, vec!["undo a".to_owned()]);
+    assert_eq!(run_step(late).await, undone, "the time limit drops it");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_panics_when_it_is_dropped_is_an_action_in_doubt() {
+async fn an_action_that_panics_when_it_ends_is_in_doubt() {
     // At its end, and when the time limit of the step interrupts it.
     for ends in [true, false] {
         let service = service_fn(move |_: Call<u32>| async move {
@@ -101,18 +138,9 @@ async fn a_future_that_panics_when_it_is_dropped_is_an_action_in_doubt() {
             }
             Ok::<u32, BoxError>(1)
         });
-        let world = World::new();
-        let undo = world.service("undo a", &[Answer(0)], std::time::Duration::ZERO);
-        let mut saga = Definition::<u32>::builder("test", 1);
-        saga.step("a")
-            .timeout(std::time::Duration::from_secs(1))
-            .action((), service, |input: &u32, ()| *input)
-            .undo((), undo, |input: &u32, (), _| *input)
-            .add();
-        let sagas = Executor::in_memory(saga.build().unwrap(), config()).unwrap();
-        let report = sagas.run_to_end(7).await.unwrap();
-        assert_eq!(report.status(), Status::Compensated, "ends: {ends}");
-        assert_eq!(world.seen(), ["undo a"]);
+        let (status, seen) = run_step(service).await;
+        assert_eq!(status, Status::Compensated, "ends: {ends}");
+        assert_eq!(seen, ["undo a"]);
     }
 }
 

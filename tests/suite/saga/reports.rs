@@ -38,10 +38,7 @@ fn middle(world: &World, b: &'static [Do], together: bool) -> buttress_durable::
         .action((), world.service("c", &[Answer(1)], Duration::ZERO), request)
         .undo((), world.service("undo c", &[Answer(0)], ms(5)), undo)
         .add();
-    saga.step("d")
-        .action((), world.service("d", &[Refuse], Duration::ZERO), request)
-        .definite(refusals)
-        .add();
+    refused_at(&mut saga, world, "d");
     saga
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::{Clock, InMemory};
-use buttress_durable::saga::{Config, Executor, MemoryStore, SagaId, Status};
+use buttress_durable::saga::{Config, Executor, MemoryStore, Page, SagaId, Status};
 
 use super::world::*;
 
@@ -40,7 +40,7 @@ fn store() -> MemoryStore {
 }
 
 async fn statuses(sagas: &Executor<u32, InMemory, MemoryStore>) -> Vec<Status> {
-    let list = sagas.list(None, None, 100_000).await.unwrap();
+    let list = sagas.list(Page::first(100_000)).await.unwrap();
     list.into_iter().map(|saga| saga.status).collect()
 }
 
@@ -83,7 +83,7 @@ async fn executors_with_other_retentions_share_a_store() {
     drop(brief.run_to_end(7).await.unwrap());
     let kept = endless.run_to_end(7).await.unwrap().id();
     Clock::default().sleep(7 * DAY).await;
-    let left = brief.list(None, None, 9).await.unwrap();
+    let left = brief.list(Page::first(9)).await.unwrap();
     assert_eq!(left.iter().map(|saga| saga.id).collect::<Vec<_>>(), [kept]);
 }
 

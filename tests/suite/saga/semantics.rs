@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress::circuit_breaker::CircuitBreakerLayer;
 use buttress::retry::{self, Backoff, RetryLayer};
-use buttress_durable::saga::{Kind, Status, StepStatus};
+use buttress_durable::saga::{Definition, Kind, Status, StepStatus};
 use tower::ServiceBuilder;
 
 use super::world::*;
@@ -66,10 +66,7 @@ async fn an_undo_gets_the_output_of_its_step() {
             },
         )
         .add();
-    saga.step("b")
-        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
-        .definite(refusals)
-        .add();
+    refused_at(&mut saga, &world, "b");
     assert_eq!(run(saga).await.status(), Status::Compensated);
     assert_eq!(world.seen(), ["a", "b", "with 7 and 41", "undo a"]);
 }
@@ -283,37 +280,33 @@ async fn at_its_deadline_a_pivot_under_way_is_waited_for() {
     }
 }
 
+/// Adds a last step, which refuses, and runs the saga to its end.
+async fn ends_with_a_refusal(mut saga: buttress_durable::saga::Builder<u32>, world: &World) {
+    refused_at(&mut saga, world, "b");
+    assert_ended(&run(saga).await, Status::Compensated, Some("b: refused"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_limit_of_a_step_bounds_its_action_and_not_its_undo() {
-    let world = World::new();
-    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
+    let (world, mut saga) = (World::new(), Definition::builder("test", 1));
     saga.step("a")
         .timeout(ms(50))
         .action((), world.service("a", &[Answer(1)], ms(20)), |input: &u32, ()| *input)
         .undo((), world.service("undo a", &[Answer(0)], ms(100)), |_, (), output| output)
         .add();
-    saga.step("b")
-        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
-        .definite(refusals)
-        .add();
-    assert_ended(&run(saga).await, Status::Compensated, Some("b: refused"));
+    ends_with_a_refusal(saga, &world).await;
     assert_eq!(world.seen(), ["a", "b", "undo a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_undo_has_a_limit_of_its_own() {
-    let world = World::new();
-    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
+    let (world, mut saga) = (World::new(), Definition::builder("test", 1));
     saga.step("a")
         .undo_timeout(ms(50))
         .action((), world.service("a", &[Answer(1)], ms(200)), |input: &u32, ()| *input)
         .undo((), world.service("undo a", &[Never, Answer(0)], ms(20)), |_, (), output| output)
         .add();
-    saga.step("b")
-        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
-        .definite(refusals)
-        .add();
-    assert_ended(&run(saga).await, Status::Compensated, Some("b: refused"));
+    ends_with_a_refusal(saga, &world).await;
     let undo = |at| (at, "undo a".to_owned());
     assert_eq!(world.times()[2..], [undo(200), undo(350)], "50 ms, and 100 ms of backoff");
 }

@@ -54,10 +54,7 @@ async fn a_group_runs_beside_each_other_and_is_joined() {
         add(saga, "d", ms(200));
     });
     add(&mut saga, "e", ms(0));
-    saga.step("f")
-        .action((), world.service("f", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
-        .definite(refusals)
-        .add();
+    refused_at(&mut saga, &world, "f");
     assert_eq!(run(saga).await.status(), Status::Compensated);
     let seen = world.seen();
     assert_eq!(

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::saga::{
-    Append, Appended, Definition, Entry, Executor, Kind, MemoryStore, NewSaga, Record, SagaError,
-    SagaId, Status, StepStatus, Store, Summary, TakenOver, WorkerId,
+    Append, Appended, Definition, Entry, Executor, Kind, MemoryStore, NewSaga, Page, Record,
+    SagaError, SagaId, Status, StepStatus, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 
 use super::world::*;
@@ -206,18 +206,12 @@ impl Store<Payload> for Flaky {
         Err(away())
     }
 
-    async fn take_abandoned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<TakenOver<Payload>, StoreError> {
+    async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Result<TakenOver<Payload>, StoreError> {
         self.there()?;
         let stall = self.stall.load(Ordering::SeqCst);
         tokio::time::advance(Duration::from_millis(stall.into())).await;
         self.before("take_over").await;
-        let taken = self.inner.take_abandoned(worker, definition, version, limit).await;
+        let taken = self.inner.take_abandoned(sagas).await;
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -243,20 +237,20 @@ impl Store<Payload> for Flaky {
         self.inner.request_cancel(saga).await
     }
 
-    async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
+    async fn list(&self, page: Page) -> Result<Vec<Summary>, StoreError> {
         self.there()?;
         self.before("list").await;
-        self.inner.list(status, after, limit).await
+        self.inner.list(page).await
     }
 
-    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_sagas(
+        &self,
+        name: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
         self.before("purge").await;
-        self.inner.purge_sagas(age, limit).await
+        self.inner.purge_sagas(name, age, limit).await
     }
 }
 
@@ -349,7 +343,7 @@ async fn a_shut_down_under_a_lapsed_lease_ends() {
     assert!(matches!(waiting.await, Err(SagaError::ShutDown { .. })));
 }
 
-/// The store holds the first entries at once, and its answer comes after the deadline: the step they begin does not
+/// The store holds the first entries immediately, and its answer comes after the deadline: the step they begin does not
 /// leave.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_passes_before_the_first_step_lets_no_step_begin() {

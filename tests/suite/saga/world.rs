@@ -130,6 +130,18 @@ pub(super) fn sequence(
 pub(super) type InMemory = Executor<u32, buttress::InMemory, MemoryStore>;
 
 /// An executor without jitter in its waits: 100, 200, 400 ms ...
+/// Adds a last step, which refuses.
+pub(super) fn refused_at(
+    saga: &mut buttress_durable::saga::Builder<u32>,
+    world: &World,
+    name: &'static str,
+) {
+    saga.step(name)
+        .action((), world.service(name, &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
+        .definite(refusals)
+        .add();
+}
+
 pub(super) fn config() -> Config {
     let backoff = buttress::retry::Backoff::exponential(Duration::from_millis(100))
         .jitter(buttress::retry::Jitter::None);

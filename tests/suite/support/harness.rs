@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::{Clock, VirtualClock, idempotency};
-use buttress_durable::outbox;
+use buttress_durable::{event_store, outbox};
 use buttress_sim::conformance::{Harness, Transactions};
 
 /// Makes stores under a manual clock.
@@ -53,6 +53,20 @@ impl Begin for outbox::MemoryStore {
 }
 
 impl End for outbox::MemoryTransaction {
+    fn commit(self) {
+        self.commit();
+    }
+}
+
+impl Begin for event_store::MemoryStore {
+    type Tx = event_store::MemoryTransaction;
+
+    fn begin(&self) -> Self::Tx {
+        self.begin()
+    }
+}
+
+impl End for event_store::MemoryTransaction {
     fn commit(self) {
         self.commit();
     }

@@ -38,19 +38,19 @@ pub(crate) struct Log {
 }
 
 pub(super) struct Script {
-    pub(super) steps: VecDeque<Step>,
-    pub(super) otherwise: Step,
-    pub(super) readiness: Readiness,
-    pub(super) opened: bool,
-    pub(super) parked: Vec<Waker>,
-    pub(super) start: Instant,
-    pub(super) at: Vec<u64>,
-    pub(super) clones: usize,
-    pub(super) ready_polls: usize,
-    pub(super) polls: usize,
-    pub(super) live: usize,
-    pub(super) running: usize,
-    pub(super) peak: usize,
+    pub steps: VecDeque<Step>,
+    pub otherwise: Step,
+    pub readiness: Readiness,
+    pub opened: bool,
+    pub parked: Vec<Waker>,
+    pub start: Instant,
+    pub at: Vec<u64>,
+    pub clones: usize,
+    pub ready_polls: usize,
+    pub polls: usize,
+    pub live: usize,
+    pub running: usize,
+    pub peak: usize,
 }
 
 impl Log {

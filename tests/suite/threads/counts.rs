@@ -116,7 +116,7 @@ async fn a_storm_of_failures_opens_the_circuit_once() {
         assert_eq!(handle.generation(), before.wrapping_add(1));
         assert_eq!(stats.failures + stats.refused, 16 * 200);
         assert_eq!(stats.admitted, Some(stats.failures));
-        assert!((50..50 + 16).contains(&stats.failures), "those under way, no more: {stats:?}");
+        assert!((50..50 + 16).contains(&stats.failures), "those in progress, no more: {stats:?}");
     }
 }
 

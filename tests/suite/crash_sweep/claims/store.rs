@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Key, MemoryStore, MemoryTransaction};
-use buttress::{Clock, StoreError};
+use buttress::idempotency::{Claimed, CompleteIn, Completion, Key, MemoryStore, MemoryTransaction};
+use buttress::{Answer, Clock, StoreError};
 use buttress_sim::crash::{Ledger, Process};
 use buttress_sim::hooked::idempotency::Operation;
 use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
@@ -27,7 +27,7 @@ pub(super) struct Stored {
     /// When each result that was ever kept has expired.
     ends: Arc<Mutex<BTreeMap<u32, Instant>>>,
     decided: Arc<Mutex<BTreeSet<u32>>>,
-    /// For how long messages are under way and processes stand still in this run.
+    /// For how long messages are in progress and processes stand still in this run.
     delays: Duration,
 }
 
@@ -38,12 +38,12 @@ pub(super) type Troubled = Hooked<MemoryStore<u32>, Troubles>;
 /// the effect happens.
 #[derive(Clone)]
 pub(super) struct Troubles {
-    pub(super) store: MemoryStore<u32>,
-    pub(super) process: Process,
-    pub(super) ledger: Ledger,
-    pub(super) stored: Stored,
+    pub store: MemoryStore<u32>,
+    pub process: Process,
+    pub ledger: Ledger,
+    pub stored: Stored,
     /// The clock of the store.
-    pub(super) clock: Clock,
+    pub clock: Clock,
 }
 
 impl Stored {
@@ -81,9 +81,9 @@ impl Stored {
         }
     }
 
-    /// A caller that `began` to ask is answered. The answer is a result that the store kept then or since, unless
-    /// the store has not told the worker what became of its own result: the caller then hears that the work is done.
-    /// Callers of one process share an answer that is under way, so it may be older by the delays.
+    /// A caller that `began` to ask is answered. The answer is a result that the store kept then or since, unless the
+    /// worker does not know from the store whether its own result was kept: the caller then gets the error that the
+    /// work is done. Callers of one process share an answer in progress, so it may be older by the delays.
     pub(super) fn answered(&self, ledger: &Ledger, key: &Key, answer: u32, began: Instant) {
         let stored = self.results.lock().unwrap().get(&key.to_string()).map(|kept| kept.value);
         let decided = self.decided.lock().unwrap().contains(&answer);
@@ -144,13 +144,10 @@ impl CompleteIn<MemoryTransaction<u32>, u32> for Troubles {
     async fn complete_in(
         &self,
         tx: &mut MemoryTransaction<u32>,
-        key: &Key,
-        claim: ClaimId,
-        value: &u32,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+        completion: Completion<'_, u32>,
+    ) -> Answer<()> {
         self.process.operation("ask to complete", async { Ok(()) }).await?;
-        self.store.complete_in(tx, key, claim, value, lifetime).await?;
+        self.store.complete_in(tx, completion).await?;
         self.process.operation("get the answer", async { Ok(()) }).await
     }
 }

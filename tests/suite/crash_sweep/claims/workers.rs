@@ -23,7 +23,7 @@ const AFTERWARDS: Duration = Duration::from_secs(70);
 /// The time limit of a handler for its commit.
 const DRIVER: Duration = Duration::from_secs(3);
 /// Within this time, and the patience for each lost answer, a fresh call must end: the lease that a dead worker left,
-/// the longest delay of a request that is under way, and the work.
+/// the longest delay of a request in progress, and the work.
 const FRESH: Duration = Duration::from_secs(120);
 
 /// How much goes wrong in one run at most.
@@ -31,24 +31,24 @@ pub(super) const MOST_STRIKES: u64 = 4;
 
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
-    pub(super) processes: u32,
-    pub(super) keys: u32,
+    pub processes: u32,
+    pub keys: u32,
     /// The time of each of the three parts of a handler.
-    pub(super) takes: Duration,
+    pub takes: Duration,
     /// Every n-th run of a handler fails at its end.
-    pub(super) fails: u32,
+    pub fails: u32,
     /// Whether handlers store their answer in a separate transaction.
-    pub(super) transactional: bool,
+    pub transactional: bool,
     /// Whether handlers run on separate tasks.
-    pub(super) detached: bool,
+    pub detached: bool,
     /// The time limit of the layer for the store.
-    pub(super) patience: Duration,
+    pub patience: Duration,
     /// How long results are kept.
-    pub(super) lifetime: Duration,
+    pub lifetime: Duration,
     /// How long a caller that has its answer waits before it calls with the same key again, and how often.
-    pub(super) again: (Duration, u32),
+    pub again: (Duration, u32),
     /// `None` keeps the order in which tasks become ready.
-    pub(super) ties: Option<u64>,
+    pub ties: Option<u64>,
 }
 
 /// The state that the handlers of all workers share. It outlives the workers.

@@ -19,8 +19,8 @@ use Way::{Fine, LoseAnswer, Refuse, Stumble};
 /// The records of the participants. They outlive the workers.
 #[derive(Clone)]
 pub(super) struct World {
-    pub(super) ledger: Ledger,
-    pub(super) participants: Arc<Mutex<BTreeMap<(SagaId, &'static str), Participant>>>,
+    pub ledger: Ledger,
+    pub participants: Arc<Mutex<BTreeMap<(SagaId, &'static str), Participant>>>,
 }
 
 #[derive(Default)]
@@ -83,9 +83,9 @@ impl World {
 /// A layer of the user that retries an action within one execution of the step.
 #[derive(Clone)]
 pub(super) struct Persistent<S> {
-    pub(super) inner: S,
-    pub(super) clock: Clock,
-    pub(super) wait: Option<Duration>,
+    pub inner: S,
+    pub clock: Clock,
+    pub wait: Option<Duration>,
 }
 
 impl<S> Service<Call<u32>> for Persistent<S>

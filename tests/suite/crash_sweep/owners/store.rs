@@ -6,7 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use buttress::{Clock, InMemoryValue, StoreError};
-use buttress_durable::saga::{MemoryStore, Record, SagaId, Status, Store, TakenOver};
+use buttress_durable::Answer;
+use buttress_durable::outbox::MemoryTransaction;
+use buttress_durable::saga::{
+    CreateIn, MemoryStore, NewSaga, Record, SagaId, Status, Store, TakenOver,
+};
 use buttress_sim::crash::{Ledger, Process};
 use buttress_sim::hooked::saga::Operation;
 use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
@@ -22,7 +26,7 @@ impl History {
         self.fates.lock().unwrap().get(&id).map(|(status, _)| *status)
     }
 
-    fn is(&self, id: SagaId, status: Status, since: Instant) -> bool {
+    pub(super) fn is(&self, id: SagaId, status: Status, since: Instant) -> bool {
         let mut fates = self.fates.lock().unwrap();
         if fates.get(&id).is_some_and(|(known, _)| *known == status) {
             return false;
@@ -38,12 +42,12 @@ pub(super) type Troubled = Hooked<MemoryStore, Troubles>;
 /// happens.
 #[derive(Clone)]
 pub(super) struct Troubles {
-    pub(super) store: MemoryStore,
-    pub(super) process: Process,
-    pub(super) ledger: Ledger,
-    pub(super) history: History,
+    pub store: MemoryStore,
+    pub process: Process,
+    pub ledger: Ledger,
+    pub history: History,
     /// The clock of the store.
-    pub(super) clock: Clock,
+    pub clock: Clock,
 }
 
 impl Troubles {
@@ -77,7 +81,7 @@ impl Troubles {
                 self.own(answer::<Option<Record<InMemoryValue>>, _>(&taken).as_slice());
                 Ok(taken)
             }
-            Operation::PurgeDefinition { age, .. } => self.watch_purge(age, run).await,
+            Operation::PurgeSagas { age, .. } => self.watch_purge(age, run).await,
             _ => run.await,
         }
     }
@@ -127,8 +131,19 @@ impl Hook<Operation<InMemoryValue>> for Troubles {
         &self,
         operation: Operation<InMemoryValue>,
         run: Run<T>,
-    ) -> Result<T, StoreError> {
+    ) -> Answer<T> {
         let (name, own) = (operation.name(), self.clone());
         self.process.operation(name, async move { own.watch(operation, run).await }).await
+    }
+}
+
+/// Without troubles: the statement is lost with its transaction, whose commit has them.
+impl CreateIn<MemoryTransaction, InMemoryValue> for Troubles {
+    async fn create_in(
+        &self,
+        tx: &mut MemoryTransaction,
+        saga: NewSaga<InMemoryValue>,
+    ) -> Answer<Option<Record<InMemoryValue>>> {
+        self.store.create_in(tx, saga).await
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use buttress::retry::Backoff;
 use buttress::{Clock, Rng, StoreErrorKind, VirtualClock};
+use buttress_durable::outbox;
 use buttress_durable::saga::{
     Call, Config, Definition, Direction, Executor, Kind, MemoryStore, SagaError, SagaId, Status,
     Store,
@@ -22,36 +23,38 @@ pub(super) const LEASE: Duration = Duration::from_secs(10);
 const HORIZON: Duration = Duration::from_secs(600);
 /// The time by which a worker acts that should no longer act.
 const AFTERWARDS: Duration = Duration::from_secs(70);
-/// How long a request may be under way after its caller is gone.
+/// How long a request may be in progress after its caller is gone.
 const UNDER_WAY: Duration = Duration::from_secs(30);
 
 pub(super) type Step = (&'static str, Kind, Vec<Way>);
 
 #[derive(Clone)]
 pub(super) struct Scenario {
-    pub(super) processes: u32,
-    pub(super) sagas: u128,
-    pub(super) steps: Vec<Step>,
+    pub processes: u32,
+    pub sagas: u128,
+    pub steps: Vec<Step>,
     /// The time between two attempts.
-    pub(super) backoff: Duration,
+    pub backoff: Duration,
     /// The time of a participant.
-    pub(super) takes: Duration,
+    pub takes: Duration,
     /// `None` keeps the order in which tasks become ready.
-    pub(super) ties: Option<u64>,
-    pub(super) deadline: Option<Duration>,
+    pub ties: Option<u64>,
+    pub deadline: Option<Duration>,
     /// The wait of a layer around each action before it retries.
-    pub(super) layer: Option<Duration>,
+    pub layer: Option<Duration>,
     /// The number of undos of each step that fail first.
-    pub(super) failed_undos: usize,
+    pub failed_undos: usize,
     /// The time at which the last worker requests the cancellation of the first saga.
-    pub(super) cancel: Option<Duration>,
+    pub cancel: Option<Duration>,
     /// The time between the starts of two sagas.
-    pub(super) apart: Duration,
+    pub apart: Duration,
     /// How long ended sagas are kept; `None` forever. A saga is started once then, because a later start under
     /// its id may run it again.
-    pub(super) retention: Option<Duration>,
+    pub retention: Option<Duration>,
     /// How often workers recover.
-    pub(super) recovers: Duration,
+    pub recovers: Duration,
+    /// Whether the first worker starts its sagas in transactions.
+    pub in_transaction: bool,
 }
 
 impl Scenario {
@@ -75,6 +78,8 @@ struct Shared {
     store: MemoryStore,
     history: History,
     clock: Clock,
+    /// The store whose transactions start sagas.
+    database: outbox::MemoryStore,
     /// Sagas that are known to be in the store.
     started: Mutex<BTreeSet<SagaId>>,
     /// Sagas of which the one start failed.
@@ -151,6 +156,7 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         store: MemoryStore::new(time.clock()),
         history: History::default(),
         clock: time.clock(),
+        database: outbox::MemoryStore::new(time.clock()),
         started: Mutex::default(),
         failed: Mutex::default(),
     });
@@ -232,8 +238,12 @@ async fn start(
 ) {
     process.clock().sleep(scenario.apart * (id.get() as u32 - 1)).await;
     loop {
-        let known = match process.call(sagas.start_as(id, 7)).await {
-            Some(Ok(_) | Err(SagaError::AlreadyStarted { .. })) => true,
+        let started = match scenario.in_transaction {
+            true => process.call(start_in_transaction(&process, &sagas, id, &shared)).await,
+            false => process.call(sagas.start_as(id, 7)).await.map(|started| started.map(drop)),
+        };
+        let known = match started {
+            Some(Ok(()) | Err(SagaError::AlreadyStarted { .. })) => true,
             Some(Err(SagaError::Store { error, .. })) => error.kind() == StoreErrorKind::Conflict,
             _ => false,
         };
@@ -247,6 +257,27 @@ async fn start(
         }
         process.clock().sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// The transaction is rolled back if the process crashes before the commit.
+async fn start_in_transaction(
+    process: &Process,
+    sagas: &Worker,
+    id: SagaId,
+    shared: &Arc<Shared>,
+) -> Result<(), SagaError> {
+    let mut tx = shared.database.begin();
+    let started = sagas.start_in(&mut tx, id, 7).await?;
+    let own = shared.clone();
+    let commit = async move {
+        tx.commit();
+        own.history.is(id, Status::Running, own.clock.now());
+        Ok(())
+    };
+    let committed = process.operation("commit", commit).await;
+    committed.map_err(|error| SagaError::Store { saga: id, error })?;
+    drop(started.committed());
+    Ok(())
 }
 
 async fn check(scenario: &Scenario, shared: &Shared) -> Result<(), String> {
