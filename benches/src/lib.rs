@@ -21,6 +21,7 @@
 pub mod durable;
 pub mod filter;
 pub mod floors;
+pub mod guarded;
 pub mod held;
 pub mod patterns;
 pub mod peers;

@@ -119,3 +119,15 @@ pub fn check<S: Service<u64, Response = u64>>(service: &mut S, row: Row, candida
     }
     row.expect(candidate, CALLS, succeeded);
 }
+
+/// Makes calls. The same code runs for the warm-up and the measurement, and no caller changes it.
+#[inline(never)]
+pub fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
+    call_many(service, calls)
+}
+
+/// Makes clones, as [`run`] makes calls.
+#[inline(never)]
+pub fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
+    clone_many(service, clones)
+}

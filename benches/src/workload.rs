@@ -2,7 +2,7 @@
 //! layer. The compiler must not know their answer, or it would remove the code of a layer for the
 //! other answer.
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::{AsRefusal, Error};
-use tower::Service;
 
 /// The error of the services, with room for a refusal of buttress, as the guide recommends.
 #[derive(Clone, Debug)]
@@ -56,67 +55,71 @@ impl AsRefusal for Failure {
 /// A request that is never made, and would fail.
 const NEVER: u64 = u64::MAX;
 
+/// Makes a service that is always ready. Each call is the future that `$call` makes.
+macro_rules! always_ready {
+    ($name:ident -> $future:ty, $call:expr) => {
+        impl tower::Service<u64> for $name {
+            type Response = u64;
+            type Error = $crate::workload::Failure;
+            type Future = $future;
+
+            #[inline]
+            fn poll_ready(
+                &mut self,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Result<(), Self::Error>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            #[inline]
+            fn call(&mut self, request: u64) -> Self::Future {
+                let call: fn(&Self, u64) -> $future = $call;
+                call(self, request)
+            }
+        }
+    };
+}
+pub(crate) use always_ready;
+
+/// Makes a service that is always ready and answers immediately.
+macro_rules! immediate {
+    ($name:ident, $answer:expr) => {
+        $crate::workload::always_ready!(
+            $name -> std::future::Ready<Result<u64, $crate::workload::Failure>>,
+            |service, request| {
+                let answer: fn(&Self, u64) -> Result<u64, $crate::workload::Failure> = $answer;
+                std::future::ready(answer(service, request))
+            }
+        );
+    };
+}
+pub(crate) use immediate;
+
 /// Answers every request with its own value, immediately.
 #[derive(Clone, Copy, Debug)]
 pub struct Succeeds;
 
-impl Service<u64> for Succeeds {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    #[inline]
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        ready(if request == NEVER { Err(Failure::Broken) } else { Ok(request) })
-    }
-}
+immediate!(Succeeds, |_: &Self, request| {
+    if request == NEVER { Err(Failure::Broken) } else { Ok(request) }
+});
 
 /// Fails every other request, immediately.
 #[derive(Clone, Copy, Debug)]
 pub struct FailsEveryOther;
 
-impl Service<u64> for FailsEveryOther {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    #[inline]
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        // Evaluated each time, so that three attempts are three.
-        ready(if black_box(request).is_multiple_of(2) { Ok(request) } else { Err(Failure::Broken) })
-    }
-}
+immediate!(FailsEveryOther, |_: &Self, request| {
+    // Evaluated each time, so that three attempts are three.
+    if black_box(request).is_multiple_of(2) { Ok(request) } else { Err(Failure::Broken) }
+});
 
 /// Fails the last of every hundred requests immediately.
 #[derive(Clone, Copy, Debug)]
 pub struct FailsOneInHundred;
 
-impl Service<u64> for FailsOneInHundred {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    #[inline]
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        // Evaluated each time, so that three attempts are three.
-        ready(if black_box(request) % 100 == 99 { Err(Failure::Broken) } else { Ok(request) })
-    }
-}
+immediate!(FailsOneInHundred, |_: &Self, request| {
+    // Evaluated each time, so that three attempts are three.
+    if black_box(request) % 100 == 99 { Err(Failure::Broken) } else { Ok(request) }
+});
 
 /// Succeeds for requests below 2^32 and fails the others, to bring a breaker into a state.
 #[derive(Clone, Debug)]
@@ -126,59 +129,23 @@ pub struct Obeys;
 #[derive(Clone, Debug)]
 pub struct FailsAfter(pub Arc<AtomicU64>);
 
-impl Service<u64> for FailsAfter {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        ready(left.map(|_| request).map_err(|_| Failure::Broken))
-    }
-}
+immediate!(FailsAfter, |service: &Self, request| {
+    let left = service.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    left.map(|_| request).map_err(|_| Failure::Broken)
+});
 
 /// A request that [`Obeys`] fails.
 pub const FAIL: u64 = 1 << 32;
 
-impl Service<u64> for Obeys {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    #[inline]
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        ready(if request >= FAIL { Err(Failure::Broken) } else { Ok(request) })
-    }
-}
+immediate!(Obeys, |_: &Self, request| {
+    if request >= FAIL { Err(Failure::Broken) } else { Ok(request) }
+});
 
 /// Answers on the second poll, after waking the task once.
 #[derive(Clone, Debug)]
 pub struct PendsOnce;
 
-impl Service<u64> for PendsOnce {
-    type Response = u64;
-    type Error = Failure;
-    type Future = SecondPoll;
-
-    #[inline]
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> SecondPoll {
-        SecondPoll { request, polled: false }
-    }
-}
+always_ready!(PendsOnce -> SecondPoll, |_, request| SecondPoll { request, polled: false });
 
 /// The response of [`PendsOnce`].
 #[derive(Debug)]
@@ -206,19 +173,7 @@ impl Future for SecondPoll {
 #[derive(Clone, Debug)]
 pub struct Hangs;
 
-impl Service<u64> for Hangs {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Hanging;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Hanging {
-        Hanging { state: [request; STATE / 8] }
-    }
-}
+always_ready!(Hangs -> Hanging, |_, request| Hanging { state: [request; STATE / 8] });
 
 /// The size of a [`Hanging`] call in bytes, as real calls have some state.
 pub const STATE: usize = 128;

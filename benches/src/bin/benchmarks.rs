@@ -1,4 +1,5 @@
-//! The driver. `cargo benchmarks` measures everything and writes BENCHMARKS.md.
+//! The driver. `cargo benchmarks` measures everything and writes BENCHMARKS.md. `cargo benchmarks again timings durable`
+//! measures the times of these programs again, where the machine was busy, and takes the other times of the last run.
 //! `cargo benchmarks gate` compares buttress with the committed baseline, and
 //! `cargo benchmarks baseline` writes the baseline.
 #![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
@@ -13,8 +14,8 @@ use buttress_benches::report::{chart, gate, markdown};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => {
-            let results = Results::measure();
+        times @ ([] | ["again", ..]) => {
+            let results = Results::measure(times.get(1..));
             let (report, wrong) = markdown::report(&results);
             chart::write(&results.table);
             fs::write(root().join("BENCHMARKS.md"), &report).expect("the report can be written");
@@ -27,7 +28,9 @@ fn main() -> ExitCode {
         ["gate"] => gate::gate(),
         ["baseline"] => gate::write_baseline(),
         _ => {
-            eprintln!("There are `cargo benchmarks`, `... gate` and `... baseline`.");
+            eprintln!(
+                "There are `cargo benchmarks`, `... again PROGRAM ..`, `... gate` and `... baseline`."
+            );
             ExitCode::FAILURE
         }
     }

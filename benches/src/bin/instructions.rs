@@ -10,7 +10,7 @@ use std::hint::black_box;
 use buttress_benches::filter::Filter;
 use buttress_benches::patterns;
 use buttress_benches::row::Row;
-use buttress_benches::subject::{Meter, call_many, check, clone_many};
+use buttress_benches::subject::{Meter, check, run, run_clones};
 use tower::Service;
 
 /// The calls that fill every window and reach the steady state.
@@ -25,18 +25,6 @@ struct Instructions {
 #[inline(never)]
 fn measurement_mark(candidate: &str) {
     black_box(candidate);
-}
-
-/// Makes calls. The same code runs for the warm-up and the measurement.
-#[inline(never)]
-fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
-    call_many(service, calls)
-}
-
-/// Makes clones, as [`run`] makes calls.
-#[inline(never)]
-fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
-    clone_many(service, clones)
 }
 
 fn measure(row: Row, candidate: &str, mut run: impl FnMut(u64) -> u64) {

@@ -22,6 +22,7 @@ use buttress_benches::patterns::stack::{self, Extras};
 use buttress_benches::patterns::time_limit::{LIMIT, layer};
 use buttress_benches::patterns::{BUTTRESS, FLOOR};
 use buttress_benches::peers::governor::{DashMapLimiter, HashMapLimiter, quota};
+use buttress_benches::peers::tokio::{TimedOut, Within};
 use buttress_benches::peers::tower_resilience::Six;
 use buttress_benches::peers::{
     FAILSAFE, GOVERNOR, SEATBELT, TOKIO, TOWER, TOWER_RESILIENCE, failsafe, seatbelt,
@@ -112,7 +113,7 @@ fn all_in_flight() {
     let what = held::LIMITED;
     in_flight(what, BUTTRESS, || layer().layer(Hangs));
     in_flight(what, FLOOR, || TimeLimit::new(Hangs, LIMIT));
-    let timed = buttress_benches::peers::tokio::TimedOut { inner: Hangs, limit: LIMIT };
+    let timed = TimedOut { inner: Hangs, guard: Within(LIMIT) };
     in_flight(what, TOKIO, || timed);
     in_flight(what, TOWER, || Timeout::new(Hangs, LIMIT));
     in_flight(what, TOWER_RESILIENCE, || tower_resilience::time_limit(Hangs, LIMIT));

@@ -9,4 +9,6 @@ fn main() {
     probes::retrying::run();
     probes::waiting::run();
     probes::line::run();
+    probes::dispatching::run();
+    probes::publishing::run();
 }

@@ -12,7 +12,7 @@ use buttress_benches::patterns;
 use buttress_benches::report::figures::field;
 use buttress_benches::rounds::{Candidate, Rounds, Timed};
 use buttress_benches::row::Row;
-use buttress_benches::subject::{Meter, call_many, check, clone_many};
+use buttress_benches::subject::{Meter, check, run, run_clones};
 use tokio::runtime::Handle;
 use tower::Service;
 
@@ -39,16 +39,6 @@ impl Timings {
             println!("{}\t{name}\t{one:.1}\t{}", row.name, two.join(","));
         }
     }
-}
-
-#[inline(never)]
-fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
-    call_many(service, calls)
-}
-
-#[inline(never)]
-fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
-    clone_many(service, clones)
 }
 
 impl Meter for Timings {

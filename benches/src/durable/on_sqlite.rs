@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use buttress::Json;
-use buttress_durable::saga::{Config, Executor, Status, Store};
+use buttress_durable::saga::{Config, Executor, Page, Status, Store};
 use buttress_sqlx::{SqliteConfig, SqliteStore, Synchronous};
 use durare::{DurableContext, DurableEngine, SqliteProvider, WorkflowOptions};
 use sqlx::SqlitePool;
@@ -30,7 +30,7 @@ async fn buttress(synchronous: Synchronous) -> f64 {
     let (definition, last) = sagas::definition(Json);
     let executor = Executor::new(definition, store.clone(), Config::new()).expect("valid");
     let each = rate(OURS, IN_FLIGHT, sagas::run(BUTTRESS, executor.clone(), last)).await;
-    let ended = store.list(Some(Status::Completed), None, OURS as usize + 1).await;
+    let ended = store.list(Page::first(OURS as usize + 1).status(Status::Completed)).await;
     assert_eq!(ended.expect("the store answers").len() as u64, OURS, "all are stored");
     executor.shut_down().await.expect("nothing is under way");
     store.close().await;

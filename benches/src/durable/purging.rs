@@ -110,7 +110,7 @@ where
     executor.shut_down().await.expect("nothing is under way");
     let mut left = 0;
     loop {
-        match store.purge_sagas(Duration::ZERO, 10_000).await.expect("purged") {
+        match store.purge_sagas(None, Duration::ZERO, 10_000).await.expect("purged") {
             0 => break,
             some => left += some,
         }

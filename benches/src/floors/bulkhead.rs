@@ -2,27 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
-
-use tower::Service;
 
 use super::{Either, Held};
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::workload::Failure;
 
-struct Shared {
+pub struct Shared {
     active: AtomicU32,
     limit: u32,
 }
 
+/// Refuses calls above a limit.
 #[derive(Clone)]
-pub struct Bulkhead<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
+pub struct Limit(Arc<Shared>);
+
+pub type Bulkhead<S> = Guarded<S, Limit>;
 
 impl<S> Bulkhead<S> {
     pub fn new(inner: S, limit: u32) -> Self {
-        Self { inner, shared: Arc::new(Shared { active: AtomicU32::new(0), limit }) }
+        let guard = Limit(Arc::new(Shared { active: AtomicU32::new(0), limit }));
+        Self { inner, guard }
     }
 }
 
@@ -35,19 +34,12 @@ impl Drop for Permit {
     }
 }
 
-impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Bulkhead<S> {
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner> Guard<S> for Limit {
     type Future = Either<Held<S::Future, Permit>, Result<u64, Failure>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        let Shared { active, limit } = &*self.shared;
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        let Shared { active, limit } = &*self.0;
         let mut seen = active.load(Ordering::Relaxed);
         loop {
             if seen >= *limit {
@@ -59,7 +51,7 @@ impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Bulkhead
                 Err(now) => seen = now,
             }
         }
-        let permit = Permit(self.shared.clone());
-        Either::Inner { future: Held { future: self.inner.call(request), permit } }
+        let permit = Permit(self.0.clone());
+        Either::Inner { future: Held { future: inner.call(request), permit } }
     }
 }

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
-use tower::Service;
 
 use super::Either;
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::workload::Failure;
 
 /// The counts of the calls of a closed circuit.
@@ -105,27 +105,27 @@ pub struct Shared<W> {
     window: W,
 }
 
-pub struct Breaker<S, W> {
-    inner: S,
-    shared: Arc<Shared<W>>,
-}
+/// Refuses calls while the circuit is open.
+pub struct Circuit<W>(Arc<Shared<W>>);
+
+pub type Breaker<S, W> = Guarded<S, Circuit<W>>;
 
 impl<S, W: Window + Default> Breaker<S, W> {
     pub fn new(inner: S) -> Self {
         let open_until = AtomicU64::new(0);
         let shared = Shared { anchor: Instant::now(), open_until, window: W::default() };
-        Self { inner, shared: Arc::new(shared) }
+        Self { inner, guard: Circuit(Arc::new(shared)) }
     }
 
     pub fn open(self) -> Self {
-        self.shared.open_until.store(3_600_000_000_000, Ordering::Relaxed);
+        self.guard.0.open_until.store(3_600_000_000_000, Ordering::Relaxed);
         self
     }
 }
 
-impl<S: Clone, W> Clone for Breaker<S, W> {
+impl<W> Clone for Circuit<W> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+        Self(self.0.clone())
     }
 }
 
@@ -152,31 +152,20 @@ impl<F: Future<Output = Result<T, E>>, T, E, W: Window> Future for Counted<F, W>
     }
 }
 
-impl<S, W> Service<u64> for Breaker<S, W>
-where
-    S: Service<u64, Response = u64, Error = Failure>,
-    W: Window,
-{
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner, W: Window> Guard<S> for Circuit<W> {
     type Future = Either<Counted<S::Future, W>, Result<u64, Failure>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        let until = self.shared.open_until.load(Ordering::Acquire);
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        let until = self.0.open_until.load(Ordering::Acquire);
         if until != 0 {
-            let now = self.shared.anchor.elapsed().as_nanos() as u64;
+            let now = self.0.anchor.elapsed().as_nanos() as u64;
             if now < until {
                 let left = Duration::from_nanos(until - now);
                 return Either::Refused { result: Some(Err(Failure::RetryIn(left))) };
             }
         }
-        let future = self.inner.call(request);
-        Either::Inner { future: Counted { future, shared: self.shared.clone() } }
+        let future = inner.call(request);
+        Either::Inner { future: Counted { future, shared: self.0.clone() } }
     }
 }

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use hashbrown::HashTable;
 use pin_project_lite::pin_project;
-use tower::Service;
 
 use super::Either;
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::patterns::idempotency::{Find, Hashed, KEPT, LIFETIME};
 use crate::workload::Failure;
 
@@ -28,7 +28,7 @@ struct Key {
 }
 
 #[derive(Default)]
-struct Answers {
+pub struct Answers {
     slots: HashTable<(Key, Slot)>,
     oldest_first: VecDeque<Key>,
 }
@@ -52,16 +52,18 @@ impl Answers {
     }
 }
 
+/// Answers a key that is known.
 #[derive(Clone)]
-pub struct Idempotency<S, T> {
-    inner: S,
+pub struct Once<T> {
     find: Find<T>,
     answers: Arc<Mutex<Answers>>,
 }
 
+pub type Idempotency<S, T> = Guarded<S, Once<T>>;
+
 impl<S, T> Idempotency<S, T> {
     pub fn new(inner: S, find: Find<T>) -> Self {
-        Self { inner, find, answers: Arc::default() }
+        Self { inner, guard: Once { find, answers: Arc::default() } }
     }
 }
 
@@ -97,21 +99,11 @@ impl<F: Future<Output = Result<u64, E>>, E> Future for Storing<F> {
     }
 }
 
-impl<S, T: Hashed> Service<u64> for Idempotency<S, T>
-where
-    S: Service<u64, Response = u64, Error = Failure>,
-{
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner, T: Hashed> Guard<S> for Once<T> {
     type Future = Either<Storing<S::Future>, Result<u64, Failure>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
         let asked = (self.find)(&request);
         let hash = asked.hash();
         let mut answers = self.answers.lock().expect("no holder panics");
@@ -132,7 +124,7 @@ where
         }
         answers.insert(key.clone(), Slot::InFlight);
         drop(answers);
-        let future = self.inner.call(request);
+        let future = inner.call(request);
         Either::Inner { future: Storing { future, key, answers: self.answers.clone() } }
     }
 }

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tower::Service;
-
 use super::Either;
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::workload::Failure;
 
-struct Shared {
+pub struct Shared {
     anchor: Instant,
     /// Nanoseconds for a token, and for a full bucket.
     token: u64,
@@ -19,17 +17,18 @@ struct Shared {
     full_at: AtomicU64,
 }
 
+/// Refuses calls without a token.
 #[derive(Clone)]
-pub struct RateLimit<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
+pub struct Tokens(Arc<Shared>);
+
+pub type RateLimit<S> = Guarded<S, Tokens>;
 
 impl<S> RateLimit<S> {
     pub fn new(inner: S, token: Duration, burst: u64) -> Self {
         let token = token.as_nanos() as u64;
         let (anchor, full_at) = (Instant::now(), AtomicU64::new(0));
-        Self { inner, shared: Arc::new(Shared { anchor, token, burst: token * burst, full_at }) }
+        let shared = Shared { anchor, token, burst: token * burst, full_at };
+        Self { inner, guard: Tokens(Arc::new(shared)) }
     }
 }
 
@@ -52,20 +51,13 @@ impl Shared {
     }
 }
 
-impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for RateLimit<S> {
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner> Guard<S> for Tokens {
     type Future = Either<S::Future, Result<u64, Failure>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        match self.shared.take() {
-            Ok(()) => Either::Inner { future: self.inner.call(request) },
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        match self.0.take() {
+            Ok(()) => Either::Inner { future: inner.call(request) },
             Err(left) => Either::Refused { result: Some(Err(Failure::RetryIn(left))) },
         }
     }

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
-use tower::Service;
 
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::workload::Failure;
 
+/// Ends calls after this time.
 #[derive(Clone)]
-pub struct TimeLimit<S> {
-    inner: S,
-    limit: Duration,
-}
+pub struct After(Duration);
+
+pub type TimeLimit<S> = Guarded<S, After>;
 
 impl<S> TimeLimit<S> {
     pub fn new(inner: S, limit: Duration) -> Self {
-        Self { inner, limit }
+        Self { inner, guard: After(limit) }
     }
 }
 
@@ -53,18 +53,11 @@ impl<F: Future<Output = Result<u64, Failure>>> Future for Limited<F> {
     }
 }
 
-impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for TimeLimit<S> {
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner> Guard<S> for After {
     type Future = Limited<S::Future>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        Limited { future: self.inner.call(request), sleep: None, limit: self.limit }
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        Limited { future: inner.call(request), sleep: None, limit: self.0 }
     }
 }

@@ -31,6 +31,20 @@ pub const NOTES: &[&str] = &[
      further attempt.",
 ];
 
+/// Measures three attempts without waits on a service that fails.
+macro_rules! again {
+    ($meter:ident, $row:ident, $service:ident) => {
+        $meter.shared($row, BUTTRESS, || {
+            let config = Config::new().backoff(Backoff::none());
+            RetryLayer::new(config).expect("valid").layer($service)
+        });
+        $meter.shared($row, FLOOR, || floors::retry::Retry::new($service));
+        $meter.shared($row, BACKON, || backon::retry($service));
+        $meter.shared($row, SEATBELT, || seatbelt::retry($service));
+        $meter.shared($row, TOWER, || peer_tower::retry($service));
+    };
+}
+
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(FIRST, BUTTRESS, || RetryLayer::default().layer(Succeeds));
     meter.shared(FIRST, LEAKED, || RetryLayer::default().leak().layer(Succeeds));
@@ -47,21 +61,6 @@ pub fn visit(meter: &mut impl Meter) {
     meter.shared(BUDGET, TOWER, || peer_tower::retry_with_budget(Succeeds));
     meter.shared(BUDGET, TOWER_RESILIENCE, || tower_resilience::retry_with_budget(Succeeds));
 
-    meter.shared(AGAIN, BUTTRESS, || {
-        let config = Config::new().backoff(Backoff::none());
-        RetryLayer::new(config).expect("valid").layer(FailsEveryOther)
-    });
-    meter.shared(AGAIN, FLOOR, || floors::retry::Retry::new(FailsEveryOther));
-    meter.shared(AGAIN, BACKON, || backon::retry(FailsEveryOther));
-    meter.shared(AGAIN, SEATBELT, || seatbelt::retry(FailsEveryOther));
-    meter.shared(AGAIN, TOWER, || peer_tower::retry(FailsEveryOther));
-
-    meter.shared(AGAIN_SELDOM, BUTTRESS, || {
-        let config = Config::new().backoff(Backoff::none());
-        RetryLayer::new(config).expect("valid").layer(FailsOneInHundred)
-    });
-    meter.shared(AGAIN_SELDOM, FLOOR, || floors::retry::Retry::new(FailsOneInHundred));
-    meter.shared(AGAIN_SELDOM, BACKON, || backon::retry(FailsOneInHundred));
-    meter.shared(AGAIN_SELDOM, SEATBELT, || seatbelt::retry(FailsOneInHundred));
-    meter.shared(AGAIN_SELDOM, TOWER, || peer_tower::retry(FailsOneInHundred));
+    again!(meter, AGAIN, FailsEveryOther);
+    again!(meter, AGAIN_SELDOM, FailsOneInHundred);
 }

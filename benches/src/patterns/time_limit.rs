@@ -8,7 +8,7 @@ use tower::timeout::Timeout;
 
 use super::{BUTTRESS, FLOOR, LEAKED};
 use crate::floors;
-use crate::peers::tokio::TimedOut;
+use crate::peers::tokio::{TimedOut, Within};
 use crate::peers::{SEATBELT, TOKIO, TOWER, TOWER_RESILIENCE, seatbelt, tower_resilience};
 use crate::row::Row;
 use crate::subject::Meter;
@@ -28,14 +28,14 @@ pub fn visit(meter: &mut impl Meter) {
     meter.shared(READY, LEAKED, || layer().leak().layer(Succeeds));
     meter.shared(READY, FLOOR, || floors::time_limit::TimeLimit::new(Succeeds, LIMIT));
     meter.shared(READY, SEATBELT, || seatbelt::time_limit(Succeeds, LIMIT));
-    meter.shared(READY, TOKIO, || TimedOut { inner: Succeeds, limit: LIMIT });
+    meter.shared(READY, TOKIO, || TimedOut { inner: Succeeds, guard: Within(LIMIT) });
     meter.shared(READY, TOWER, || Timeout::new(Succeeds, LIMIT));
     meter.shared(READY, TOWER_RESILIENCE, || tower_resilience::time_limit(Succeeds, LIMIT));
 
     meter.shared(PENDING, BUTTRESS, || layer().layer(PendsOnce));
     meter.shared(PENDING, FLOOR, || floors::time_limit::TimeLimit::new(PendsOnce, LIMIT));
     meter.shared(PENDING, SEATBELT, || seatbelt::time_limit(PendsOnce, LIMIT));
-    meter.shared(PENDING, TOKIO, || TimedOut { inner: PendsOnce, limit: LIMIT });
+    meter.shared(PENDING, TOKIO, || TimedOut { inner: PendsOnce, guard: Within(LIMIT) });
     meter.shared(PENDING, TOWER, || Timeout::new(PendsOnce, LIMIT));
     meter.shared(PENDING, TOWER_RESILIENCE, || tower_resilience::time_limit(PendsOnce, LIMIT));
 }

@@ -4,18 +4,12 @@ use std::future::{Ready, ready};
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
-use tower::Service;
 
-use crate::workload::Failure;
+use crate::guarded::Shared;
 
 /// backon retries a function, so the clone that makes the attempts is moved into one. The inner
 /// services are always ready and are not polled.
-pub fn retry<S>(
-    inner: S,
-) -> impl Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static
-where
-    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static,
-{
+pub fn retry<S: Shared>(inner: S) -> impl Shared {
     let policy = ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(2);
     let at_once: fn(Duration) -> Ready<()> = |_| ready(());
     tower::service_fn(move |request| {

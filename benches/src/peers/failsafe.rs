@@ -11,23 +11,20 @@ use failsafe::failure_policy::{
 };
 use failsafe::{Config, StateMachine};
 use pin_project_lite::pin_project;
-use tower::Service;
 
 use crate::floors::Either;
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::workload::Failure;
 
 /// The circuit stays open for this time.
 const OPEN: Duration = Duration::from_secs(3600);
 
-pub struct Failsafe<S, P> {
-    inner: S,
-    machine: StateMachine<P, ()>,
-}
+pub type Failsafe<S, P> = Guarded<S, StateMachine<P, ()>>;
 
 /// Opens after five consecutive failures.
 pub fn consecutive<S>(inner: S) -> Failsafe<S, ConsecutiveFailures<Repeat<Duration>>> {
     let policy = failure_policy::consecutive_failures(5, std::iter::repeat(OPEN));
-    Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
+    Guarded { inner, guard: Config::new().failure_policy(policy).build() }
 }
 
 /// Opens when `share` of the calls of the last `window` failed.
@@ -38,13 +35,7 @@ pub fn time_window<S>(
 ) -> Failsafe<S, SuccessRateOverTimeWindow<Repeat<Duration>>> {
     let open = std::iter::repeat(OPEN);
     let policy = failure_policy::success_rate_over_time_window(1.0 - share, 100, window, open);
-    Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
-}
-
-impl<S: Clone, P> Clone for Failsafe<S, P> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), machine: self.machine.clone() }
-    }
+    Guarded { inner, guard: Config::new().failure_policy(policy).build() }
 }
 
 pin_project! {
@@ -74,26 +65,14 @@ where
     }
 }
 
-impl<S, P> Service<u64> for Failsafe<S, P>
-where
-    S: Service<u64, Response = u64, Error = Failure>,
-    P: FailurePolicy,
-{
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner, P: FailurePolicy> Guard<S> for StateMachine<P, ()> {
     type Future = Either<Told<S::Future, P>, Result<u64, Failure>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        if !self.machine.is_call_permitted() {
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        if !self.is_call_permitted() {
             return Either::Refused { result: Some(Err(Failure::ByPeer)) };
         }
-        let future = self.inner.call(request);
-        Either::Inner { future: Told { future, machine: self.machine.clone() } }
+        Either::Inner { future: Told { future: inner.call(request), machine: self.clone() } }
     }
 }

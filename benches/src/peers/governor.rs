@@ -8,10 +8,9 @@ use governor::clock::DefaultClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::{HashMapStateStore, KeyedStateStore};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
-use tower::Service;
 
 use super::gate::Gate;
-use crate::workload::Failure;
+use crate::guarded::{Guarded, Shared};
 
 /// Returns a quota with this rate and burst.
 pub fn quota(per_second: u32, burst: u32) -> Quota {
@@ -19,15 +18,9 @@ pub fn quota(per_second: u32, burst: u32) -> Quota {
     Quota::per_second(number(per_second)).allow_burst(number(burst))
 }
 
-pub fn direct<S>(
-    inner: S,
-    quota: Quota,
-) -> impl Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static
-where
-    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static,
-{
+pub fn direct<S: Shared>(inner: S, quota: Quota) -> impl Shared {
     let limiter = Arc::new(DefaultDirectRateLimiter::direct(quota));
-    Gate { inner, ask: move |_| limiter.check().is_ok() }
+    Guarded { inner, guard: Gate(move |_| limiter.check().is_ok()) }
 }
 
 pub type DashMapLimiter = DefaultKeyedRateLimiter<u64>;
@@ -37,11 +30,11 @@ pub fn keyed<S, M>(
     inner: S,
     limiter: RateLimiter<u64, M, DefaultClock, NoOpMiddleware>,
     key: fn(&u64) -> u64,
-) -> impl Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static
+) -> impl Shared
 where
-    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static,
+    S: Shared,
     M: KeyedStateStore<u64> + Send + Sync + 'static,
 {
     let limiter = Arc::new(limiter);
-    Gate { inner, ask: move |request| limiter.check_key(&key(&request)).is_ok() }
+    Guarded { inner, guard: Gate(move |request| limiter.check_key(&key(&request)).is_ok()) }
 }

@@ -9,8 +9,9 @@ use seatbelt::retry::{Backoff, Retry};
 use seatbelt::timeout::Timeout;
 use seatbelt::{RecoveryInfo, ResilienceContext};
 use tick::Clock;
-use tower::{Layer, Service};
+use tower::Layer;
 
+use crate::guarded::Shared;
 use crate::workload::Failure;
 
 type Result = std::result::Result<u64, Failure>;
@@ -23,19 +24,8 @@ fn recovery(result: &Result) -> RecoveryInfo {
     if result.is_ok() { RecoveryInfo::never() } else { RecoveryInfo::retry() }
 }
 
-/// The bounds of a service in seatbelt's layers.
-pub trait Inner:
-    Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
-{
-}
-
-impl<S> Inner for S where
-    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
-{
-}
-
 /// Opens for an hour when `share` of at least `calls` calls in `window` failed.
-pub fn time_window<S: Inner>(
+pub fn time_window<S: Shared + Sync>(
     inner: S,
     window: Duration,
     calls: u32,
@@ -51,7 +41,7 @@ pub fn time_window<S: Inner>(
         .layer(inner)
 }
 
-pub fn retry<S: Inner>(inner: S) -> Retry<u64, Result, S> {
+pub fn retry<S: Shared + Sync>(inner: S) -> Retry<u64, Result, S> {
     Retry::layer("retry", &context())
         .clone_input()
         .recovery_with(|result, _| recovery(result))
@@ -62,12 +52,12 @@ pub fn retry<S: Inner>(inner: S) -> Retry<u64, Result, S> {
         .layer(inner)
 }
 
-pub fn time_limit<S: Inner>(inner: S, limit: Duration) -> Timeout<u64, Result, S> {
+pub fn time_limit<S: Shared + Sync>(inner: S, limit: Duration) -> Timeout<u64, Result, S> {
     let layer = Timeout::layer("timeout", &context()).timeout_error(|_| Failure::Late);
     layer.timeout(limit).layer(inner)
 }
 
-pub fn fallback<S: Inner>(inner: S) -> Fallback<u64, Result, S> {
+pub fn fallback<S: Shared + Sync>(inner: S) -> Fallback<u64, Result, S> {
     let layer =
         Fallback::layer("fallback", &context()).should_fallback(std::result::Result::is_err);
     layer.fallback(|_, _| Ok(7)).layer(inner)

@@ -9,51 +9,38 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Timeout;
-use tower::Service;
 
 use crate::floors::{Either, Held};
+use crate::guarded::{Guard, Guarded, Inner};
 use crate::workload::Failure;
 
 /// A permit per call, or a refusal.
-#[derive(Clone)]
-pub struct Permits<S> {
-    inner: S,
-    semaphore: Arc<Semaphore>,
-}
+pub type Permits<S> = Guarded<S, Arc<Semaphore>>;
 
 impl<S> Permits<S> {
     pub fn new(inner: S, permits: usize) -> Self {
-        Self { inner, semaphore: Arc::new(Semaphore::new(permits)) }
+        Self { inner, guard: Arc::new(Semaphore::new(permits)) }
     }
 }
 
-impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Permits<S> {
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner> Guard<S> for Arc<Semaphore> {
     type Future = Either<Held<S::Future, OwnedSemaphorePermit>, Result<u64, Failure>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        match self.semaphore.clone().try_acquire_owned() {
-            Ok(permit) => {
-                Either::Inner { future: Held { future: self.inner.call(request), permit } }
-            }
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        match self.clone().try_acquire_owned() {
+            Ok(permit) => Either::Inner { future: Held { future: inner.call(request), permit } },
             Err(_) => Either::Refused { result: Some(Err(Failure::Full)) },
         }
     }
 }
 
 /// [`tokio::time::timeout`] around each call.
+pub type TimedOut<S> = Guarded<S, Within>;
+
+/// The time of a call.
 #[derive(Clone)]
-pub struct TimedOut<S> {
-    pub inner: S,
-    pub limit: Duration,
-}
+pub struct Within(pub Duration);
 
 pin_project! {
     pub struct Timed<F> {
@@ -71,18 +58,11 @@ impl<F: Future<Output = Result<u64, Failure>>> Future for Timed<F> {
     }
 }
 
-impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for TimedOut<S> {
-    type Response = u64;
-    type Error = Failure;
+impl<S: Inner> Guard<S> for Within {
     type Future = Timed<S::Future>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: u64) -> Self::Future {
-        Timed { future: tokio::time::timeout(self.limit, self.inner.call(request)) }
+    fn call(&self, inner: &mut S, request: u64) -> Self::Future {
+        Timed { future: tokio::time::timeout(self.0, inner.call(request)) }
     }
 }

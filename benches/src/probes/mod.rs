@@ -1,8 +1,10 @@
 //! The behaviour of the candidates under load: each probe measures one property of every candidate
 //! that has it.
 
+pub mod dispatching;
 pub mod line;
 pub mod opening;
+pub mod publishing;
 pub mod refusing;
 pub mod retrying;
 pub mod waiting;
@@ -16,6 +18,8 @@ pub const OPENING: &str = "failures in a row to open, after 100 000 successes";
 pub const WINDOW: &str = "time window: cost of a call with 10 000 in it over 100";
 pub const OPEN: &str = "open breaker refusing on two threads";
 pub const FULL: &str = "full bulkhead refusing";
+pub const DISPATCH: &str = "dispatch: time of a request";
+pub const BUS: &str = "bus: time of a message to one subscriber that settles it";
 pub const ZERO_BACKOFF: &str = "three attempts, zero backoff";
 pub const RATE: &str = "waiting limiter, 8 tasks at 20 000/s: rate reached";
 pub const RATE_CPU: &str = "waiting limiter, 8 tasks at 20 000/s: of a core";

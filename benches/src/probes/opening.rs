@@ -14,7 +14,7 @@ use crate::patterns::circuit_breaker::{buttress, by_count};
 use crate::peers::recloser::Reclosing;
 use crate::peers::{RECLOSER, TOWER_RESILIENCE, tower_resilience};
 use crate::subject::{call_many, call_once};
-use crate::workload::{FAIL, Failure};
+use crate::workload::{FAIL, Failure, always_ready};
 
 const SUCCESSES: u64 = 100_000;
 const PATIENCE: u64 = 1_000_000;
@@ -41,19 +41,7 @@ impl Future for Counted {
     }
 }
 
-impl Service<u64> for Counts {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Counted;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        Counted { request, counts: self.clone() }
-    }
-}
+always_ready!(Counts -> Counted, |counts, request| Counted { request, counts: counts.clone() });
 
 fn probe<S: Service<u64, Response = u64>>(candidate: &str, make: impl FnOnce(Counts) -> S) {
     let failed = Counts::default();

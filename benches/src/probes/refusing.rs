@@ -1,8 +1,7 @@
 //! The time of a refusal, per call, on a runtime that drives timers: the median, and the slowest of
 //! a thousand. Each time includes two reads of the clock, which "nothing" measures alone.
 
-use std::future::{Ready, poll_fn, ready};
-use std::task::{Context, Poll};
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
@@ -19,7 +18,7 @@ use crate::peers::{
     tower as peer_tower, tower_resilience,
 };
 use crate::subject::consume;
-use crate::workload::{Failure, Hangs, Obeys, Succeeds};
+use crate::workload::{Failure, Hangs, Obeys, Succeeds, immediate};
 
 const CALLS: usize = 500_000;
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,19 +28,7 @@ const NOTHING: &str = "nothing (the clock)";
 #[derive(Clone)]
 struct Refuses;
 
-impl Service<u64> for Refuses {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: u64) -> Self::Future {
-        ready(Err(Failure::Full))
-    }
-}
+immediate!(Refuses, |_, _| Err(Failure::Full));
 
 /// Times as many calls as fit, and at least a few.
 async fn latencies<S: Service<u64, Response = u64>>(mut service: S) -> Vec<f64> {

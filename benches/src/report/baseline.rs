@@ -1,5 +1,7 @@
 //! The committed figures of buttress alone, and the check that they do not grow.
 
+use std::num::NonZero;
+
 use super::figures::{Line, Table, field, figure};
 use super::toolchain::Toolchain;
 
@@ -7,32 +9,42 @@ pub const FILE: &str = "benches/baseline.tsv";
 pub const COMMAND: &str = "cargo benchmarks baseline";
 
 const HEADER: &str = "row\tinstructions\tallocations\tbytes\tfuture\tidle\tlocked\tshared\tbinary";
+/// The end of the line that names the number of cores.
+const CORES: &str = " cores";
 /// The number of figures of a row.
 const COLUMNS: usize = 8;
 
 /// One figure of each row.
 struct Column {
     name: &'static str,
-    /// Whether the figure depends on machine code and so on the toolchain, and needs valgrind or a
-    /// build.
-    compiled: bool,
+    depends: On,
     /// The allowed growth in per cent.
     tolerance: f64,
 }
 
-const fn column(name: &'static str, compiled: bool, tolerance: f64) -> Column {
-    Column { name, compiled, tolerance }
+/// What a figure depends on besides the code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    Nothing,
+    /// Machine code, and so the toolchain. The figure needs valgrind or a build.
+    Toolchain,
+    /// The number of cores: counters have a shard per core.
+    Cores,
+}
+
+const fn column(name: &'static str, depends: On, tolerance: f64) -> Column {
+    Column { name, depends, tolerance }
 }
 
 const FIGURES: [Column; COLUMNS] = [
-    column("instructions", true, 5.0),
-    column("allocations", false, 5.0),
-    column("bytes", false, 5.0),
-    column("future", false, 5.0),
-    column("idle", false, 5.0),
-    column("locked read-modify-writes", true, 0.0),
-    column("locked read-modify-writes on shared lines", true, 0.0),
-    column("bytes of binary", true, 5.0),
+    column("instructions", On::Toolchain, 5.0),
+    column("allocations", On::Nothing, 5.0),
+    column("bytes", On::Nothing, 5.0),
+    column("future", On::Nothing, 5.0),
+    column("idle", On::Cores, 5.0),
+    column("locked read-modify-writes", On::Toolchain, 0.0),
+    column("locked read-modify-writes on shared lines", On::Toolchain, 0.0),
+    column("bytes of binary", On::Toolchain, 5.0),
 ];
 
 /// One row of the file. A missing or unmeasured figure is `None`.
@@ -45,6 +57,8 @@ pub struct Cost {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Baseline {
     pub toolchain: Toolchain,
+    /// The number of cores of the machine. `None` if the file does not name it.
+    pub cores: Option<usize>,
     pub costs: Vec<Cost>,
 }
 
@@ -126,12 +140,17 @@ impl Column {
 
 impl Baseline {
     pub fn new(toolchain: Toolchain, table: &Table) -> Self {
-        Self { toolchain, costs: table.lines.iter().map(Cost::new).collect() }
+        let cores = std::thread::available_parallelism().ok().map(NonZero::get);
+        Self { toolchain, cores, costs: table.lines.iter().map(Cost::new).collect() }
     }
 
     pub fn to_text(&self) -> String {
         let Toolchain { rustc, target } = &self.toolchain;
-        let mut text = format!("# {rustc}\n# {target}\n# written by `{COMMAND}`\n{HEADER}\n");
+        let mut text = format!("# {rustc}\n# {target}\n");
+        if let Some(cores) = self.cores {
+            text += &format!("# {cores}{CORES}\n");
+        }
+        text += &format!("# written by `{COMMAND}`\n{HEADER}\n");
         for Cost { row, figures } in &self.costs {
             text += row;
             for figure in figures {
@@ -151,6 +170,8 @@ impl Baseline {
             comment.map(str::to_owned).ok_or("line 1 and line 2 must name the toolchain")
         };
         let toolchain = Toolchain { rustc: comment()?, target: comment()? };
+        let named = text.lines().find_map(|line| line.strip_prefix("# ")?.strip_suffix(CORES));
+        let cores = named.and_then(|cores| cores.parse().ok());
         let rows = lines.filter(|(_, line)| !line.starts_with('#') && *line != HEADER);
         let costs = rows.map(|(number, line)| {
             Cost::from_text(line).map_err(|wrong| format!("line {number}: {wrong}"))
@@ -159,13 +180,19 @@ impl Baseline {
         if costs.is_empty() {
             return Err("the file has no row".to_owned());
         }
-        Ok(Self { toolchain, costs })
+        Ok(Self { toolchain, cores, costs })
     }
 
     /// Returns each row's verdicts against `now`. Without `compiled`, figures of machine code are
-    /// not compared, because another toolchain made it or valgrind was missing.
+    /// not compared, because another toolchain made it or valgrind was missing. Figures that depend
+    /// on the number of cores are compared only with the same number.
     pub fn compare(&self, now: &Self, compiled: bool) -> Vec<(String, Verdict)> {
         let mut verdicts = Vec::new();
+        let comparable = |column: &Column| match column.depends {
+            On::Nothing => true,
+            On::Toolchain => compiled,
+            On::Cores => self.cores == now.cores,
+        };
         let found = |costs: &[Cost], row: &str| costs.iter().find(|cost| cost.row == row).cloned();
         for before in &self.costs {
             let row = || before.row.clone();
@@ -174,7 +201,7 @@ impl Baseline {
                 continue;
             };
             let pairs = FIGURES.into_iter().zip(before.figures.iter().zip(now.figures));
-            let pairs = pairs.filter(|(column, _)| compiled || !column.compiled);
+            let pairs = pairs.filter(|(column, _)| comparable(column));
             let judged = pairs.filter_map(|(column, (before, now))| judge(&column, *before, now));
             let judged = judged.map(|verdict| (row(), verdict));
             let judged: Vec<_> = judged.collect();

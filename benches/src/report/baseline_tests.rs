@@ -17,7 +17,7 @@ fn wide(first: [Option<f64>; 4]) -> [Option<f64>; COLUMNS] {
 fn whole(rows: &[(&str, [Option<f64>; COLUMNS])]) -> Baseline {
     let toolchain = Toolchain { rustc: "rustc 1.95.0".into(), target: "x86_64".into() };
     let cost = |(row, figures): &(&str, _)| Cost { row: (*row).into(), figures: *figures };
-    Baseline { toolchain, costs: rows.iter().map(cost).collect() }
+    Baseline { toolchain, cores: Some(2), costs: rows.iter().map(cost).collect() }
 }
 
 /// Returns the verdicts on one row called `a`.
@@ -73,6 +73,20 @@ fn instructions_of_another_toolchain_are_left_out() {
     assert_eq!(judged(before, now, false), [Verdict::Same]);
     let grew = [Verdict::Grew("future", 40.0, 80.0)];
     assert_eq!(judged(before, [900.0, 0.0, 0.0, 80.0], false), grew);
+}
+
+#[test]
+fn idle_bytes_are_compared_between_machines_with_as_many_cores() {
+    let with = |idle| {
+        let mut figures = wide([Some(100.0), Some(0.0), Some(0.0), Some(40.0)]);
+        figures[4] = Some(idle);
+        whole(&[("a", figures)])
+    };
+    let (before, mut now) = (with(3000.0), with(8000.0));
+    let of = |verdict| [("a".to_owned(), verdict)];
+    assert_eq!(before.compare(&now, true), of(Verdict::Grew("idle", 3000.0, 8000.0)));
+    now.cores = Some(16);
+    assert_eq!(before.compare(&now, true), of(Verdict::Same));
 }
 
 #[test]

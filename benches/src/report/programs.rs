@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use super::callgrind;
 use super::figures::{Finding, Table, figure};
@@ -38,6 +39,8 @@ pub enum With {
 /// The programs of one build.
 pub struct Programs {
     directory: PathBuf,
+    /// The names of the programs that run again. `None`: every program runs.
+    anew: Option<Vec<String>>,
 }
 
 impl Programs {
@@ -57,12 +60,31 @@ impl Programs {
         }
         let built = build.status().expect("cargo runs");
         assert!(built.success(), "the measuring programs do not build");
-        Self { directory: target.join("measure") }
+        Self { directory: target.join("measure"), anew: None }
+    }
+
+    /// Chooses the programs that run again, by name. `None`: every program runs. For any other program its output of the
+    /// last run is read, unless the program was built after that run.
+    #[must_use]
+    pub fn anew(mut self, names: Option<&[&str]>) -> Self {
+        self.anew = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        self
     }
 
     /// Runs a program and returns its tab-separated lines.
     fn run(&self, name: &str, arguments: &[&str]) -> Vec<Vec<String>> {
-        lines(Command::new(self.directory.join(name)).args(arguments))
+        let program = self.directory.join(name);
+        if !arguments.is_empty() {
+            return lines(&output(Command::new(program).args(arguments)));
+        }
+        let kept = self.directory.join(format!("{name}.tsv"));
+        let again = self.anew.as_ref().is_none_or(|anew| anew.iter().any(|anew| anew == name));
+        if !again && changed(&kept) > changed(&program) {
+            return lines(&fs::read_to_string(kept).expect("what was written can be read"));
+        }
+        let text = output(&mut Command::new(program));
+        fs::write(kept, &text).expect("the target folder can be written to");
+        lines(&text)
     }
 
     /// Measures the instructions per call, if valgrind is available.
@@ -76,7 +98,7 @@ impl Programs {
         valgrind.args(["-q", "--tool=callgrind", "--dump-before=*measurement_mark*"]);
         valgrind.arg(format!("--callgrind-out-file={}", parts.join("out").display()));
         valgrind.arg(self.directory.join("instructions")).args(arguments);
-        for (index, line) in lines(&mut valgrind).iter().enumerate() {
+        for (index, line) in lines(&output(&mut valgrind)).iter().enumerate() {
             let total = callgrind::of_candidate(&parts, index).expect("callgrind wrote each part");
             let each = total as f64 / number(&line[2]).expect("the number of calls");
             table.entry(&line[0], &line[1]).instructions = Some(each);
@@ -138,9 +160,14 @@ impl Programs {
     }
 }
 
-/// Runs a command. Its errors go to this program's standard error.
-fn lines(command: &mut Command) -> Vec<Vec<String>> {
-    output(command).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+/// The tab-separated lines of a text.
+fn lines(text: &str) -> Vec<Vec<String>> {
+    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// When a file was last written; `None` if there is none.
+fn changed(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|file| file.modified()).ok()
 }
 
 /// Returns the length in bytes of a program without its symbols. Only the last step of its build
@@ -170,7 +197,7 @@ fn cargo(command: &str, target: &Path) -> Command {
     build
 }
 
-/// Runs a program and returns its standard output.
+/// Runs a command and returns its standard output. Its errors go to this program's standard error.
 fn output(command: &mut Command) -> String {
     let output = command.stderr(Stdio::inherit()).output().expect("a measuring program runs");
     assert!(output.status.success(), "a measuring program failed: {command:?}");

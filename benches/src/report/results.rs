@@ -24,11 +24,12 @@ pub struct Results {
 }
 
 impl Results {
-    /// Measures everything. It takes a few minutes, and the machine must be otherwise idle.
-    pub fn measure() -> Self {
+    /// Measures everything, or only the programs with the names in `anew` (see [`Programs::anew`]). It takes a few minutes, and the
+    /// machine must be otherwise idle.
+    pub fn measure(anew: Option<&[&str]>) -> Self {
         let say = |what: &str| eprintln!("{what} ...");
         say("building");
-        let programs = Programs::build(&PROGRAMS, With::Nothing);
+        let programs = Programs::build(&PROGRAMS, With::Nothing).anew(anew);
         let mut table = Table::default();
         say("instructions");
         programs.instructions(&mut table, &[]);
@@ -45,11 +46,11 @@ impl Results {
         say("probes");
         let probes = programs.findings("probes");
         say("building durable work");
-        let durable = Programs::build(&["durable"], With::Durable);
+        let durable = Programs::build(&["durable"], With::Durable).anew(anew);
         say("durable work");
         let durable = durable.findings("durable");
         say("building the simulators");
-        let simulators = Programs::build(&["simulators"], With::Simulators);
+        let simulators = Programs::build(&["simulators"], With::Simulators).anew(anew);
         say("simulators");
         let simulators = simulators.findings("simulators");
         say("building once more, with events");

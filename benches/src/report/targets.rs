@@ -20,14 +20,14 @@ use crate::spread::Spread;
 
 pub const TENTH: &str = "six layers, time over tower-resilience's faster six";
 pub const COUNTED: &str = "counting calls, per layer";
-const COUNTING_ON_TWO: &str = "counting calls, per layer, on two threads";
+pub(super) const COUNTING_ON_TWO: &str = "counting calls, per layer, on two threads";
 pub const TOLD: &str = "events compiled in, most additional allocations of a call with an event";
 pub const UNEVEN: &str = "rate limit: time with an uneven rate over the time with an even rate";
 pub const SECOND_POLL: &str = "time limit: answer on the second poll, time over tower's";
 pub const FIRST_ATTEMPT: &str = "retry: first attempt succeeds, time over tower's";
 pub const BALANCED: &str = "balance: one of 3 endpoints, time over tower's";
 const PICKED: &str = "balance: time of a call among 100 endpoints over the time among 3";
-const SCOPED: &str = "context: time of a scope around a call, the id is made";
+pub(super) const SCOPED: &str = "context: time of a scope around a call, the id is made";
 const SCOPES_MADE: &str = "context: allocations of a scope, the id is made";
 const SCOPES_ACCEPTED: &str = "context: allocations of a scope, the id is accepted";
 const READ: &str = "context: time of a read of the deadline";
