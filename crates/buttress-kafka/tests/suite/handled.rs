@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use buttress::{Clock, Rng};
 use buttress_durable::consume::{
-    Config, Consumer, ConsumerHandle, Delivery, MemoryDeadLetters, Source,
+    Batch, Config, Consumer, ConsumerHandle, Delivery, MemoryDeadLetters, Source,
 };
 use buttress_durable::outbox::{Message, MessageId, NewMessage};
-use buttress_kafka::Publisher;
+use buttress_kafka::{Publisher, Subscription, Token};
 use tower::{BoxError, service_fn};
 
 use crate::cluster::SECOND;
@@ -26,6 +26,25 @@ pub(crate) async fn publish(publisher: &Publisher, key: &str, payload: &str) {
         assert!(!error.is_lasting(), "{error}");
         Clock::default().sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Receives until `is_enough` is true. The source must answer within a minute.
+pub(crate) async fn receive(
+    source: &Subscription,
+    mut is_enough: impl FnMut(&Batch<Token>) -> bool,
+) -> Batch<Token> {
+    let clock = Clock::default();
+    let ends = clock.now() + 60 * SECOND;
+    let mut all = Batch::default();
+    while !is_enough(&all) {
+        let batch = tokio::select! {
+            batch = source.receive() => batch.unwrap(),
+            () = clock.sleep_until(ends) => panic!("not within a minute: {all:?}"),
+        };
+        all.messages.extend(batch.messages);
+        all.revoked.extend(batch.revoked);
+    }
+    all
 }
 
 /// The calls of handlers: key and payload.

@@ -7,28 +7,9 @@ use buttress_durable::consume::{Answer, Batch, Settle, Source as _};
 use buttress_kafka::{Subscription, Token};
 
 use crate::cluster::{Cluster, SECOND};
-use crate::handled::{Handled, publish, until};
+use crate::handled::{Handled, publish, receive, until};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// Receives until `is_enough` is true. The source must answer within a minute.
-async fn receive(
-    source: &Subscription,
-    mut is_enough: impl FnMut(&Batch<Token>) -> bool,
-) -> Batch<Token> {
-    let clock = Clock::default();
-    let ends = clock.now() + 60 * SECOND;
-    let mut all = Batch::default();
-    while !is_enough(&all) {
-        let batch = tokio::select! {
-            batch = source.receive() => batch.unwrap(),
-            () = clock.sleep_until(ends) => panic!("not within a minute: {all:?}"),
-        };
-        all.messages.extend(batch.messages);
-        all.revoked.extend(batch.revoked);
-    }
-    all
-}
 
 /// Two members, the first of which holds a message of every partition when the second one joins.
 async fn first_holds_all(
