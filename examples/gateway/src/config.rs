@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower::BoxError;
 
+use crate::log;
 use crate::secure::{self, Tls};
 
 /// What a file says besides its routes.
@@ -47,6 +48,8 @@ fn on_one_line(error: &toml::de::Error, text: &str) -> String {
 }
 
 pub(crate) async fn run(path: &Path) -> Result<ExitCode, BoxError> {
+    // Before the routes: a file of instances, or a name server, may fail at the first look.
+    log::begin();
     let file = File::read(path)?;
     let tls = Tls::read(file.tls.as_ref())?;
     let proxy = Proxy::new(Config::new(), [])?;

@@ -19,6 +19,8 @@ mod client;
 #[cfg(unix)]
 mod config;
 mod gateway;
+#[cfg(unix)]
+mod log;
 mod restart;
 #[cfg(unix)]
 mod secure;

@@ -15,11 +15,16 @@ struct Gateway {
 
 impl Gateway {
     fn start(file: &PathBuf) -> (Self, SocketAddr) {
+        Self::logging(file, Stdio::inherit())
+    }
+
+    fn logging(file: &PathBuf, log: Stdio) -> (Self, SocketAddr) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
             .arg("--config")
             .arg(file)
             .env("GATEWAY_TEST_KEY", "key-of-ann-0123456789abcdef")
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -122,6 +127,46 @@ fn edge_2_52_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothin
     assert!(gateway.line().contains("connections, 0 of them cut off"));
     assert_eq!(gateway.line(), "orders: 2 begun, 1 answered");
     assert!(gateway.child.wait().unwrap().success());
+    std::fs::remove_file(&file).unwrap();
+}
+
+/// Regression: the program said nothing, and every request was refused.
+#[test]
+fn edge_5_1_a_file_of_instances_and_a_name_that_fail_are_log_lines() {
+    let set = std::env::temp_dir().join(format!("gateway-set-{}", std::process::id()));
+    let file = std::env::temp_dir().join(format!("gateway-found-{}.toml", std::process::id()));
+    std::fs::write(&set, "orders-1\n").unwrap();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\n\
+         [routes.orders]\nprefix = \"/orders\"\npublic = true\nupstream = {{ file = {set:?} }}\n\
+         [routes.prices]\nprefix = \"/prices\"\npublic = true\n\
+         upstream = {{ dns = \"no-such-name.invalid:80\" }}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let log = std::env::temp_dir().join(format!("gateway-log-{}", std::process::id()));
+    let (_gateway, address) = Gateway::logging(&file, std::fs::File::create(&log).unwrap().into());
+    let mut asked = 0;
+    let [orders, prices] = loop {
+        // A request waits a second for a backend.
+        assert_eq!(ask(address, "/orders", ""), "503");
+        let text = std::fs::read_to_string(&log).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("WARN: the resolver failed"));
+        let mut lines: Vec<String> = lines.map(String::from).collect();
+        lines.sort_unstable();
+        match <[String; 2]>::try_from(lines) {
+            Ok(both) => break both,
+            Err(lines) => assert!(asked < 60, "{lines:?} of {text}"),
+        }
+        asked += 1;
+    };
+    let name = set.file_name().unwrap().to_str().unwrap();
+    assert!(orders.contains("layer=\"orders\"") && orders.contains(name), "{orders}");
+    assert!(orders.contains("line 1: an instance needs an id and an address"), "{orders}");
+    assert!(prices.contains("layer=\"prices\""), "{prices}");
+    assert!(prices.contains("no-such-name.invalid:80"), "{prices}");
+    for file in [&set, &log] {
+        std::fs::remove_file(file).unwrap();
+    }
     std::fs::remove_file(&file).unwrap();
 }
 
