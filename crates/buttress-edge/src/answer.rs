@@ -61,6 +61,11 @@ impl Failed {
         self.facts().kind
     }
 
+    /// Returns the error type of RFC 9209, as `Proxy-Status` has it.
+    pub(crate) fn error(&self) -> &'static str {
+        self.facts().error
+    }
+
     /// Returns which side ended a request that had found a route.
     pub(crate) fn ended(&self) -> Ended {
         match self {

@@ -151,7 +151,7 @@ pub use config::Config;
 pub use document::{Document, Secret, SecretError};
 pub use numbers::{BackendStats, RefusedStats, RouteStats};
 pub use proxy::{Handle, Proxy, Ready, Replaced};
-pub use route::{LocalService, Route, RouteShadow, RouteSplit};
+pub use route::{LocalService, Route, RouteShadow, RouteSplit, ShadowMismatches};
 pub use serve::{Serve, Served, serve};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

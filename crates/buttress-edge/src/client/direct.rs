@@ -155,7 +155,7 @@ impl Shared {
             tally.end(failed.ended());
             ClientError::of(failed, contact.was_made())
         })?;
-        let (head, Stream { body, tally: mut of_backend, lane }) = response.into_parts();
+        let (head, Stream { body, tally: mut of_backend, lane, .. }) = response.into_parts();
         if let Some(of_backend) = &mut of_backend {
             of_backend.drops_as(Ended::Abandoned);
         }

@@ -68,14 +68,16 @@ use crate::route::LocalService;
 /// | `upstream` | one of `urls`, `file`, `dns`, `dns-srv` and `registry`; `http2`, `http2-streams`, and `balance` with the keys of a [balancer](buttress::balance::Config) |
 /// | `service` | the name of a service that [`bind_service`](Self::bind_service) has bound, in place of `upstream` |
 /// | `split` | [`RouteSplit`](crate::RouteSplit): `upstream`, `share`, `salt`, `stick-by-subject`, `stick-by-header`, `force-by-header`, `fall-back`, `circuit-breaker` |
-/// | `shadow` | [`RouteShadow`](crate::RouteShadow): `upstream`, `share`, `max-running`, `within`, `keep-one-in`, `forward-credentials` |
+/// | `shadow` | [`RouteShadow`](crate::RouteShadow): `upstream`, `share`, `max-running`, `within`, `keep-one-in`, `compare-fields`, `max-compared-body`, `forward-credentials` |
 /// | `rate-limiter`, `bulkhead`, `circuit-breaker`, `retry`, `time-limiter` | the keys of a [registry](buttress::registry) |
 /// | `backend-honours-idempotency-keys`, `replay-buffer` | the methods of [`Route`](crate::Route) with these names |
 /// | `per-client` | `rate-limiter`; `max-clients`, 10 000 unless given; `trust`, the networks of proxies in front |
 ///
-/// A missing key has the default of its method. A retry without `attempts` makes 2. Unknown keys, names that stand twice,
-/// keys without a value (`null`) and numbers that are not finite are errors with their path. So are keys that have no
-/// effect beside the others, e.g. `replay-buffer` without `retry`, and `insecure` without `jwks`.
+/// A missing key has the default of its method. A retry without `attempts` makes 2. A duration is a text with a unit, e.g.
+/// `"500ms"`, `"10s"` or `"2m"`, or a number of seconds, e.g. `5` or `0.5`. Unknown keys, names that stand twice, keys
+/// without a value (`null`) and numbers that are not finite are errors with their path. So are keys that have no effect
+/// beside the others, e.g. `replay-buffer` without a `retry` of at least 2 attempts, `insecure` without `jwks`, and `shadow`
+/// on a route whose `methods` are not copied. An empty list of `methods` or `servers` is an error too.
 ///
 /// Where the backends of an `upstream` come from:
 ///
@@ -86,7 +88,7 @@ use crate::route::LocalService;
 /// | `dns` | a host and a port: the addresses of a name, as [`dns`](crate::discover::dns()) finds them |
 /// | `dns-srv` | the name of a service: its SRV records, with the feature `srv` |
 /// | `registry` | `url` and `service`: the instances that a registry knows, with the feature `registry`. The proxy believes a registry of `https` by the `roots` of its [`Config`](crate::Config), as it believes backends |
-/// | `every` | with `file`, `dns` or `dns-srv`: the longest time between two lookups, e.g. `"10s"`, from 1 second to 365 days; 5 seconds for a file and 30 seconds for names unless given |
+/// | `every` | with `file`, `dns` or `dns-srv`: the longest time between two lookups, e.g. `"10s"` or `10`, from 1 second to 365 days; 5 seconds for a file and 30 seconds for names unless given |
 /// | `servers` | with `dns-srv`: the name servers, e.g. `["10.0.0.53:53"]`; those of the operating system unless given |
 ///
 /// Apply a document with other backends than `urls` inside of a tokio runtime. Backends that cannot be found yet are no
@@ -106,13 +108,15 @@ use crate::route::LocalService;
 /// [routes.orders.shadow]
 /// upstream = { dns-srv = "_http._tcp.orders-next.internal." }
 /// share = 0.01
+/// compare-fields = ["content-type"]
+/// max-compared-body = 262144      # bytes; 0: bodies are not compared
 /// ```
 ///
 /// The two shares are live: if nothing else of a section has changed, the route stays, and gets the new share. A share
 /// that the document does not change stays as an operator has set it, whatever else of the section changes. The handles are
 /// [`Handle::split`] and [`Handle::shadow`]. The handle of a split stays the same until the `salt` changes: another salt
-/// chooses other requests, and begins with the share of the document. The handle of a shadow stays the same until
-/// `max-running`, `within` or `keep-one-in` changes.
+/// chooses other requests, and begins with the share of the document. The handle of a shadow and its numbers stay the same
+/// until `max-running`, `within` or `keep-one-in` changes.
 ///
 /// The keys of an admission:
 ///

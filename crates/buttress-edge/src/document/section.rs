@@ -27,7 +27,7 @@ use crate::route::{LocalService, Route};
 pub(super) struct Section {
     host: Option<String>,
     prefix: Option<String>,
-    methods: Vec<String>,
+    methods: Option<Vec<String>>,
     strip: Option<String>,
     upstream: Option<Backends>,
     pub(super) service: Option<String>,
@@ -79,16 +79,14 @@ impl Section {
                 InvalidConfig::new(field, error.value(), error.bound())
             }
         };
-        let methods: Result<Vec<Method>, InvalidConfig> = self
-            .methods
-            .iter()
-            .map(|method| {
-                let bound = "a method of HTTP";
-                method
-                    .parse()
-                    .map_err(|_| InvalidConfig::new("methods", format!("{method:?}"), bound))
-            })
-            .collect();
+        let method = |method: &String| {
+            let bound = "a method of HTTP";
+            method
+                .parse::<Method>()
+                .map_err(|_| InvalidConfig::new("methods", format!("{method:?}"), bound))
+        };
+        let methods = self.methods.as_ref().map(|all| all.iter().map(method).collect());
+        let methods: Option<Vec<Method>> = methods.transpose()?;
         let stated = [
             ("admit", self.public, admit.is_some(), ["`public`", "`admit`"]),
             ("upstream", self.upstream.is_some(), service.is_some(), ["`upstream`", "`service`"]),
@@ -101,7 +99,10 @@ impl Section {
             }
         }
         let (label, clock) = (Name::from(name.to_owned()), &config.clock);
-        let mut route = Route::new(name).methods(methods?);
+        let mut route = Route::new(name);
+        if let Some(methods) = methods {
+            route = route.methods(methods);
+        }
         route.host = self.host;
         route.strip = self.strip;
         route.identity = self.forward_identity;

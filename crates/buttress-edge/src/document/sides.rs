@@ -41,6 +41,9 @@ pub(super) struct Shadow {
     #[serde(default)]
     forward_credentials: bool,
     keep_one_in: Option<u64>,
+    #[serde(default)]
+    compare_fields: Vec<String>,
+    max_compared_body: Option<u64>,
 }
 
 /// Returns an error with its path below `part`.
@@ -122,9 +125,12 @@ impl Shadow {
         config = self.keep_one_in.into_iter().fold(config, shadow::Config::keep_one_in);
         let rules = ["/shadow/max-running", "/shadow/within", "/shadow/keep-one-in"];
         let shadow = match same(&rules) {
-            Some(kept) => RouteShadow::with_handle(upstream, &kept.handle()),
+            Some(kept) => RouteShadow::continuing(upstream, kept),
             None => RouteShadow::new(upstream, config).map_err(within("shadow"))?,
         };
+        let shadow = shadow.compare_fields(self.compare_fields);
+        let shadow =
+            self.max_compared_body.into_iter().fold(shadow, RouteShadow::max_compared_body);
         Ok(route.shadow(if self.forward_credentials {
             shadow.forward_credentials()
         } else {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use buttress::balance::Tried;
@@ -12,6 +12,7 @@ use http::Response;
 use tower::Service;
 
 use super::attempt::{Attempt, Retry, Via};
+use super::digest::Observer;
 use super::lanes::{Lane, Streams};
 use super::outgoing::Phase;
 use super::round::Round;
@@ -70,6 +71,8 @@ pub(crate) struct Stream {
     pub(crate) tally: Option<Tally>,
     /// The stream of HTTP/2.
     pub(crate) lane: Option<Lane>,
+    /// Set if the answer is compared with that of a mirror.
+    pub(crate) observer: OnceLock<Observer>,
 }
 
 /// A call without an answer.
@@ -170,7 +173,7 @@ impl Backend {
                 tally.drops_as(Ended::Failed);
                 return Ok(response.map(|body| {
                     let (body, tally) = (Body::new(body), Some(tally));
-                    Answer::Stream(Stream { body, tally, lane })
+                    Answer::Stream(Stream { body, tally, lane, observer: OnceLock::new() })
                 }));
             }
             Err(attempt) => attempt,

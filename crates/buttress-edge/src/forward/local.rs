@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use buttress::{AsRefusal, ErrorKind};
@@ -44,7 +44,8 @@ impl Forwarder {
             }
             match result {
                 Ok(Ok(response)) => {
-                    Ok(response.map(|body| Stream { body, tally: None, lane: None }))
+                    let observer = OnceLock::new();
+                    Ok(response.map(|body| Stream { body, tally: None, lane: None, observer }))
                 }
                 Ok(Err(error)) => Err(failed(&error)),
                 Err(Late { failed, .. }) => Err(failed),

@@ -3,7 +3,9 @@
 mod attempt;
 mod backend;
 mod clocks;
+mod compared;
 mod connect;
+mod digest;
 mod lanes;
 mod local;
 mod outgoing;
@@ -32,11 +34,13 @@ use crate::race::Either;
 use crate::upstream::Upstream;
 
 pub(crate) use backend::{Answer, Backend, Call, Judge, Lost, Stream};
+pub(crate) use compared::Comparing;
 pub(crate) use connect::Connector;
+pub(crate) use digest::Observer;
 pub(crate) use lanes::Lane;
 use lanes::Lanes;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use parcel::{ByAnswer, Compared, Mirror, Parcel, Primary, SafeParcels};
+pub(crate) use parcel::{ByAnswer, Mirror, Parcel, Primary, SafeParcels};
 pub(crate) use probe::probe;
 pub(crate) use round::{Again, Contact, again};
 use round::{Round, Rounds};

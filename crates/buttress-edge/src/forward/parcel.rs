@@ -6,22 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use buttress::retry::CloneRequest;
-use buttress::shadow::{Compare, Comparison, Mismatch};
 use buttress::split::{Ending, FallBack, Judge, Split};
 use buttress::{Classify, Outcome};
 use buttress_http::ByStatus;
 use buttress_http::shadow::X_SHADOW;
-use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::BodyExt;
+use http::{HeaderValue, Method, Response};
 use tower::Service;
 
+use super::compared::Compared;
 use super::round::{is_unseen, may_repeat};
 use super::{Forwarder, Head, Outgoing, Sending, Stream};
 use crate::answer::Failed;
 use crate::headers::Seen;
 use crate::headers::named::OfCallers;
 use crate::limits::{OfBackends, OfSide, Passed};
-use crate::numbers::Ended;
 use crate::route::{Backends, Wish};
 use crate::upstream::Upstream;
 
@@ -52,7 +50,7 @@ impl Parcel {
 
     /// Withholds the credentials of the request from its copy, unless the route says otherwise.
     pub(crate) fn withhold(mut self, of_callers: &Arc<OfCallers>) -> Self {
-        if self.route.shadow.is_some() && !self.route.shadow_credentials {
+        if self.route.shadow.as_ref().is_some_and(|shadow| !shadow.forward_credentials) {
             self.withheld = Some(Arc::clone(of_callers));
         }
         self
@@ -61,7 +59,11 @@ impl Parcel {
     /// Sends the request to its side, and perhaps a copy to the mirror.
     pub(crate) fn deliver(self) -> Sent {
         match &self.route.shadow {
-            Some(mirrored) => Box::pin(mirrored.clone().call(self)),
+            Some(shadow) => {
+                let rules = Arc::clone(&shadow.comparing);
+                let compared = Compared { rules, clock: self.forwarder.clock.clone() };
+                Box::pin(shadow.mirrored.clone().compare(compared).call(self))
+            }
             None => self.divide(),
         }
     }
@@ -182,11 +184,17 @@ impl CloneRequest<Parcel> for Unread {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SafeParcels;
 
+impl SafeParcels {
+    /// Whether requests with a method may be mirrored.
+    pub(crate) fn copies(method: &Method) -> bool {
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+}
+
 impl CloneRequest<Parcel> for SafeParcels {
     fn clone_request(&self, parcel: &Parcel) -> Option<Parcel> {
         let Head { method, upgrades, .. } = &parcel.head;
-        let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if !is_safe || *upgrades || !parcel.body.is_empty() {
+        if !Self::copies(method) || *upgrades || !parcel.body.is_empty() {
             return None;
         }
         let mut copy = parcel.clone();
@@ -214,57 +222,5 @@ impl Judge<Response<Stream>, Failed> for ByAnswer {
             // A failure of the client says nothing about the side, and stands.
             _ => Ending::Answered,
         }
-    }
-}
-
-/// Reads the answer of a mirror to its end, and compares its status.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Compared;
-
-impl Compare<Response<Stream>, Failed> for Compared {
-    type Note = Option<StatusCode>;
-    type Comparing = Pin<Box<dyn Future<Output = Comparison> + Send>>;
-
-    fn note(&self, primary: &Result<Response<Stream>, Failed>) -> Self::Note {
-        primary.as_ref().ok().map(Response::status)
-    }
-
-    fn compare(
-        &self,
-        primary: Self::Note,
-        mirror: Result<Response<Stream>, Failed>,
-    ) -> Self::Comparing {
-        Box::pin(async move {
-            let mirror = match mirror {
-                // The proxy itself could not send the copy.
-                Err(Failed::Exhausted | Failed::Refused(_)) => return Comparison::Incomparable,
-                Err(failed) => Err(failed.kind()),
-                Ok(response) => {
-                    let (head, Stream { mut body, tally, lane }) = response.into_parts();
-                    while let Some(frame) = body.frame().await {
-                        if frame.is_err() {
-                            // The tally counts a failure of the backend.
-                            return Comparison::Incomparable;
-                        }
-                    }
-                    if let Some(mut tally) = tally {
-                        tally.end(Ended::Answered);
-                    }
-                    // The request holds its connection until here.
-                    drop(lane);
-                    Ok(head.status)
-                }
-            };
-            let what = match (primary, mirror) {
-                (Some(primary), Ok(mirror)) if primary == mirror => return Comparison::Same,
-                (Some(primary), Ok(mirror)) => {
-                    format!("the status is {mirror} and not {primary}")
-                }
-                (Some(_), Err(kind)) => format!("the mirror failed: {kind}"),
-                (None, Ok(mirror)) => format!("the status is {mirror}, and the primary failed"),
-                (None, Err(_)) => return Comparison::Same,
-            };
-            Comparison::Different(Mismatch::new(what))
-        })
     }
 }

@@ -68,9 +68,14 @@ pub(super) fn is_end_to_end(name: &str) -> bool {
     fields.into_iter().any(|ours| is_alike(name, ours))
 }
 
+/// Whether a backend could take a field for one of a context.
+pub(crate) fn is_of_context(name: &str) -> bool {
+    OF_CONTEXT.iter().any(|ours| is_alike(name, ours))
+}
+
 /// Removes the fields of a context.
 pub(crate) fn remove_context(headers: &mut HeaderMap) {
-    remove_where(headers, |name| OF_CONTEXT.iter().any(|ours| is_alike(name, ours)));
+    remove_where(headers, is_of_context);
 }
 
 /// Returns each name once: many routes name the same one.

@@ -7,7 +7,7 @@ use buttress::{InvalidConfig, shadow, split};
 
 use super::Shared;
 use super::routes::Routes;
-use crate::route::{Backends, Route, To};
+use crate::route::{Backends, Route, ShadowMismatches, To};
 use crate::upstream::Upstream;
 
 /// Handle of a [`Proxy`](crate::Proxy), which changes its routes while it runs. Cheap to clone.
@@ -64,7 +64,7 @@ impl Handle {
     /// Returns the backends of a route's [shadow](crate::Route::shadow). `None` without such a route or shadow.
     #[must_use]
     pub fn mirror(&self, route: &str) -> Option<Upstream> {
-        self.backends(route)?.mirror.clone()
+        self.backends(route)?.shadow.as_ref().map(|shadow| shadow.upstream.clone())
     }
 
     fn backends(&self, route: &str) -> Option<Arc<Backends>> {
@@ -83,7 +83,14 @@ impl Handle {
     /// Returns the handle of a route's [shadow](crate::Route::shadow). `None` without such a route or shadow.
     #[must_use]
     pub fn shadow(&self, route: &str) -> Option<shadow::Handle> {
-        self.backends(route)?.shadow.as_ref().map(|mirrored| mirrored.handle())
+        self.backends(route)?.shadow.as_ref().map(|shadow| shadow.mirrored.handle())
+    }
+
+    /// Returns the answers of a route's [shadow](crate::Route::shadow) that differed, by kind. `None` without such a route or
+    /// shadow.
+    #[must_use]
+    pub fn shadow_mismatches(&self, route: &str) -> Option<ShadowMismatches> {
+        self.backends(route)?.shadow.as_ref().map(|shadow| shadow.comparing.mismatches.stats())
     }
 
     /// Replaces all routes, or changes nothing if one of them is wrong.

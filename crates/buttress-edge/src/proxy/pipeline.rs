@@ -23,7 +23,7 @@ use crate::admission::Admit;
 use crate::answer::{Asked, Failed, Stopped};
 use crate::caller::Subject;
 use crate::exchange::Exchange;
-use crate::forward::{Head, Outgoing, Parcel, Stream, Upload};
+use crate::forward::{Head, Observer, Outgoing, Parcel, Stream, Upload};
 use crate::headers::named;
 use crate::headers::trailers::Trailers;
 use crate::headers::{Seen, forwarded, hop, via};
@@ -307,13 +307,15 @@ impl Shared {
                 Ok(response) => response,
                 Err(failed) => return shared.refuse(failed.into(), asked, Some(&mut tally)),
             };
-            let (head, Stream { body, tally: mut of_backend, lane }) = response.into_parts();
+            let (head, stream) = response.into_parts();
+            let Stream { body, tally: mut of_backend, lane, observer } = stream;
             if let Some(of_backend) = &mut of_backend {
                 of_backend.drops_as(Ended::Abandoned);
             }
             let upload = upload.filter(|upload| !upload.has_ended());
             let exchange = Exchange { tally, of_backend, permit, lane, upload };
-            shared.pass(Response::from_parts(head, body), is_head, exchange, upgrade)
+            let response = Response::from_parts(head, body);
+            shared.pass(response, is_head, exchange, (upgrade, observer.into_inner()))
         }
     }
 
@@ -333,7 +335,7 @@ impl Shared {
         response: Response<Body>,
         is_head: bool,
         exchange: Exchange,
-        upgrade: Option<Upgrade>,
+        (upgrade, observer): (Option<Upgrade>, Option<Observer>),
     ) -> Response<Body> {
         let (mut head, body) = response.into_parts();
         let seen = Seen::of(&head.headers);
@@ -360,6 +362,10 @@ impl Shared {
             Body::empty()
         } else {
             Body::timed(body, self.config.idle, &self.config.clock)
+        };
+        let body = match observer {
+            Some(observer) => observer.observe(body),
+            None => body,
         };
         Response::from_parts(head, body.watched(exchange))
     }

@@ -54,8 +54,13 @@ impl Route {
                 .filter(|strip| starts_with(&prefix, strip))
                 .ok_or_else(|| invalid("strip", given, "a prefix of the route's own prefix"))?,
         };
+        if self.methods.as_ref().is_some_and(Vec::is_empty) {
+            let bound = "at least one method, or unset for every method";
+            return Err(InvalidConfig::new(field("methods"), "no method", bound));
+        }
+        let methods = self.methods.unwrap_or_default();
         if let Some(method) =
-            self.methods.iter().find(|method| matches!(**method, Method::CONNECT | Method::TRACE))
+            methods.iter().find(|method| matches!(**method, Method::CONNECT | Method::TRACE))
         {
             let bound = "a method that a proxy forwards";
             return Err(InvalidConfig::new(field("methods"), method, bound));
@@ -114,11 +119,11 @@ impl Route {
             replay_buffer: self.replay_buffer,
             honours_keys: self.honours_keys,
         };
-        let to = to.check(field)?;
+        let to = to.check(&methods, field)?;
         Ok(Checked {
             host,
             prefix,
-            methods: self.methods,
+            methods,
             strip: strip.len(),
             admit: self.admit,
             identity,

@@ -2,6 +2,7 @@
 
 mod check;
 mod local;
+mod mismatches;
 mod shadow;
 mod split;
 mod table;
@@ -26,6 +27,8 @@ use crate::upstream::Upstream;
 
 pub(crate) use check::{Checked, Host};
 pub use local::LocalService;
+pub use mismatches::ShadowMismatches;
+pub(crate) use mismatches::{Differing, Mismatches};
 pub use shadow::RouteShadow;
 pub use split::RouteSplit;
 pub(crate) use split::Wish;
@@ -59,7 +62,7 @@ pub struct Route {
     pub(crate) name: String,
     pub(crate) host: Option<String>,
     prefix: String,
-    methods: Vec<Method>,
+    methods: Option<Vec<Method>>,
     pub(crate) strip: Option<String>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) service: Option<LocalService>,
@@ -84,7 +87,7 @@ impl Route {
             name: name.into(),
             host: None,
             prefix: String::from("/"),
-            methods: Vec::new(),
+            methods: None,
             strip: None,
             upstream: None,
             service: None,
@@ -121,11 +124,11 @@ impl Route {
     }
 
     /// Sets the methods. Default: every method but CONNECT and TRACE, which a proxy never forwards.
-    /// GET does not include HEAD.
+    /// GET does not include HEAD. An empty list is an error of the proxy.
     ///
     /// If only the method of a request has no route, the proxy answers 405.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.methods = methods.into_iter().collect();
+        self.methods = Some(methods.into_iter().collect());
         self
     }
 

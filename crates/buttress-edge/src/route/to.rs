@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use buttress::{InvalidConfig, circuit_breaker, split};
+use http::Method;
 
 use super::local::LocalService;
-use super::shadow::{Mirrored, RouteShadow};
+use super::shadow::{self, RouteShadow};
 use super::split::{Choice, RouteSplit};
 use crate::forward::{Again, Sending};
 use crate::upstream::Upstream;
@@ -24,11 +25,7 @@ pub(crate) struct Backends {
     /// `None` if all requests go to the same backends.
     pub(crate) split: Option<Sides>,
     /// `None` if no request is copied.
-    pub(crate) shadow: Option<Mirrored>,
-    /// The backends that get copies.
-    pub(crate) mirror: Option<Upstream>,
-    /// Whether copies have the credentials of their requests.
-    pub(crate) shadow_credentials: bool,
+    pub(crate) shadow: Option<shadow::Checked>,
 }
 
 /// The new side of a route.
@@ -53,8 +50,12 @@ pub(super) struct Stated {
 }
 
 impl Stated {
-    /// Checks the ends of a route. `field` returns the path of a key.
-    pub(super) fn check(self, field: impl Fn(&str) -> String) -> Result<To, InvalidConfig> {
+    /// Checks the ends of a route with these methods. `methods` is empty for all methods. `field` returns the path of a key.
+    pub(super) fn check(
+        self,
+        methods: &[Method],
+        field: impl Fn(&str) -> String,
+    ) -> Result<To, InvalidConfig> {
         let invalid = |name: &str, value: &str, bound: &'static str| {
             InvalidConfig::new(field(name), value.to_owned(), bound)
         };
@@ -77,7 +78,7 @@ impl Stated {
             }
             (Some(upstream), None) => {
                 let upstream = upstream.clone();
-                Ok(To::Backends(Arc::new(self.backends(upstream, field)?)))
+                Ok(To::Backends(Arc::new(self.backends(upstream, methods, field)?)))
             }
         }
     }
@@ -85,6 +86,7 @@ impl Stated {
     fn backends(
         self,
         upstream: Upstream,
+        methods: &[Method],
         field: impl Fn(&str) -> String,
     ) -> Result<Backends, InvalidConfig> {
         let Self { split, shadow, again, replay_buffer, honours_keys, .. } = self;
@@ -117,8 +119,11 @@ impl Stated {
                 circuit: split.circuit,
             }),
         };
-        let shadow_credentials = shadow.as_ref().is_some_and(|shadow| shadow.forward_credentials);
-        let (mirror, shadow) = shadow.map(|shadow| (shadow.upstream, shadow.mirrored)).unzip();
-        Ok(Backends { sending: sending(upstream), split, shadow, mirror, shadow_credentials })
+        let shadow = shadow.map(|shadow| {
+            shadow.check(methods).map_err(|error| {
+                InvalidConfig::new(field(error.field()), error.value(), error.bound())
+            })
+        });
+        Ok(Backends { sending: sending(upstream), split, shadow: shadow.transpose()? })
     }
 }

@@ -1,5 +1,6 @@
 //! Routes of documents.
 
+mod compare;
 mod found;
 mod keys;
 mod sides;

@@ -1,5 +1,6 @@
 //! Routes with two sides, and routes with a mirror.
 
+mod compare;
 mod mirror;
 
 use std::sync::{Arc, Mutex};

@@ -26,6 +26,7 @@ upstream = { urls = ["http://mirror"] }
 share = 0.0
 max-running = 7
 keep-one-in = 1
+max-compared-body = 0
 "#;
 
 /// Answers every request at `authority` with the authority.

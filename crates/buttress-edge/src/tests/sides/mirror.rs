@@ -12,12 +12,13 @@ use crate::{Config, Route, RouteShadow};
 /// A route to `primary` with the mirror `mirror`, and its handle.
 fn mirrored() -> (Route, shadow::Handle) {
     let config = shadow::Config::new().share(1.0).keep_one_in(1);
-    let shadow = RouteShadow::new(upstream("mirror"), config).unwrap();
+    // The two backends answer with their names.
+    let shadow = RouteShadow::new(upstream("mirror"), config).unwrap().max_compared_body(0);
     let handle = shadow.handle();
     (route("orders", &["primary"]).shadow(shadow), handle)
 }
 
-async fn idle(handle: &shadow::Handle) {
+pub(super) async fn idle(handle: &shadow::Handle) {
     while handle.stats().running > 0 {
         // The clock moves only while all tasks wait.
         Clock::default().sleep(Duration::from_millis(1)).await;
