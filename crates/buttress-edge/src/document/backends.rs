@@ -30,8 +30,7 @@ pub(super) struct Backends {
     registry: Option<Registry>,
     #[serde(default, deserialize_with = "buttress::duration_text::optional")]
     every: Option<Duration>,
-    #[serde(default)]
-    servers: Vec<SocketAddr>,
+    servers: Option<Vec<SocketAddr>>,
     #[serde(default)]
     http2: bool,
     http2_streams: Option<u32>,
@@ -67,35 +66,23 @@ impl Backends {
     pub(super) fn upstream(self, label: Name, proxy: &Config) -> Result<Upstream, InvalidConfig> {
         let clock = &proxy.clock;
         let config = self.balance.clone().name(label).clock(clock.clone());
-        self.check_lookups()?;
-        let Self { urls, file, dns, dns_srv, registry, every, .. } = self;
-        let Self { servers, http2, http2_streams, .. } = self;
-        let upstream = match (urls, file, dns, dns_srv, registry) {
-            (Some(urls), None, None, None, None) => {
-                Upstream::balanced(urls.into_iter().map(Instance::at), config)
-                    .map_err(of_balance("upstream.urls"))?
-            }
-            (None, Some(path), None, None, None) => {
+        let Self { every, http2, http2_streams, .. } = self;
+        let lookups = (every, self.servers.clone());
+        let source = self.source()?;
+        check_lookups(&source, &lookups)?;
+        let (every, servers) = lookups;
+        let upstream = match source {
+            Source::Urls(urls) => Upstream::balanced(urls.into_iter().map(Instance::at), config)
+                .map_err(of_balance("upstream.urls"))?,
+            Source::File(path) => {
                 let file = discover::file(path).clock(clock.clone());
                 found("upstream.file", every.into_iter().fold(file, discover::File::every), config)?
             }
-            (None, None, Some(name), None, None) => named(&name, every, config, clock)?,
-            (None, None, None, Some(name), None) => by_srv(&name, (every, servers), config, clock)?,
-            (None, None, None, None, Some(registry)) => registry.upstream(config, proxy)?,
-            (urls, file, dns, dns_srv, registry) => {
-                let keys = [
-                    ("urls", urls.is_some()),
-                    ("file", file.is_some()),
-                    ("dns", dns.is_some()),
-                    ("dns-srv", dns_srv.is_some()),
-                    ("registry", registry.is_some()),
-                ];
-                let given: Vec<&str> =
-                    keys.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
-                let value = if given.is_empty() { "nothing".into() } else { given.join(", ") };
-                let bound = "exactly one of `urls`, `file`, `dns`, `dns-srv` and `registry`";
-                return Err(InvalidConfig::new("upstream", value, bound));
+            Source::Dns(name) => named(&name, every, config, clock)?,
+            Source::DnsSrv(name) => {
+                by_srv(&name, (every, servers.unwrap_or_default()), config, clock)?
             }
+            Source::Registry(registry) => registry.upstream(config, proxy)?,
         };
         let streams = |value: &'static str, bound: &'static str| {
             Err(InvalidConfig::new("upstream.http2-streams", value, bound))
@@ -109,32 +96,74 @@ impl Backends {
         }
     }
 
-    /// Checks the time between two lookups, and the name servers.
-    fn check_lookups(&self) -> Result<(), InvalidConfig> {
-        if !self.servers.is_empty() && self.dns_srv.is_none() {
-            let (value, bound) = ("set without `dns-srv`", "set with `dns-srv`");
-            return Err(InvalidConfig::new("upstream.servers", value, bound));
-        }
-        if let Some(server) = self.servers.iter().find(|server| server.port() == 0) {
-            let bound = "addresses with a port from 1 to 65535";
-            return Err(InvalidConfig::new("upstream.servers", server.to_string(), bound));
-        }
-        if self.file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-            return Err(InvalidConfig::new("upstream.file", "\"\"", "the path of a file"));
-        }
-        let Some(every) = self.every else { return Ok(()) };
-        let refused = |value: String, bound: &'static str| {
-            Err(InvalidConfig::new("upstream.every", value, bound))
+    /// Returns where the backends come from.
+    fn source(self) -> Result<Source, InvalidConfig> {
+        let Self { urls, file, dns, dns_srv, registry, .. } = self;
+        let given = [
+            ("urls", urls.map(Source::Urls)),
+            ("file", file.map(Source::File)),
+            ("dns", dns.map(Source::Dns)),
+            ("dns-srv", dns_srv.map(Source::DnsSrv)),
+            ("registry", registry.map(Source::Registry)),
+        ];
+        let mut given = given.into_iter().filter_map(|(name, source)| Some((name, source?)));
+        let refused = |value: String| {
+            let bound = "exactly one of `urls`, `file`, `dns`, `dns-srv` and `registry`";
+            Err(InvalidConfig::new("upstream", value, bound))
         };
-        if self.file.is_none() && self.dns.is_none() && self.dns_srv.is_none() {
-            let value = format!("{every:?} without one of these");
-            return refused(value, "set with `file`, `dns` or `dns-srv`");
+        let Some((first, source)) = given.next() else { return refused("nothing".into()) };
+        let others: Vec<&str> = given.map(|(name, _)| name).collect();
+        if others.is_empty() {
+            return Ok(source);
         }
-        if !(SHORTEST..=LONGEST).contains(&every) {
-            return refused(format!("{every:?}"), "from 1s to 365d");
-        }
-        Ok(())
+        refused(format!("{first}, {}", others.join(", ")))
     }
+}
+
+/// Where backends come from.
+enum Source {
+    Urls(Vec<String>),
+    File(PathBuf),
+    Dns(String),
+    DnsSrv(String),
+    Registry(Registry),
+}
+
+/// Checks the time between two lookups, and the name servers.
+fn check_lookups(
+    source: &Source,
+    (every, servers): &(Option<Duration>, Option<Vec<SocketAddr>>),
+) -> Result<(), InvalidConfig> {
+    if let Some(servers) = servers {
+        let refused = |value: String, bound: &'static str| {
+            Err(InvalidConfig::new("upstream.servers", value, bound))
+        };
+        if !matches!(source, Source::DnsSrv(_)) {
+            return refused("set without `dns-srv`".into(), "set with `dns-srv`");
+        }
+        if servers.is_empty() {
+            let bound = "at least one address, or unset for the servers of the operating system";
+            return refused("no address".into(), bound);
+        }
+        if let Some(server) = servers.iter().find(|server| server.port() == 0) {
+            return refused(server.to_string(), "addresses with a port from 1 to 65535");
+        }
+    }
+    if matches!(source, Source::File(path) if path.as_os_str().is_empty()) {
+        return Err(InvalidConfig::new("upstream.file", "\"\"", "the path of a file"));
+    }
+    let Some(every) = every else { return Ok(()) };
+    let refused = |value: String, bound: &'static str| {
+        Err(InvalidConfig::new("upstream.every", value, bound))
+    };
+    if matches!(source, Source::Urls(_) | Source::Registry(_)) {
+        let value = format!("{every:?} without one of these");
+        return refused(value, "set with `file`, `dns` or `dns-srv`");
+    }
+    if !(SHORTEST..=LONGEST).contains(every) {
+        return refused(format!("{every:?}"), "from 1s to 365d");
+    }
+    Ok(())
 }
 
 /// Returns an error of backends with the path of their key, or one of their balancer with its path.

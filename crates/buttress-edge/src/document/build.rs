@@ -92,7 +92,10 @@ impl Document {
                 Some(own.or_else(|| self.bound.get(admit)).cloned().ok_or_else(|| {
                     let known: Vec<&str> =
                         admissions.keys().chain(self.bound.keys()).map(String::as_str).collect();
-                    let bound = format!("an admission; there are: {}", known.join(", "));
+                    let bound = one_of(
+                        "an admission of the document, or one that the program binds",
+                        &known,
+                    );
                     invalid("admit", format!("{admit:?}"), &bound)
                 })?)
             }
@@ -101,7 +104,7 @@ impl Document {
             None => None,
             Some(name) => Some(self.services.get(name).cloned().ok_or_else(|| {
                 let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
-                let bound = format!("a bound service; there are: {}", known.join(", "));
+                let bound = one_of("a service that the program binds", &known);
                 invalid("service", format!("{name:?}"), &bound)
             })?),
         };
@@ -140,4 +143,12 @@ impl Document {
         })?;
         Ok(Built { section: section.clone(), admit, service, route, shares_before })
     }
+}
+
+/// Returns the bound of a name, with the names that are known.
+fn one_of(what: &str, known: &[&str]) -> String {
+    if known.is_empty() {
+        return format!("{what}; there is none");
+    }
+    format!("{what}; there are: {}", known.join(", "))
 }

@@ -6,13 +6,20 @@ use serde_json::Value;
 /// A key, the keys of which one must be there beside it, and what its error says. Each is a JSON pointer.
 type Need = (&'static str, &'static [&'static str], &'static str);
 
+/// The key of the attempts of a retry.
+const ATTEMPTS: &str = "/retry/attempts";
+
 /// The keys of a route that need another one.
 const OF_ROUTES: &[Need] = &[
-    ("/replay-buffer", &["/retry"], "set with `retry`: only a retry sends a body again"),
+    (
+        "/replay-buffer",
+        &["/retry"],
+        "set with a `retry` of at least 2 attempts: only a retry sends a body again",
+    ),
     (
         "/backend-honours-idempotency-keys",
         &["/retry", "/split/fall-back"],
-        "set with `retry`, or with `fall-back` of `split`",
+        "set with a `retry` of at least 2 attempts, or with `fall-back` of `split`",
     ),
     (
         "/split/salt",
@@ -45,7 +52,23 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
 
 /// Checks the keys of a route. An error has its path in the section.
 pub(super) fn check_route(section: &Value) -> Result<(), InvalidConfig> {
-    OF_ROUTES.iter().try_for_each(|need| check(section, need))
+    OF_ROUTES.iter().try_for_each(|need| check(section, need))?;
+    if repeats(section) {
+        return Ok(());
+    }
+    let keys = section.get("retry").and_then(Value::as_object).into_iter().flatten();
+    match keys.map(|(key, _)| key).find(|key| *key != "attempts") {
+        Some(key) => {
+            let bound = "set with at least 2 `attempts`: the first attempt repeats nothing";
+            Err(without_effect(&format!("/retry/{key}"), bound))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a retry may repeat a request. Without `attempts` it makes 2.
+fn repeats(section: &Value) -> bool {
+    section.pointer(ATTEMPTS).and_then(Value::as_u64) != Some(1)
 }
 
 /// Checks the keys of an admission. An error has its path in the section.
@@ -69,6 +92,7 @@ fn check(section: &Value, (key, needed, bound): &Need) -> Result<(), InvalidConf
 /// Whether a key has another value than one that says the same as no key.
 fn is_set(section: &Value, key: &str) -> bool {
     match section.pointer(key) {
+        Some(_) if key == "/retry" => repeats(section),
         None | Some(Value::Null | Value::Bool(false)) => false,
         Some(Value::Array(list)) => !list.is_empty(),
         Some(_) => true,
@@ -94,6 +118,15 @@ mod tests {
             (json!({}), None),
             (json!({"replay-buffer": 1}), Some("replay-buffer")),
             (json!({"replay-buffer": 1, "retry": {}}), None),
+            (json!({"replay-buffer": 1, "retry": {"attempts": 2}}), None),
+            (json!({"replay-buffer": 1, "retry": {"attempts": 1}}), Some("replay-buffer")),
+            (json!({"retry": {"attempts": 1}}), None),
+            (json!({"retry": {"attempts": 1, "base-delay": "1s"}}), Some("retry.base-delay")),
+            (json!({"retry": {"attempts": 2, "base-delay": "1s"}}), None),
+            (
+                json!({"backend-honours-idempotency-keys": true, "retry": {"attempts": 1}}),
+                Some("backend-honours-idempotency-keys"),
+            ),
             (json!({"backend-honours-idempotency-keys": false}), None),
             (
                 json!({"backend-honours-idempotency-keys": true, "split": {"fall-back": false}}),

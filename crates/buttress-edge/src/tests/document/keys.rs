@@ -18,7 +18,13 @@ async fn edge_2_52_a_key_that_has_no_effect_beside_the_others_is_refused() {
     let side = "upstream = { urls = [\"http://c\"] }";
     for (keys, path) in [
         ("replay-buffer = 1000".into(), "replay-buffer"),
+        ("replay-buffer = 1000\nretry = { attempts = 1 }".into(), "replay-buffer"),
+        ("retry = { attempts = 1, base-delay = \"1s\" }".into(), "retry.base-delay"),
         ("backend-honours-idempotency-keys = true".into(), "backend-honours-idempotency-keys"),
+        (
+            "backend-honours-idempotency-keys = true\nretry = { attempts = 1 }".into(),
+            "backend-honours-idempotency-keys",
+        ),
         (format!("split = {{ {side}, salt = \"2026\" }}"), "split.salt"),
         (
             format!("shadow = {{ {side}, forward-credentials = true }}"),
@@ -35,6 +41,9 @@ async fn edge_2_52_a_key_that_has_no_effect_beside_the_others_is_refused() {
         assert_eq!(field, format!("routes.a.{path}"), "{text}");
         assert!(text.contains("a key without an effect here"), "{text}");
     }
+    // One attempt alone says what it means.
+    let edge = Edge::new(Config::new(), []);
+    edge.proxy.handle().apply(&toml(&format!("{one}retry = {{ attempts = 1 }}"))).unwrap();
     // Beside what they need they are accepted.
     let forwarding = "forward-credentials = true\nreplay-buffer = 1000\nretry = {}\n";
     let both = format!(
@@ -42,6 +51,100 @@ async fn edge_2_52_a_key_that_has_no_effect_beside_the_others_is_refused() {
     );
     let edge = Edge::new(Config::new(), []);
     edge.proxy.handle().apply(&toml(&format!("{one}{forwarding}{both}"))).unwrap();
+}
+
+/// Regression: the first ones had no effect, an empty list meant all, and the last ones complained about another key or
+/// listed nothing.
+#[tokio::test]
+async fn edge_2_52_an_empty_list_and_a_missing_name_are_refused_with_what_there_is() {
+    let route = |keys: &str| format!("[routes.a]\n{keys}");
+    let one = "public = true\nupstream = { urls = [\"http://b\"] }\n";
+    let side = "upstream = { urls = [\"http://c\"] }";
+    let sources = "exactly one of `urls`, `file`, `dns`, `dns-srv` and `registry`";
+    let srv = "public = true\nupstream = { dns-srv = \"_a._tcp.b\", servers = [] }";
+    for (keys, path, value, bound) in [
+        (
+            format!("{one}methods = [\"POST\"]\nshadow = {{ {side} }}"),
+            "shadow",
+            "set on a route with POST",
+            "set on a route with GET, HEAD or OPTIONS: no other request is copied",
+        ),
+        (
+            format!("{one}shadow = {{ {side}, max-compared-body = 1073741825 }}"),
+            "shadow.max-compared-body",
+            "1073741825",
+            "from 0 to 1073741824 bytes",
+        ),
+        (
+            format!("{one}shadow = {{ {side}, compare-fields = [\"etag\", \"date\"] }}"),
+            "shadow.compare-fields",
+            "\"date\"",
+            "fields of an answer, without those of one connection, `via`, `date`, and request ids",
+        ),
+        (
+            format!("{one}methods = []"),
+            "methods",
+            "no method",
+            "at least one method, or unset for every method",
+        ),
+        (
+            srv.into(),
+            "upstream.servers",
+            "no address",
+            "at least one address, or unset for the servers of the operating system",
+        ),
+        ("public = true\nupstream = { every = \"10s\" }".into(), "upstream", "nothing", sources),
+        ("public = true\nupstream = { servers = [] }".into(), "upstream", "nothing", sources),
+        (
+            format!("{one}split = {{ upstream = {{ every = 5 }} }}"),
+            "split.upstream",
+            "nothing",
+            sources,
+        ),
+        (
+            "public = true\nservice = \"page\"".into(),
+            "service",
+            "\"page\"",
+            "a service that the program binds; there is none",
+        ),
+        (
+            "admit = \"staff\"\nupstream = { urls = [\"http://b\"] }".into(),
+            "admit",
+            "\"staff\"",
+            "an admission of the document, or one that the program binds; there is none",
+        ),
+    ] {
+        let document = toml(&route(&keys));
+        let edge = Edge::new(Config::new(), []);
+        let error = edge.proxy.handle().apply(&document).unwrap_err();
+        assert_eq!(error.field(), format!("routes.a.{path}"), "{keys}");
+        assert_eq!((error.value(), error.bound()), (value, bound), "{keys}");
+    }
+    for (keys, expected) in [
+        ("max-compared-body = -1", "routes.a.shadow"),
+        ("max-compared-body = \"1MiB\"", "routes.a.shadow"),
+        ("compare-fields = \"etag\"", "routes.a.shadow"),
+        ("compare-body = true", "unknown field `compare-body`"),
+    ] {
+        let text = route(&format!("{one}shadow = {{ {side}, {keys} }}"));
+        let error = refused(&text);
+        assert!(error.contains(expected), "{keys}: {error}");
+    }
+}
+
+/// A number is a duration in seconds, everywhere in a document.
+#[tokio::test]
+async fn edge_2_52_a_duration_is_a_text_or_a_number_of_seconds() {
+    for (every, is_fine) in [("5", true), ("1", true), ("1.5", true), ("0.5", false), ("-5", false)]
+    {
+        let text = format!(
+            "[routes.a]\npublic = true\ntime-limiter = {{ limit = 2 }}\n\
+             upstream = {{ dns = \"127.0.0.1:1\", every = {every} }}\n"
+        );
+        let applied = toml::from_str::<Document>(&text)
+            .map(|document| Edge::new(Config::new(), []).proxy.handle().apply(&document).map(drop));
+        assert_eq!(matches!(applied, Ok(Ok(()))), is_fine, "{every}");
+    }
 }
 
 /// Regression: these errors named a key that the document does not have, or the section around the key.
