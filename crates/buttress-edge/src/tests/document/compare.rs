@@ -24,6 +24,7 @@ async fn edge_3_10_a_document_says_what_is_compared_and_the_numbers_go_on() {
     let edge = Edge::new(Config::new(), []);
     answers(&edge, "old");
     answers(&edge, "new");
+    answers(&edge, "newest");
     let handle = edge.proxy.handle();
     // The bodies are "old" and "new", and the fields are equal.
     for (keys, same, body) in [
@@ -42,6 +43,12 @@ async fn edge_3_10_a_document_says_what_is_compared_and_the_numbers_go_on() {
         assert_eq!(mismatches.total(), stats.different, "{keys}");
     }
     assert_eq!(handle.shadow("orders").unwrap().stats().incomparable, 1);
+    // Answers of another length, whose bodies are not compared.
+    let longer = COMPARED.replace("http://new", "http://newest");
+    let chosen = "max-compared-body = 0\ncompare-fields = [\"Content-Length\"]";
+    handle.apply(&toml(&format!("{longer}{chosen}"))).unwrap();
+    compare(&edge).await;
+    assert_eq!(handle.shadow_mismatches("orders").unwrap().fields, 1);
     // Another limit of slots is another mirror, whose numbers begin at 0.
     handle.apply(&toml(&format!("{COMPARED}max-running = 3"))).unwrap();
     assert_eq!(handle.shadow_mismatches("orders").unwrap().total(), 0);
