@@ -146,7 +146,7 @@ impl Publisher {
             Err(error) => Err(error),
         };
         answer.map_err(|error| {
-            shared.replace(&client);
+            shared.replace(&client, &error);
             shared.error(id, size, error)
         })
     }
@@ -157,10 +157,11 @@ impl Shared {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces a client that has failed for good, e.g. because a broker has forgotten its sequence.
-    fn replace(&self, failed: &Arc<Client>) {
+    /// Replaces a client that has failed for good, e.g. because a broker has forgotten its sequence or refuses its
+    /// identity.
+    fn replace(&self, failed: &Arc<Client>, error: &KafkaError) {
         let fatal = failed.0.as_ref().and_then(|producer| producer.client().fatal_error());
-        if fatal.is_none() {
+        if fatal.is_none() && !refuses_the_client(error) {
             return;
         }
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,6 +199,21 @@ impl Shared {
             _ => self.unconfirmed(id, Some(error)),
         }
     }
+}
+
+/// Returns whether `error` is about the identity of the producer, which a new client does not have. The client counts
+/// these errors as errors of one message, and sends the next message with the same identity.
+fn refuses_the_client(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::ProducerFenced
+                | Code::InvalidProducerEpoch
+                | Code::InvalidProducerIdMapping
+                | Code::UnknownProducerId
+                | Code::OutOfOrderSequenceNumber
+        )
+    )
 }
 
 type Confirm = Box<oneshot::Sender<Result<Published, KafkaError>>>;

@@ -10,7 +10,7 @@ use buttress::Clock;
 const PROGRAM: &str = "BUTTRESS_KAFKA_PROGRAM";
 
 /// A broker that keeps its messages in memory. It is killed when this is dropped.
-pub(crate) struct Broker(Child);
+pub(crate) struct Broker(pub(crate) Child);
 
 impl Broker {
     /// Starts a broker at `address` that tells its clients to connect to `advertised`. Without the program a test is

@@ -1,14 +1,17 @@
 //! Brokers that fail, and answers that are errors or lost.
 
+use std::error::Error as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use buttress::Clock;
 use buttress::{Classify as _, Outcome};
 use buttress_durable::consume::{Settle, Source as _};
-use buttress_kafka::{Publish, PublishErrors, Topic};
+use buttress_kafka::{Kafka, Publish, PublishErrors, Topic};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 
-use crate::cluster::{Cluster, SECOND};
+use crate::broker::{Broker, free_port};
+use crate::cluster::{Cluster, SECOND, fresh};
 use crate::handled::{Handled, message, publish, receive, until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -87,6 +90,49 @@ async fn events_2_15_a_client_that_has_failed_for_good_is_replaced() {
     let error = publisher.publish(message("a", "1")).await.unwrap_err();
     assert_eq!(PublishErrors.classify(&Err::<(), _>(error)), Outcome::Ignored, "kept by the relay");
     publisher.publish(message("a", "1")).await.unwrap();
+}
+
+/// A broker may refuse the identity of a producer for good, and the client goes on with the same identity. Tansu does so
+/// after an outage in which a confirmation was lost: the publisher published nothing until its process ended.
+#[tokio::test]
+async fn events_2_15_a_client_whose_identity_is_refused_is_replaced() {
+    let cluster = Cluster::mock();
+    let topic = cluster.topic("fenced", 1);
+    let publisher = cluster.publisher(&topic).await;
+    publish(&publisher, "a", "1").await;
+    let denied = [Answer::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED];
+    let fenced = [Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED];
+    cluster.mocked().request_errors(Api::InitProducerId, &denied);
+    cluster.mocked().request_errors(Api::Produce, &fenced);
+    let error = publisher.publish(message("a", "2")).await.unwrap_err();
+    assert_eq!(PublishErrors.classify(&Err::<(), _>(error)), Outcome::Ignored, "kept by the relay");
+    publisher.publish(message("a", "2")).await.expect_err("a new client asks for a new identity");
+    publisher.publish(message("a", "2")).await.unwrap();
+}
+
+fn signal(broker: &Broker, name: &str) {
+    let mut kill = std::process::Command::new("kill");
+    kill.arg(format!("-{name}")).arg(broker.0.id().to_string());
+    assert!(kill.status().unwrap().success());
+}
+
+#[tokio::test]
+async fn events_2_15_a_publisher_survives_a_broker_that_hangs() {
+    const NAME: &str = "events_2_15_a_publisher_survives_a_broker_that_hangs";
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let Some(broker) = Broker::start(NAME, address, address).await else { return };
+    let kafka = Kafka::new(address.to_string());
+    let topic = Topic::new(fresh("hangs")).partitions(2);
+    let publisher = kafka.publisher(&topic, Publish::new().limit(SECOND)).await.unwrap();
+    publish(&publisher, "a", "1").await;
+    signal(&broker, "STOP");
+    // The signal takes a moment.
+    while publisher.publish(message("a", "2")).await.is_ok() {}
+    signal(&broker, "CONT");
+    let (clock, begun) = (Clock::default(), Clock::default().now());
+    while let Err(error) = publisher.publish(message("a", "2")).await {
+        assert!(clock.now() - begun < 15 * SECOND, "{error}: {:?}", error.source());
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers fail as the tests do")]
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "helpers fail as the tests do")]
 
+mod broker;
 mod child;
 mod cluster;
 mod conformance;
