@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The parts of the system that one process runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +43,37 @@ impl Broker {
             Self::InProcess => &[Role::All],
             #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis"))]
             _ => &[Role::Relay, Role::Consumers, Role::Consumers],
+        }
+    }
+}
+
+/// The times of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pace {
+    /// How long the shop sells.
+    pub open: Duration,
+    /// The range of a worker's life, in milliseconds.
+    pub life: (u64, u64),
+    /// The time limit of the last workers for the remaining work.
+    pub last_work: Duration,
+}
+
+impl Broker {
+    /// Returns the times of a run. A worker has to live longer than a take-over lasts: otherwise no worker handles an
+    /// event before its end. A take-over lasts about a second, and on Kafka a session of 6 seconds and a rebalance.
+    pub(crate) const fn pace(&self) -> Pace {
+        match self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => Pace {
+                open: Duration::from_secs(40),
+                life: (10_000, 14_000),
+                last_work: Duration::from_secs(60),
+            },
+            _ => Pace {
+                open: Duration::from_secs(10),
+                life: (1_000, 2_500),
+                last_work: Duration::from_secs(15),
+            },
         }
     }
 }
@@ -88,5 +120,20 @@ impl fmt::Display for Broker {
             #[cfg(feature = "redis")]
             Self::Redis(url) => url,
         })
+    }
+}
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests {
+    use super::*;
+    use crate::over_kafka::SESSION;
+
+    // The workers lived for 1 to 2.5 s, and their sessions for 6 s: no consumer handled an event before it was killed,
+    // and the last ones did not finish in 15 s.
+    #[test]
+    fn workers_live_longer_than_a_take_over_from_a_killed_one() {
+        let pace = Broker::Kafka("kafka://127.0.0.1:9092".to_owned()).pace();
+        assert!(Duration::from_millis(pace.life.0) > SESSION, "{pace:?}");
+        assert!(pace.open > 3 * SESSION && pace.last_work > 3 * SESSION, "{pace:?}");
     }
 }

@@ -14,14 +14,8 @@ use crate::crew::Worker;
 use crate::shop::Shop;
 use crate::{list, tables};
 
-/// How long the shop sells.
-const OPEN: Duration = Duration::from_secs(10);
 /// When the list of orders is damaged, and then rebuilt, after the shop has opened.
 const MISTAKE: Duration = Duration::from_secs(5);
-/// The range of a worker's life, in milliseconds.
-const LIFE: (u64, u64) = (1_000, 2_500);
-/// The time limit of the last workers for the remaining work.
-const LAST_WORK: Duration = Duration::from_secs(15);
 
 /// Runs the demonstration. Returns whether the account balances.
 pub(crate) async fn run(broker: Broker) -> Result<bool, BoxError> {
@@ -38,10 +32,13 @@ async fn run_in(folder: &Path, broker: &Broker) -> Result<bool, BoxError> {
     let file = folder.join("events.db");
     let store = tables::open(&file).await?;
     tables::create(&store).await?;
+    let pace = broker.pace();
+    let open = pace.open;
+    let [shortest, longest] = [pace.life.0, pace.life.1].map(Duration::from_millis);
     println!(
-        "Orders for {OPEN:?} over {broker}; every worker is killed about every two seconds.\n"
+        "Orders for {open:?} over {broker}; every worker is killed after {shortest:?} to {longest:?}.\n"
     );
-    let shop = tokio::spawn(Shop::new(&store).sell(OPEN));
+    let shop = tokio::spawn(Shop::new(&store).sell(open));
     let mistake = tokio::spawn(mistake(store.clone(), start));
     let killing: Vec<_> = (0..broker.roles().len())
         .map(|at| tokio::spawn(kill(file.clone(), broker.clone(), at)))
@@ -58,7 +55,7 @@ async fn run_in(folder: &Path, broker: &Broker) -> Result<bool, BoxError> {
     let dead = Account::draw_up(&store).await?.dead;
     let last: Result<Vec<Worker>, BoxError> =
         (0..broker.roles().len()).map(|at| Worker::hire(&file, broker, at, true)).collect();
-    let give_up = clock.now() + LAST_WORK;
+    let give_up = clock.now() + pace.last_work;
     while clock.now() < give_up {
         let is_settled = Account::draw_up(&store).await?.is_settled();
         if is_settled && Audit::draw_up(&store).await?.is_settled() {
@@ -82,7 +79,8 @@ async fn run_in(folder: &Path, broker: &Broker) -> Result<bool, BoxError> {
     let shows = dead > 0 && kills > 0 && refused > 0 && damaged > 0;
     if !shows {
         println!(
-            "Nothing was killed, dead, refused or damaged: the run shows less than it should."
+            "No worker was killed, or no message died, or no command was refused, or no row was damaged: the run shows \
+             less than it should."
         );
     }
     Ok(account.balances() && audit.balances() && ended_well && shows)
@@ -104,12 +102,12 @@ async fn mistake(store: SqliteStore, start: Instant) -> Result<u64, BoxError> {
 
 /// Starts a worker and kills it, as long as the shop sells. Returns how often.
 async fn kill(file: std::path::PathBuf, broker: Broker, at: usize) -> Result<u32, BoxError> {
-    let (clock, rng) = (Clock::default(), Rng::default());
-    let end = clock.now() + OPEN;
+    let (clock, rng, pace) = (Clock::default(), Rng::default(), broker.pace());
+    let end = clock.now() + pace.open;
     let mut kills = 0;
     while clock.now() < end {
         let worker = Worker::hire(&file, &broker, at, false)?;
-        clock.sleep(Duration::from_millis(rng.between(LIFE.0, LIFE.1))).await;
+        clock.sleep(Duration::from_millis(rng.between(pace.life.0, pace.life.1))).await;
         worker.kill().await?;
         kills += 1;
     }

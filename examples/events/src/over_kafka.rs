@@ -12,7 +12,7 @@ use crate::handlers::Handlers;
 use crate::worker::{self, Parts, relay};
 
 /// Brokers take no shorter session.
-const SESSION: Duration = Duration::from_secs(6);
+pub(crate) const SESSION: Duration = Duration::from_secs(6);
 
 /// Starts the part of `role`. Each run of the program has its own topic, which stays in Kafka.
 pub(crate) async fn start(
