@@ -15,6 +15,7 @@ pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harne
         a_filter_leaves_events_out_and_no_position,
         a_page_of_large_events_ends_at_its_bound,
         a_snapshot_is_replaced_by_a_later_one,
+        snapshots_of_other_streams_stay,
         snapshots_can_be_thrown_away,
     );
 }
@@ -179,6 +180,39 @@ async fn a_snapshot_is_replaced_by_a_later_one<
     harness.roll_back(tx).await;
     let large = Snapshot::new(stream(1), Version::new(70), 1, vec![0; Snapshot::LARGEST + 1]);
     refused(store.save_snapshot(&large).await, INVALID, "save_snapshot");
+}
+
+async fn snapshots_of_other_streams_stay<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let store = harness.fresh().await;
+    // The same id in two kinds, and the same kind with two ids.
+    let streams = [stream(1), stream(2), StreamId::new("bill", "1")];
+    let of = |number: usize, version: u64| {
+        let data = format!("{number} at {version}").into_bytes();
+        Snapshot::new(streams[number].clone(), Version::new(version), 1, data)
+    };
+    let all = async || {
+        let mut found = Vec::new();
+        for stream in &streams {
+            found.push(expect(store.load_snapshot(stream).await, "load_snapshot"));
+        }
+        found
+    };
+    for number in 0..3 {
+        expect(store.save_snapshot(&of(number, 1)).await, "save_snapshot");
+    }
+    assert_eq!(all().await, [Some(of(0, 1)), Some(of(1, 1)), Some(of(2, 1))]);
+    expect(store.save_snapshot(&of(0, 5)).await, "save_snapshot");
+    assert_eq!(all().await, [Some(of(0, 5)), Some(of(1, 1)), Some(of(2, 1))]);
+    assert_eq!(expect(store.purge_snapshots("bill", 9).await, "purge"), 1);
+    assert_eq!(all().await, [Some(of(0, 5)), Some(of(1, 1)), None]);
+    let mut tx = harness.begin(&store).await;
+    for (number, version) in [(0, 5), (1, 1)] {
+        let found = store.load_snapshot_in(&mut tx, &streams[number]).await;
+        assert_eq!(expect(found, "load_snapshot_in"), Some(of(number, version)));
+    }
+    harness.roll_back(tx).await;
 }
 
 async fn snapshots_can_be_thrown_away<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
