@@ -1,6 +1,7 @@
 //! The comparison of a mirror's answers.
 
 mod ends;
+mod http2;
 
 use std::time::Duration;
 
