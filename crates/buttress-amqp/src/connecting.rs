@@ -39,7 +39,11 @@ pub(crate) async fn connect(
                 }
                 match uri.scheme {
                     AMQPScheme::AMQP => Ok(plain),
-                    AMQPScheme::AMQPS => plain.into_tls(host, TLSConfig::default()).await,
+                    AMQPScheme::AMQPS => match plain.into_tls(host, TLSConfig::default()).await? {
+                        AsyncTcpStream::Plain(_) => Err(no_tls()),
+                        #[allow(unreachable_patterns, reason = "variants of features")]
+                        encrypted => Ok(encrypted),
+                    },
                 }
             };
             let opened = clock.within(limit, opening).await;
@@ -50,6 +54,16 @@ pub(crate) async fn connect(
     let connected = connecting.await?;
     attempt.0.release();
     Ok(connected)
+}
+
+/// The client returns a stream without encryption for `amqps` when none of its TLS libraries is switched on. It would send
+/// the password in plain text.
+fn no_tls() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the client has no TLS for the scheme amqps: switch on the features rustls-native-certs and rustls--ring of the \
+         crate lapin",
+    )
 }
 
 /// Shuts the socket down, unless the attempt has succeeded.

@@ -37,7 +37,8 @@ pub struct Rabbit {
 impl Rabbit {
     /// Reads an address such as `amqp://user:password@host:5672/vhost`. Without a path the virtual host is `/`, which
     /// a path writes as `%2f`. The parameter `heartbeat` sets the seconds between heartbeats, which are 10 by default.
-    /// The scheme `amqps` is TLS, which the features of [`lapin`] switch on.
+    /// The scheme `amqps` is TLS, which the features of [`lapin`] switch on. Without them connecting to such an address is
+    /// an error.
     ///
     /// # Errors
     /// Returns [`SetupError::Address`] if `address` is not an address.

@@ -1,5 +1,8 @@
 //! Topics, groups, and errors that name a setting.
 
+use std::error::Error as _;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use buttress_amqp::lapin::ExchangeKind;
@@ -106,4 +109,28 @@ async fn settings_out_of_their_bounds_are_named() {
     assert!(matches!(&error, Err(SetupError::Invalid(error)) if error.field() == "limit"));
     let error = rabbit.dead(&Topic::new("a"), "b.c").unwrap_err();
     assert!(matches!(&error, SetupError::Invalid(error) if error.field() == "group"), "{error}");
+}
+
+/// The client connects without encryption to an address with `amqps` if none of its TLS libraries is switched on. It
+/// sent the password in plain text.
+#[tokio::test]
+async fn an_address_with_tls_is_refused_by_a_client_without_and_nothing_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, mut sent) = (listener.accept().unwrap().0, Vec::new());
+        // A reset has the same meaning as an end.
+        let _end = stream.read_to_end(&mut sent);
+        sent
+    });
+    let rabbit = Rabbit::new(&format!("amqps://user:secret@127.0.0.1:{port}")).unwrap();
+    let error = rabbit.publisher(&Topic::new("tls"), Publish::new()).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("address: cannot connect to 127.0.0.1:{port}"));
+    let (mut cause, mut causes) = (error.source(), String::new());
+    while let Some(error) = cause {
+        causes += &error.to_string();
+        cause = error.source();
+    }
+    assert!(causes.contains("rustls--ring"), "{causes}");
+    assert_eq!(String::from_utf8_lossy(&server.join().unwrap()), "");
 }
