@@ -15,7 +15,7 @@ pub enum SetupError {
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
     /// No broker answered a request.
-    #[error("cannot {doing}: no broker of {brokers} answered")]
+    #[error("brokers: cannot {doing}: no broker of {brokers} answered")]
     Unavailable {
         /// The request, e.g. "find the topic `orders`".
         doing: String,

@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::runtime::Handle;
 
+use crate::check::check_brokers;
 use crate::error::SetupError;
 use crate::publisher::{Publish, Publisher};
 use crate::start;
@@ -62,7 +63,8 @@ pub struct Kafka {
 
 impl Kafka {
     /// Names some brokers of the cluster, with commas in between: "kafka-1:9092,kafka-2:9092". The client gets the
-    /// other addresses from them.
+    /// other addresses from them. A publisher or a subscription is refused if there is no address, or if an address has a
+    /// scheme such as `kafka://`.
     pub fn new(brokers: impl Into<String>) -> Self {
         Self { brokers: brokers.into(), properties: BTreeMap::new() }
     }
@@ -128,6 +130,7 @@ impl Kafka {
         defaults: &[(&str, &str)],
         settings: &[(&str, &str)],
     ) -> Result<ClientConfig, SetupError> {
+        check_brokers(&self.brokers)?;
         let mut config = ClientConfig::new();
         // Outages are shorter than the client's longest wait of 10 s before it connects again.
         config.set("reconnect.backoff.max.ms", "1000");

@@ -59,12 +59,38 @@ async fn settings_out_of_their_bounds_are_named() {
     }
 }
 
+// The client waited 10 seconds for a broker that it could not connect to.
+#[tokio::test]
+async fn addresses_without_a_broker_are_refused_immediately() {
+    let url = "kafka://user:secret@127.0.0.1:9092";
+    for (brokers, shown) in
+        [("", "``"), (" ,", "``"), (url, "`kafka://..`"), ("a:1,http://b:1", "`http://..`")]
+    {
+        let error =
+            Kafka::new(brokers).publisher(&Topic::new("a"), Publish::new()).await.unwrap_err();
+        assert!(
+            matches!(&error, SetupError::Invalid(error) if error.field() == "brokers"),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains(shown) && text.contains("host:port") && !text.contains("secret"),
+            "{text}"
+        );
+    }
+    // The client takes these.
+    let cluster = Cluster::mock();
+    let brokers = format!("PLAINTEXT://{}, ", cluster.brokers);
+    let topic = cluster.topic("scheme", 1);
+    Kafka::new(brokers).publisher(&topic, Publish::new()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_cluster_that_does_not_answer_is_named_and_secrets_are_not_shown() {
     let kafka = Kafka::new("127.0.0.1:1").set("client.id", "secret");
     assert!(!format!("{kafka:?}").contains("secret"));
     let error = kafka.publisher(&Topic::new("a"), Publish::new()).await.unwrap_err();
-    let expected = "cannot find the topic `a`: no broker of 127.0.0.1:1 answered";
+    let expected = "brokers: cannot find the topic `a`: no broker of 127.0.0.1:1 answered";
     assert_eq!(error.to_string(), expected);
     assert!(std::error::Error::source(&error).is_some());
 }
