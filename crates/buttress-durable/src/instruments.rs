@@ -114,6 +114,7 @@ instruments! {
     SAGA_STARTED = counter("buttress.saga.started", "Sagas started by this executor.");
     SAGA_RESUMED = counter("buttress.saga.resumed", "Sagas taken over by this executor.");
     SAGA_ENDED = Instrument::counter("buttress.saga.ended", LAYER_STATUS, "Sagas that completed, were compensated or became stuck on this executor.");
+    SAGA_WOKEN = counter("buttress.saga.woken", "Sagas that continued on this executor after a wait.");
     SAGA_FENCED = counter("buttress.saga.fenced", "Sagas that another worker took over.");
     SAGA_STEPS = Instrument::counter("buttress.saga.steps", &["layer", "end"], "Actions and undos of steps that ended, by their end.");
     SAGA_STORE_FAILED = counter("buttress.saga.store_failed", "Operations of the store of an executor that failed.");

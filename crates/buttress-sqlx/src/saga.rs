@@ -22,7 +22,7 @@ mod row;
 mod status;
 
 pub(crate) use row::{HEAD, LINE, head};
-pub(crate) use status::{ENDED, WORKING};
+pub(crate) use status::{ENDED, WAITING, WORKING};
 #[cfg(feature = "sqlite")]
 pub(crate) use status::{OPEN, STUCK};
 
@@ -85,6 +85,13 @@ pub(crate) fn prepare_append(append: &mut Append<Vec<u8>>) -> Result<(), StoreEr
         return Err(StoreError::invalid(format!("{what}: an append without entries")));
     }
     bounds::check_entries(&what, &append.entries)?;
+    if append.status != Status::Waiting {
+        append.due_in = None;
+    } else if append.due_in.is_none() {
+        return Err(StoreError::invalid(format!(
+            "{what}: a wait without the time until it is over"
+        )));
+    }
     // No row has such an epoch, and no position can be added to.
     if append.epoch >= i64::MAX as u64 {
         return Err(StoreError::fenced(format!("{what}: not owned under epoch {}", append.epoch)));
@@ -107,6 +114,9 @@ fn make_readable(entries: &mut [Entry<Vec<u8>>]) {
     }
 }
 
+/// How long a damaged saga whose wait is over waits again. Meanwhile others are taken before it.
+pub(crate) const DAMAGED_WAITS: Duration = Duration::from_secs(60);
+
 /// The row of a saga, without its log.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
@@ -121,6 +131,8 @@ pub(crate) struct Head {
     cancel: bool,
     deadline: Option<i64>,
     pub worker: WorkerId,
+    /// When the saga is due. A row whose saga does not wait any more may keep the time.
+    due_at: Option<i64>,
 }
 
 /// The row and the log of a saga that was looked up; `Corrupt` if they are damaged.
@@ -158,17 +170,33 @@ impl Head {
 
     pub(crate) fn summary(&self) -> Result<Summary, String> {
         let definition = (self.definition.as_str(), self.version()?);
-        Ok(Summary::new(self.id, definition, self.status()?, self.epoch()?))
+        let mut summary = Summary::new(self.id, definition, self.status()?, self.epoch()?);
+        summary.due_at = self.due_at(summary.status);
+        Ok(summary)
     }
 
-    /// Returns the whole saga under its next epoch, which the caller writes to the row.
+    /// Returns when the saga is due, if it waits.
+    fn due_at(&self, status: Status) -> Option<Duration> {
+        self.due_at.filter(|_| status == Status::Waiting).map(time::duration)
+    }
+
+    /// Returns the whole saga under its next epoch, which the caller writes to the row. The store has read the
+    /// row at `now`.
     pub(crate) fn taken(
         mut self,
         lines: impl IntoIterator<Item = Line>,
+        now: i64,
     ) -> Result<Record<Vec<u8>>, String> {
         self.epoch = epoch::next(self.epoch)
             .ok_or_else(|| format!("saga {}: no epoch follows epoch {}", self.id, self.epoch))?;
-        self.record(lines)
+        let mut record = self.record(lines)?;
+        record.taken_at = Some(time::duration(now));
+        Ok(record)
+    }
+
+    /// Makes a saga that waits run. The caller writes the change to the row.
+    pub(crate) fn wake(&mut self) {
+        self.status = Status::Running.code().into();
     }
 
     /// Returns the whole saga, from all lines of its log in order.
@@ -201,10 +229,12 @@ impl Head {
         }
         let (deadline, version) = (self.deadline()?, self.version()?);
         let (epoch, status) = (self.epoch()?, self.status()?);
+        let due_at = self.due_at(status);
         let definition = (self.definition, version);
         let mut record = Record::new(id, definition, self.codec, beginning, entries);
         (record.epoch, record.status) = (epoch, status);
         (record.cancel_requested, record.deadline) = (self.cancel, deadline);
+        record.due_at = due_at;
         (record.created_at, record.times) = (created_at.map(time::duration), times);
         Ok(record)
     }
@@ -236,8 +266,10 @@ impl Line {
             .ok_or_else(|| format!("entry {position}: unknown kind {}", self.kind))?;
         let step = u16::try_from(self.step)
             .map_err(|_| format!("entry {position}: step {}", self.step))?;
-        Entry::from_parts(kind, step, self.payload, self.note)
-            .ok_or_else(|| format!("entry {position}: {kind:?} without an output"))
+        Entry::from_parts(kind, step, self.payload, self.note).ok_or_else(|| match kind {
+            EntryKind::WaitStarted => format!("entry {position}: {kind:?} without a length"),
+            _ => format!("entry {position}: {kind:?} without an output"),
+        })
     }
 
     /// Returns the shape of the definition from an entry at position 0 of an older release. That

@@ -44,7 +44,7 @@ fn values(label: &str) -> Option<BTreeSet<&'static str>> {
         }
         "to" => circuits().collect(),
         "kind" => kinds.collect(),
-        "status" => ["running", "unwinding", "stuck", "completed", "compensated"].into(),
+        "status" => ["running", "unwinding", "stuck", "waiting", "completed", "compensated"].into(),
         "end" => ["executed", "failed", "undone", "undo-failed"].into(),
         _ => return None,
     })

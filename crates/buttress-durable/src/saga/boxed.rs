@@ -38,6 +38,12 @@ trait Boxed<P>: Send + Sync {
 
     fn take_abandoned<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
 
+    fn keeps_waits(&self) -> bool;
+
+    fn has_due<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool>;
+
+    fn take_due<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
+
     fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
 
     fn owned<'a>(&'a self, worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>>;
@@ -84,6 +90,18 @@ impl<P: 'static, S: Store<P>> Boxed<P> for S {
 
     fn take_abandoned<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>> {
         Box::pin(Store::take_abandoned(self, sagas))
+    }
+
+    fn keeps_waits(&self) -> bool {
+        Store::keeps_waits(self)
+    }
+
+    fn has_due<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool> {
+        Box::pin(Store::has_due(self, name, version))
+    }
+
+    fn take_due<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>> {
+        Box::pin(Store::take_due(self, sagas))
     }
 
     fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>> {
@@ -148,6 +166,18 @@ impl<P: 'static + Send> Store<P> for BoxStore<P> {
 
     async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
         self.store.take_abandoned(sagas).await
+    }
+
+    fn keeps_waits(&self) -> bool {
+        self.store.keeps_waits()
+    }
+
+    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
+        self.store.has_due(name, version).await
+    }
+
+    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
+        self.store.take_due(sagas).await
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {

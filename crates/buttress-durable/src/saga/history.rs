@@ -12,12 +12,12 @@ use super::model::entry::{Entry, EntryKind};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StepHistory {
-    /// When the action was started for the first time, as wall time since 1970. `None` if it was not
-    /// started, or if a release that kept no times has started it.
+    /// When the action or the wait was started for the first time, as wall time since 1970. `None` if it was
+    /// not started, or if a release that kept no times has started it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub started: Option<Duration>,
-    /// When the action or the undo of the step ended last, as wall time since 1970. `None` while one
-    /// of them is in progress, or if the time is not known.
+    /// When the action, the undo or the wait of the step ended last, as wall time since 1970. `None` while
+    /// one of them is in progress, or if the time is not known.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub ended: Option<Duration>,
     /// The attempts of the action. A start that a crash cut short counts as one attempt.
@@ -73,7 +73,9 @@ impl Histories {
                 *count = count.saturating_add(more);
                 step.error = Some(error.to_owned());
             }
+            EntryKind::WaitStarted => step.started = step.started.or(at),
             EntryKind::ActionDone
+            | EntryKind::WaitEnded
             | EntryKind::UndoDone
             | EntryKind::Skipped
             | EntryKind::Happened => {

@@ -1,6 +1,6 @@
 //! [`MemoryStore`]: a store of sagas in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +11,12 @@ use crate::epoch;
 use crate::instant;
 use crate::saga::model::entry::{Beginning, Status};
 use crate::saga::store::{
-    Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
 };
 
+mod lists;
 mod store;
+mod waits;
 
 /// A store of saga logs in memory, for tests and for sagas that need not survive the process.
 ///
@@ -34,8 +36,10 @@ struct Inner<P> {
 
 struct Rows<P> {
     sagas: HashMap<SagaId, Row<P>>,
-    /// By number of creation, oldest first.
+    /// By number of creation, oldest first. Without the sagas that wait.
     unfinished: BTreeMap<u64, SagaId>,
+    /// The sagas that wait, by the time at which they are due.
+    waiting: BTreeMap<(Instant, u64), SagaId>,
     /// With the time of their end, oldest first.
     ended: VecDeque<(Instant, SagaId)>,
     workers: HashMap<WorkerId, Instant>,
@@ -51,12 +55,15 @@ struct Row<P> {
     record: Record<P>,
     worker: WorkerId,
     number: u64,
+    /// When the saga is due, if it waits.
+    due: Option<Instant>,
 }
 
 impl<P> Row<P> {
     fn summary(&self) -> Summary {
-        let Record { id, definition, version, status, epoch, .. } = &self.record;
-        Summary::new(*id, (definition.as_str(), *version), *status, *epoch)
+        let Record { id, definition, version, status, epoch, due_at, .. } = &self.record;
+        let summary = Summary::new(*id, (definition.as_str(), *version), *status, *epoch);
+        Summary { due_at: *due_at, ..summary }
     }
 }
 
@@ -82,6 +89,7 @@ impl<P> MemoryStore<P> {
         let rows = Rows {
             sagas: HashMap::new(),
             unfinished: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             ended: VecDeque::new(),
             workers: HashMap::new(),
             created: 0,
@@ -125,7 +133,7 @@ impl<P: Clone> Rows<P> {
         self.created += 1;
         let number = self.created;
         self.unfinished.insert(number, record.id);
-        self.sagas.insert(record.id, Row { record, worker, number });
+        self.sagas.insert(record.id, Row { record, worker, number, due: None });
     }
 
     fn is_live(&self, worker: WorkerId, now: Instant) -> bool {
@@ -134,14 +142,19 @@ impl<P: Clone> Rows<P> {
 
     /// Returns `None` if there is no such saga, or the reason if its epoch cannot grow; the saga
     /// then stays unchanged.
-    fn hand_over(&mut self, id: SagaId, worker: WorkerId) -> Option<Result<Record<P>, String>> {
+    fn hand_over(
+        &mut self,
+        id: SagaId,
+        worker: WorkerId,
+        at: Duration,
+    ) -> Option<Result<Record<P>, String>> {
         let row = self.sagas.get_mut(&id)?;
         let Some(next) = epoch::next(row.record.epoch) else {
             return Some(Err(format!("saga {id}: no epoch follows epoch {}", row.record.epoch)));
         };
         row.worker = worker;
         row.record.epoch = next;
-        Some(Ok(row.record.clone()))
+        Some(Ok(Record { taken_at: Some(at), ..row.record.clone() }))
     }
 }
 
@@ -230,6 +243,10 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
 
     fn append_now(&self, append: Append<P>) -> Result<Appended, StoreError> {
         let now = self.inner.clock.now();
+        if append.status == Status::Waiting && append.due_in.is_none() {
+            let why = format!("saga {}: a wait without the time until it is over", append.saga);
+            return Err(StoreError::invalid(why));
+        }
         let mut rows = self.lock();
         let fenced = || StoreError::fenced(format!("saga {} epoch {}", append.saga, append.epoch));
         let row = rows.sagas.get_mut(&append.saga).ok_or_else(fenced)?;
@@ -254,6 +271,10 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         row.record.times.resize(row.record.entries.len(), Some(self.inner.clock.unix()));
         row.record.status = append.status;
         let number = row.number;
+        let due_in = append.due_in.filter(|_| append.status == Status::Waiting);
+        if due_in.is_some() || row.due.is_some() {
+            rows.set_due(append.saga, due_in.map(|due_in| (now, self.inner.clock.unix(), due_in)));
+        }
         if append.status.is_ended() {
             rows.unfinished.remove(&number);
             rows.ended.push_back((now, append.saga));
@@ -270,7 +291,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         &self,
         TakeOver { worker, definition, version, limit }: TakeOver<'_>,
     ) -> TakenOver<P> {
-        let now = self.inner.clock.now();
+        let (now, at) = (self.inner.clock.now(), self.inner.clock.unix());
         let mut rows = self.lock();
         let free = |id: &&SagaId| {
             rows.sagas.get(*id).is_some_and(|row| {
@@ -290,7 +311,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
             sound.into_iter().take(limit).chain(worn.into_iter().take(limit)).copied().collect();
         let mut taken = TakenOver::new();
         for id in ids {
-            match rows.hand_over(id, worker) {
+            match rows.hand_over(id, worker, at) {
                 Some(Ok(record)) => taken.sagas.push(record),
                 Some(Err(why)) => taken.corrupt.push((id, why)),
                 None => {}
@@ -309,7 +330,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         if status.is_ended() || !free {
             return None;
         }
-        rows.hand_over(saga, worker)
+        rows.hand_over(saga, worker, self.inner.clock.unix())
     }
 
     fn owned_now(&self, worker: WorkerId, name: &str, version: u32) -> Vec<SagaId> {
@@ -323,30 +344,6 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
             })
         };
         rows.unfinished.values().filter(owned).copied().collect()
-    }
-
-    fn list_now(&self, Page { status, after, limit }: Page) -> Vec<Summary> {
-        let rows = self.lock();
-        let wanted = |row: &&Row<P>| {
-            status.is_none_or(|status| row.record.status == status)
-                && after.is_none_or(|after| row.record.id > after)
-        };
-        let ids: BTreeSet<SagaId> =
-            rows.sagas.values().filter(wanted).map(|row| row.record.id).collect();
-        let found = ids.into_iter().take(limit).filter_map(|id| rows.sagas.get(&id));
-        found.map(Row::summary).collect()
-    }
-
-    fn other_versions_now(&self, definition: &str, version: u32, limit: usize) -> Vec<Summary> {
-        let now = self.inner.clock.now();
-        let rows = self.lock();
-        let found = rows.unfinished.values().filter_map(|id| rows.sagas.get(id)).filter(|row| {
-            row.record.definition == definition
-                && row.record.version != version
-                && matches!(row.record.status, Status::Running | Status::Unwinding)
-                && !rows.is_live(row.worker, now)
-        });
-        found.take(limit).map(Row::summary).collect()
     }
 
     fn purge_now(&self, definition: Option<&str>, age: Duration, limit: usize) -> usize {

@@ -14,6 +14,8 @@ mod reading;
 mod report;
 mod run;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use barrier::{Barrier, Passage};
 pub use boxed::BoxStore;

@@ -21,11 +21,11 @@ const PAGE: usize = 1000;
 const MOST: usize = 10_000;
 
 /// The statuses of sagas that have not ended.
-const OPEN: [Status; 3] = [Status::Running, Status::Unwinding, Status::Stuck];
+const OPEN: [Status; 4] = [Status::Running, Status::Unwinding, Status::Stuck, Status::Waiting];
 
 /// A source of the unfinished sagas of a store, for a [`Sampler`](buttress::telemetry::Sampler).
 ///
-/// It reports how many sagas run, unwind and are stuck, by definition, and the age of the oldest. A
+/// It reports how many sagas run, unwind, wait and are stuck, by definition, and the age of the oldest. A
 /// refresh lists the sagas, 1000 per query. It stops at 10 000 of one status, and reports a larger
 /// number as 10 000.
 ///
@@ -165,7 +165,7 @@ mod tests {
 
     fn summary(id: u128, status: Status) -> Summary {
         let (id, definition) = (SagaId::new(id), "order".to_owned());
-        Summary { id, definition, version: 1, status, epoch: 1 }
+        Summary { id, definition, version: 1, status, epoch: 1, due_at: None }
     }
 
     #[test]

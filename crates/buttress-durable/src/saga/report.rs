@@ -22,6 +22,8 @@ pub enum StepStatus {
     Pending,
     /// The action is in progress.
     Acting,
+    /// The step waits for a time.
+    Waiting,
     /// The action is done.
     Done,
     /// The action certainly had no effect.
@@ -41,6 +43,7 @@ impl StepStatus {
         match step {
             Step::Pending => Self::Pending,
             Step::Acting => Self::Acting,
+            Step::Waiting => Self::Waiting,
             Step::Done => Self::Done,
             Step::Failed => Self::Failed,
             Step::InDoubt => Self::InDoubt,
@@ -54,8 +57,8 @@ impl StepStatus {
 words! {
     /// Returns the status as words, e.g. "undo failed".
     StepStatus {
-        Pending => "pending", Acting => "acting", Done => "done", Failed => "failed",
-        InDoubt => "in doubt", Undoing => "undoing", Undone => "undone",
+        Pending => "pending", Acting => "acting", Waiting => "waiting", Done => "done",
+        Failed => "failed", InDoubt => "in doubt", Undoing => "undoing", Undone => "undone",
         UndoFailed => "undo failed",
     }
 }
@@ -145,6 +148,10 @@ pub struct Tree {
     /// The status of the saga.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::status"))]
     pub status: Status,
+    /// The end of the wait of a [waiting](Status::Waiting) saga, as wall time since 1970 by the store's
+    /// clock. `None` for a saga that does not wait.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
+    pub until: Option<Duration>,
     /// Why the saga unwinds or is stuck.
     pub reason: Option<String>,
     /// When the saga was created, as wall time since 1970 by the store's clock. `None` if a release
@@ -208,13 +215,15 @@ impl Tree {
             name: plan.name,
             status: StepStatus::of(*step),
             after: plan.parents.iter().filter_map(name).collect(),
-            note: about(number).filter(|_| *step != Step::Pending && *step != Step::Acting),
+            note: about(number)
+                .filter(|_| !matches!(step, Step::Pending | Step::Acting | Step::Waiting)),
             history,
         });
         Self {
             id: record.id,
             definition,
-            status: state.status(),
+            status: if record.status == Status::Waiting { record.status } else { state.status() },
+            until: record.due_at.filter(|_| record.status == Status::Waiting),
             reason: reason(entries),
             created_at: record.created_at,
             steps: steps.collect(),
@@ -274,6 +283,8 @@ pub struct Stats {
     /// Sagas resumed here: taken over from a worker that crashed, or continued by an operator's
     /// decision.
     pub resumed: u64,
+    /// Sagas that continued here after a wait.
+    pub woken: u64,
     /// Sagas that completed.
     pub completed: u64,
     /// Sagas that were compensated.

@@ -51,6 +51,10 @@ pub trait Store<P>: Send + Sync + 'static {
     /// Returns `Fenced` if the saga is unknown or owned under another epoch. Returns `Conflict` if
     /// `position` is not the end of the log, unless the log holds exactly these entries there
     /// already.
+    ///
+    /// A saga with status [`Waiting`](Status::Waiting) is due [`due_in`](Append::due_in) from now, by the
+    /// store's clock. Its owner can still append to its log until another worker takes it. Without `due_in` the
+    /// store returns `Invalid`.
     fn append(&self, append: Append<P>) -> impl Future<Output = Answer<Appended>> + Send;
 
     /// Takes over the requested number of sagas of one version of a definition whose worker has no
@@ -63,6 +67,40 @@ pub trait Store<P>: Send + Sync + 'static {
         &self,
         sagas: TakeOver<'_>,
     ) -> impl Future<Output = Answer<TakenOver<P>>> + Send;
+
+    /// Whether the store keeps [waiting](Status::Waiting) sagas. It then implements
+    /// [`has_due`](Self::has_due) and [`take_due`](Self::take_due), and keeps the [times](Record::times) of
+    /// entries. Default: `false`.
+    ///
+    /// [`Executor::new`](crate::saga::Executor::new) refuses a definition with a step that waits, if the store
+    /// does not keep waiting sagas.
+    fn keeps_waits(&self) -> bool {
+        false
+    }
+
+    /// Whether a [waiting](Status::Waiting) saga of one version of the definition `name` is due.
+    ///
+    /// An executor whose definition has a step that waits asks twice per second, so the answer should need
+    /// one look-up in an index. The default implementation returns `false`.
+    fn has_due(&self, name: &str, version: u32) -> impl Future<Output = Answer<bool>> + Send {
+        let _ = (name, version);
+        async { Ok(false) }
+    }
+
+    /// Takes the requested number of [waiting](Status::Waiting) sagas of one version of a definition that are
+    /// due, the longest due first.
+    ///
+    /// A saga is due when the [`due_in`](Append::due_in) of its wait has passed by the store's clock, or when a
+    /// caller has [requested its cancellation](Self::request_cancel). No saga is due later than its `due_in` from
+    /// now, also after the store's clock was set back. It does not matter whether the last owner has a live
+    /// lease. The sagas get status [`Running`](Status::Running) and their next epoch.
+    ///
+    /// A saga that cannot be read is reported as corrupt, and is due again a minute later. The default
+    /// implementation takes none.
+    fn take_due(&self, sagas: TakeOver<'_>) -> impl Future<Output = Answer<TakenOver<P>>> + Send {
+        let _ = sagas;
+        async { Ok(TakenOver::new()) }
+    }
 
     /// Takes over one saga of any definition that is [`Stuck`](Status::Stuck), that `worker` owns,
     /// or whose worker has no live lease.
@@ -136,7 +174,8 @@ pub trait Store<P>: Send + Sync + 'static {
 
     /// Requests the cancellation of a saga. Returns `false` if the saga is unknown or has ended.
     ///
-    /// The next append of the owner returns the request, and a take-over does too.
+    /// The next append of the owner returns the request, and a take-over does too. A
+    /// [waiting](Status::Waiting) saga is due immediately.
     fn request_cancel(&self, saga: SagaId) -> impl Future<Output = Answer<bool>> + Send;
 
     /// Lists the sagas of a page, ordered by id.

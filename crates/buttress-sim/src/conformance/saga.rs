@@ -4,6 +4,7 @@ mod lazy;
 mod logs;
 mod owners;
 mod transactions;
+mod waits;
 
 use std::time::Duration;
 
@@ -18,11 +19,15 @@ const ONE: WorkerId = WorkerId::new(1);
 const TWO: WorkerId = WorkerId::new(2);
 const THREE: WorkerId = WorkerId::new(3);
 
-/// Runs every case.
+/// Runs every case. Skips the cases of waiting sagas if the store does not
+/// [keep them](Store::keeps_waits).
 pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     logs::all(harness).await;
     lazy::all(harness).await;
     owners::all(harness).await;
+    if harness.fresh().await.keeps_waits() {
+        waits::all(harness).await;
+    }
 }
 
 /// Runs every case of sagas that are created in a caller's transaction.

@@ -18,6 +18,8 @@ operations! {
     Create "create" { saga: NewSaga<P> }
     Append "append" { append: Append<P> }
     TakeAbandoned "take_abandoned" { worker: WorkerId, definition: String, version: u32, limit: usize }
+    HasDue "has_due" { definition: String, version: u32 }
+    TakeDue "take_due" { worker: WorkerId, definition: String, version: u32, limit: usize }
     TakeSaga "take_saga" { worker: WorkerId, saga: SagaId }
     Owned "owned" { worker: WorkerId, definition: String, version: u32 }
     HasUnowned "has_unowned" { definition: String, version: u32 }
@@ -61,6 +63,26 @@ where
             Operation::TakeAbandoned { worker, definition: name.clone(), version, limit };
         let run = async move |store: S| {
             store.take_abandoned(TakeOver::new(worker, (&name, version), limit)).await
+        };
+        self.pass(operation, run).await
+    }
+
+    fn keeps_waits(&self) -> bool {
+        self.store().keeps_waits()
+    }
+
+    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
+        let name = name.to_owned();
+        let operation = Operation::HasDue { definition: name.clone(), version };
+        self.pass(operation, async move |store: S| store.has_due(&name, version).await).await
+    }
+
+    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
+        let TakeOver { worker, definition, version, limit, .. } = sagas;
+        let name = definition.to_owned();
+        let operation = Operation::TakeDue { worker, definition: name.clone(), version, limit };
+        let run = async move |store: S| {
+            store.take_due(TakeOver::new(worker, (&name, version), limit)).await
         };
         self.pass(operation, run).await
     }

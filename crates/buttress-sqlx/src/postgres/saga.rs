@@ -24,6 +24,7 @@ mod append;
 mod create_in;
 mod old;
 mod read;
+mod waits;
 
 use old::PURGE_BATCH;
 use read::{find, lines, logs};
@@ -64,7 +65,7 @@ impl Store<Vec<u8>> for PostgresStore {
         // the wait again with this list. If another worker took the saga, its new owner is not in
         // the list.
         let sql = self.sql(&format!(
-            "SELECT {HEAD} FROM {{s}}buttress_saga \
+            "SELECT {HEAD}, {{now}} FROM {{s}}buttress_saga \
              WHERE definition = $2 AND version = $3 AND status IN {{working}} AND number > $4 \
              AND worker = ANY (ARRAY ( \
                  WITH RECURSIVE workers(worker) AS ( \
@@ -96,7 +97,8 @@ impl Store<Vec<u8>> for PostgresStore {
             let found = Abandoned::read(&rows).map_err(what)?;
             let logs = logs(&mut tx, &self.inner.sql, &found.numbers()).await.map_err(what)?;
             let (mut taken, last) = (found.taken, found.last);
-            let numbers = found::take(found.heads, logs, &mut taken);
+            let now = found::now(&rows).map_err(what)?;
+            let numbers = found::take(found.heads, logs, now, &mut taken);
             own(&mut tx, &self.inner.sql, worker, &numbers).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.finish().await?;
@@ -106,10 +108,23 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
+    fn keeps_waits(&self) -> bool {
+        true
+    }
+
+    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
+        self.has_due_wait(name, version).await
+    }
+
+    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Vec<u8>>> {
+        self.take_due_waits(sagas).await
+    }
+
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
         let what = during("taking a saga");
-        let lock =
-            self.sql(&format!("SELECT {HEAD} FROM {{s}}buttress_saga WHERE id = $1 FOR UPDATE"));
+        let lock = self.sql(&format!(
+            "SELECT {HEAD}, {{now}} FROM {{s}}buttress_saga WHERE id = $2 FOR UPDATE"
+        ));
         let live = self.sql(
             "SELECT EXISTS (SELECT 1 FROM {s}buttress_saga_worker \
              WHERE worker = $2 AND until > {now})",
@@ -118,8 +133,11 @@ impl Store<Vec<u8>> for PostgresStore {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
             shorten(&mut tx, &self.inner.sql).await.map_err(what)?;
-            let row = query(lock).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
-            let found = row.map_err(what)?.as_ref().map(head).transpose();
+            let row =
+                query(lock).bind(self.time()).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
+            let row = row.map_err(what)?;
+            let now = found::now(row.as_slice()).map_err(what)?;
+            let found = row.as_ref().map(head).transpose();
             let taken = match found.map_err(|error| unreadable(saga, "row", error))? {
                 None => None,
                 Some(head) if matches!(head.status(), Ok(status) if status.is_ended()) => None,
@@ -135,7 +153,7 @@ impl Store<Vec<u8>> for PostgresStore {
                     } else {
                         let number = head.number;
                         let lines = lines(&mut tx, &self.inner.sql, number).await.map_err(what)?;
-                        let record = lines.and_then(|lines| head.taken(lines));
+                        let record = lines.and_then(|lines| head.taken(lines, now));
                         let record = record.map_err(StoreError::corrupt);
                         if record.is_ok() {
                             let sql = &self.inner.sql;
@@ -219,11 +237,13 @@ impl Store<Vec<u8>> for PostgresStore {
     async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
         let what = during("cancelling a saga");
         let sql = self.sql(
-            "UPDATE {s}buttress_saga SET cancel = true WHERE id = $1 AND status NOT IN {ended}",
+            "UPDATE {s}buttress_saga SET cancel = true, \
+             due_at = CASE WHEN {waiting} THEN least(due_at, {now}) ELSE due_at END \
+             WHERE id = $2 AND status NOT IN {ended}",
         );
         self.bounded("cancelling a saga", async {
             let mut loan = self.borrow().await?;
-            let query = query(sql).bind(uuid(saga.get()));
+            let query = query(sql).bind(self.time()).bind(uuid(saga.get()));
             let done = query.execute(&mut *loan).await.map_err(what)?;
             loan.finish().await?;
             Ok(done.rows_affected() > 0)

@@ -12,7 +12,8 @@ use crate::error::during;
 use crate::partitions;
 use crate::steps::steps;
 
-steps!("schema_1.sql" "receipts.sql" "lengths.sql" "letters.sql" "events.sql" "history.sql");
+steps!("schema_1.sql" "receipts.sql" "lengths.sql" "letters.sql" "events.sql" "history.sql"
+       "waits.sql");
 
 /// The table of the version and of the number of partitions.
 const NUMBERS: &str =

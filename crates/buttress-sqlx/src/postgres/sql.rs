@@ -4,7 +4,7 @@ use buttress::Clock;
 use sqlx::AssertSqlSafe;
 
 #[cfg(feature = "saga")]
-use crate::saga::{ENDED, WORKING};
+use crate::saga::{ENDED, WAITING, WORKING};
 use crate::time::nanos;
 
 /// Turns templates into statements, and returns the time.
@@ -48,7 +48,8 @@ impl Sql {
     }
 
     /// Returns the statement. The schema replaces `{s}`, the time replaces `{now}`, and the
-    /// statuses of sagas replace `{working}` and `{ended}`. A caller of a template with `{now}`
+    /// statuses of sagas replace `{working}` and `{ended}`, and the condition of sagas that wait replaces
+    /// `{waiting}`. A caller of a template with `{now}`
     /// binds [`time`](Self::time) first.
     pub(super) fn text(&self, template: &str) -> Statement {
         Statement { text: AssertSqlSafe(self.render(template)), keep: self.keeps }
@@ -60,6 +61,8 @@ impl Sql {
         #[cfg(feature = "saga")]
         let text =
             text.replace("{working}", &WORKING.to_string()).replace("{ended}", &ENDED.to_string());
+        #[cfg(feature = "saga")]
+        let text = text.replace("{waiting}", WAITING);
         text
     }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use buttress_durable::saga::{Summary, TakenOver};
 
+#[cfg(feature = "postgres")]
+use super::row::NOW;
 use super::row::{head, line, name};
 use super::{FoundLines, Head, Line, unreadable};
 use crate::columns::Columns;
@@ -64,6 +66,17 @@ impl Abandoned {
     }
 }
 
+/// Returns the numbers of the sagas, readable or not.
+pub(crate) fn numbers<R: Columns>(rows: &[R]) -> sqlx::Result<Vec<i64>> {
+    rows.iter().map(|row| row.int(0)).collect()
+}
+
+/// Returns when the store has read the rows, which have the time after the columns of a head.
+#[cfg(feature = "postgres")]
+pub(crate) fn now<R: Columns>(rows: &[R]) -> sqlx::Result<i64> {
+    rows.first().map_or(Ok(0), |row| row.int(NOW))
+}
+
 /// Adds the sagas of `rows` to a list. Logs the damaged ones, which the list leaves out: `load`
 /// returns the reason.
 pub(crate) fn list<R: Columns>(rows: &[R], list: &mut Vec<Summary>) {
@@ -79,12 +92,18 @@ pub(crate) fn list<R: Columns>(rows: &[R], list: &mut Vec<Summary>) {
 }
 
 /// Adds the sagas of `heads` to `taken`. Returns the numbers of the readable ones, whose rows the caller changes.
-pub(crate) fn take(heads: Vec<Head>, mut logs: Logs, taken: &mut TakenOver<Vec<u8>>) -> Vec<i64> {
+/// The store has read the rows at `now`.
+pub(crate) fn take(
+    heads: Vec<Head>,
+    mut logs: Logs,
+    now: i64,
+    taken: &mut TakenOver<Vec<u8>>,
+) -> Vec<i64> {
     let mut numbers = Vec::with_capacity(heads.len());
     for head in heads {
         let (id, number) = (head.id, head.number);
         let lines = logs.remove(&number).unwrap_or_else(|| Ok(Vec::new()));
-        match lines.and_then(|lines| head.taken(lines)) {
+        match lines.and_then(|lines| head.taken(lines, now)) {
             Ok(record) => {
                 numbers.push(number);
                 taken.sagas.push(record);

@@ -6,8 +6,11 @@ use super::{Head, Line};
 use crate::columns::Columns;
 
 /// The columns of a [`Head`].
-pub(crate) const HEAD: &str =
-    "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker";
+pub(crate) const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker, due_at";
+
+/// The column after those of [`HEAD`], in statements that select the time as well.
+#[cfg(feature = "postgres")]
+pub(crate) const NOW: usize = 12;
 
 /// Reads the row of a saga, whose columns are [`HEAD`].
 pub(crate) fn head<R: Columns>(row: &R) -> sqlx::Result<Head> {
@@ -23,6 +26,7 @@ pub(crate) fn head<R: Columns>(row: &R) -> sqlx::Result<Head> {
         cancel: row.flag(8)?,
         deadline: row.int_or_null(9)?,
         worker: WorkerId::new(row.id(10)?),
+        due_at: row.int_or_null(11)?,
     })
 }
 

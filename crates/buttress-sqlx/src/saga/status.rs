@@ -12,6 +12,9 @@ pub(crate) struct Codes(&'static [Status]);
 pub(crate) const WORKING: Codes = Codes(&[Status::Running, Status::Unwinding]);
 /// Sagas without an owner.
 pub(crate) const ENDED: Codes = Codes(&[Status::Completed, Status::Compensated]);
+/// Sagas that wait for a time. The condition of the partial indexes of these sagas: SQLite does not see that a
+/// list of one status is the same.
+pub(crate) const WAITING: &str = "status = 6";
 /// Sagas that wait for an operator.
 #[cfg(feature = "sqlite")]
 pub(crate) const STUCK: Codes = Codes(&[Status::Stuck]);
@@ -37,8 +40,14 @@ mod tests {
     const SCHEMAS: [&str; 2] =
         [include_str!("../sqlite/schema_1.sql"), include_str!("../postgres/schema_1.sql")];
 
+    const WAITS: [&str; 2] =
+        [include_str!("../sqlite/waits.sql"), include_str!("../postgres/waits.sql")];
+
     #[test]
     fn the_partial_indexes_are_of_these_statuses() {
+        for schema in WAITS {
+            assert_eq!(schema.matches(&format!("WHERE {WAITING};")).count(), 3, "{schema}");
+        }
         for schema in SCHEMAS {
             assert!(schema.contains(&format!("WHERE status IN {WORKING}")), "{schema}");
         }
@@ -49,10 +58,12 @@ mod tests {
     fn every_status_is_in_one_list() {
         let codes = (1..=u8::MAX).map_while(Status::from_code);
         for status in codes {
+            let waits = WAITING == format!("status = {}", status.code());
             let lists = [WORKING, STUCK, ENDED].map(|list| list.0.contains(&status));
-            assert_eq!(lists.into_iter().filter(|there| *there).count(), 1, "{status:?}");
+            let lists = lists.into_iter().chain([waits]).filter(|there| *there).count();
+            assert_eq!((lists, waits), (1, status == Status::Waiting), "{status:?}");
             assert_eq!(ENDED.0.contains(&status), status.is_ended());
-            assert_eq!(status.code() < 4, !status.is_ended(), "{OPEN}");
+            assert_eq!(status.code() < 4, !status.is_ended() && !waits, "{OPEN}");
         }
         assert!(SCHEMAS[0].contains(OPEN));
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Page, Record, SagaId, Status, Store, Summary, TakeOver, TakenOver,
+    WorkerId,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -20,13 +21,15 @@ use crate::number::signed;
 use crate::purge;
 use crate::saga::found::{self, Abandoned};
 use crate::saga::{
-    ENDED, HEAD, LogOp, OPEN, STUCK, WORKING, head, prepare_append, prepare_create, unreadable,
+    ENDED, HEAD, LogOp, OPEN, STUCK, WAITING, WORKING, head, prepare_append, prepare_create,
+    unreadable,
 };
 
 mod append;
 mod create_in;
 mod old;
 mod read;
+mod waits;
 
 pub(super) use append::write;
 
@@ -100,7 +103,7 @@ impl Store<Vec<u8>> for SqliteStore {
                 logs(&mut tx, &found.numbers()).await.map_err(|error| failed(what, error))?;
             let (mut taken, last) = (found.taken, found.last);
             let mut numbers = Pack::new();
-            for number in found::take(found.heads, logs, &mut taken) {
+            for number in found::take(found.heads, logs, now, &mut taken) {
                 numbers.row().int(number);
             }
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
@@ -109,6 +112,18 @@ impl Store<Vec<u8>> for SqliteStore {
             Ok(taken)
         })
         .await
+    }
+
+    fn keeps_waits(&self) -> bool {
+        true
+    }
+
+    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
+        self.has_due_wait(name, version).await
+    }
+
+    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Vec<u8>>> {
+        self.take_due_waits(sagas).await
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
@@ -137,7 +152,7 @@ impl Store<Vec<u8>> for SqliteStore {
             let head = head(&row).map_err(|error| unreadable(saga, "row", error))?;
             let number = head.number;
             let lines = lines(&mut tx, number).await?;
-            let record = lines.and_then(|lines| head.taken(lines)).map_err(StoreError::corrupt)?;
+            let record = lines.and_then(|lines| head.taken(lines, now)).map_err(StoreError::corrupt)?;
             let mut numbers = Pack::new();
             numbers.row().int(number);
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
@@ -204,10 +219,12 @@ impl Store<Vec<u8>> for SqliteStore {
         self.bounded(what, async {
             let mut tx = self.begin().await?;
             let sql = AssertSqlSafe(format!(
-                "UPDATE buttress_saga SET cancel = 1 WHERE id = ? AND status NOT IN {ENDED}"
+                "UPDATE buttress_saga SET cancel = 1, due_at = min(due_at, ?2) \
+                 WHERE id = ?1 AND status NOT IN {ENDED}"
             ));
             let done = sqlx::query(sql)
                 .bind(bytes_of_id(saga.get()))
+                .bind(self.now())
                 .execute(&mut **tx)
                 .await
                 .map_err(|error| failed(what, error))?;
@@ -222,6 +239,7 @@ impl Store<Vec<u8>> for SqliteStore {
         let Page { status, after, limit, .. } = page;
         let filter = match status {
             // As a literal, so that SQLite recognises the partial index.
+            Some(Status::Waiting) => format!("{WAITING} AND"),
             Some(status) if !status.is_ended() => {
                 format!("status = {} AND {OPEN} AND", status.code())
             }

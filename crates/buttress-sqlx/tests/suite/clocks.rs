@@ -8,7 +8,7 @@ use buttress::idempotency::{ClaimId, Claimed, Key, KeyClaim, Store as _};
 use buttress_durable::outbox::{
     Fetched, Lease, Message, MessageId, NewMessage, RelayId, Renewal, Settled, Store as _, Verdict,
 };
-use buttress_durable::saga::{Store as _, WorkerId};
+use buttress_durable::saga::{Store as _, TakeOver, WorkerId};
 use buttress_durable::{outbox, saga};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
@@ -29,6 +29,7 @@ on_each_database! {
     a_retry_waits_no_longer_than_its_backoff
     a_relay_that_never_rests_lets_held_keys_go_on_too
     a_delayed_message_waits_no_longer_than_its_delay
+    a_saga_waits_no_longer_than_its_length
     what_an_operator_decides_about_is_held_without_end
     a_clock_that_jumps_ahead_fences_the_old_owners
 }
@@ -246,6 +247,37 @@ async fn a_delayed_message_waits_no_longer_than_its_delay<D: Db>(db: D) {
     let fetched = due_after(&db, relay, &leases, 3 * SECOND).await;
     assert_eq!((fetched.messages.len(), fetched.messages[0].id), (1, written[0].id));
     assert_eq!(fetched.messages[0].due_at, fetched.now);
+}
+
+async fn a_saga_waits_no_longer_than_its_length<D: Db>(db: D) {
+    let (store, worker) = (db.store(), WorkerId::random(&rng()));
+    saga::Store::renew_worker(store, worker, LEASE).await.unwrap();
+    let (one, two) = (new_saga(worker), new_saga(worker));
+    for (saga, length) in [(&one, 5 * SECOND), (&two, 600 * SECOND)] {
+        store.create(saga.clone()).await.unwrap();
+        store.append(append(saga.id, 1, 1).waiting(length)).await.unwrap();
+    }
+    let due = async || {
+        let taking = TakeOver::new(worker, ("order", 3), 9);
+        let taken = store.take_due(taking).await.unwrap().sagas;
+        taken.into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    db.time().set_skew(-HOUR);
+    assert_eq!(due().await, []);
+    db.time().advance(5 * SECOND - NANO);
+    assert!(!store.has_due("order", 3).await.unwrap());
+    db.time().advance(NANO);
+    assert!(store.has_due("order", 3).await.unwrap());
+    assert_eq!(due().await, [one.id]);
+    // Set back once more: a look finds the wait without a take before.
+    db.time().set_skew(-2 * HOUR);
+    assert!(store.has_due("order", 3).await.unwrap(), "the wait has to be shortened");
+    assert_eq!(due().await, []);
+    assert!(!store.has_due("order", 3).await.unwrap());
+    db.time().advance(600 * SECOND - NANO);
+    assert_eq!(due().await, []);
+    db.time().advance(NANO);
+    assert_eq!(due().await, [two.id]);
 }
 
 async fn what_an_operator_decides_about_is_held_without_end<D: Db>(db: D) {

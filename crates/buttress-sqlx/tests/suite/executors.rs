@@ -220,6 +220,16 @@ async fn sagas_of_a_process_that_crashed_after_the_commit_run_elsewhere<D: Db>(d
     there.shut_down().await.unwrap();
 }
 
+/// Removes from the tables what version 7 added.
+pub(crate) async fn without_waits<D: Db>(db: &D) {
+    for index in ["due", "due_since", "waiting"] {
+        db.execute(&format!("DROP INDEX {{s}}buttress_saga_{index}")).await;
+    }
+    for column in ["due_at", "due_length"] {
+        db.execute(&format!("ALTER TABLE {{s}}buttress_saga DROP COLUMN {column}")).await;
+    }
+}
+
 /// The rows of a log have no times in a database of version 5.
 async fn a_log_without_times_is_read_and_run_on<D: Db>(db: D) {
     let (id, worker) = (SagaId::random(&rng()), WorkerId::random(&rng()));
@@ -227,6 +237,7 @@ async fn a_log_without_times_is_read_and_run_on<D: Db>(db: D) {
     let mut saga = NewSaga::new(id, ("order", 3), Bytes::NAME, worker, beginning);
     saga.entries.push(Entry::ActionStarted { step: 0 });
     db.store().create(saga).await.unwrap();
+    without_waits(&db).await;
     db.execute("ALTER TABLE {s}buttress_saga_entry DROP COLUMN recorded_at").await;
     db.execute("UPDATE {s}buttress_schema SET value = 5 WHERE name = 'version'").await;
 

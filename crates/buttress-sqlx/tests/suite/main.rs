@@ -54,3 +54,4 @@ mod takeover;
 mod transactional;
 #[cfg(feature = "postgres")]
 mod users_pool;
+mod waits;

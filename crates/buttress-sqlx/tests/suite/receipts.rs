@@ -25,6 +25,7 @@ async fn receive<D: Db>(db: &D, store: &D::Store, number: u128) -> Receipt {
 
 /// Restores the tables of version 1, with a row in each.
 async fn back_to_version_1<D: Db>(db: &D) {
+    crate::executors::without_waits(db).await;
     db.execute("ALTER TABLE {s}buttress_saga_entry DROP COLUMN recorded_at").await;
     db.execute("DROP TABLE {s}buttress_dead_letter").await;
     // SQLite needs neither `order` nor `counter`.

@@ -35,7 +35,9 @@ async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     assert_eq!(taken.len(), 1);
     assert_eq!((taken[0].id, taken[0].epoch), (first.id, 2), "the oldest");
     assert_eq!(taken[0].entries.len(), 2);
-    assert_eq!(taken[0], other.load(first.id).await.unwrap().unwrap());
+    let loaded = other.load(first.id).await.unwrap().unwrap();
+    assert_eq!((taken[0].taken_at.is_some(), loaded.taken_at), (true, None));
+    assert_eq!(taken[0], changed(loaded, |record| record.taken_at = taken[0].taken_at));
 
     // Even entries that are there already: the old owner would believe that it owns the saga.
     for late in [append(first.id, 1, 1), append(first.id, 1, 2)] {

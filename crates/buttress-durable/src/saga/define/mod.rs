@@ -5,3 +5,4 @@ pub(in crate::saga) mod definition;
 pub(in crate::saga) mod needs;
 pub(in crate::saga) mod rules;
 pub(in crate::saga) mod step;
+mod wait;

@@ -9,7 +9,7 @@ use buttress::{AsRefusal, Name};
 use tower::BoxError;
 
 use crate::caught::caught;
-use crate::saga::model::plan::{InvalidDefinition, Kind, StepPlan};
+use crate::saga::model::plan::{InvalidDefinition, Kind, OnCrash, StepPlan};
 use crate::saga::model::retry::Retry;
 
 /// The limits and retries of one step. `None` leaves them to the executor.
@@ -30,6 +30,21 @@ impl Rules {
         plan: &StepPlan,
     ) -> Result<(), InvalidDefinition> {
         let step = plan.name;
+        if plan.waits {
+            let settings = [
+                ("timeout", self.timeout.is_some()),
+                ("undo_timeout", self.undo_timeout.is_some()),
+                ("undo_retry", self.undo_retry.is_some()),
+                ("run_again", self.run_again.is_some()),
+                ("hint", self.hint.is_some()),
+                ("kind", plan.kind != Kind::default()),
+                ("on_crash", plan.on_crash != OnCrash::default()),
+            ];
+            let set = settings.into_iter().find(|(_, is_set)| *is_set);
+            return set.map_or(Ok(()), |(setting, _)| {
+                Err(InvalidDefinition::UselessSetting { saga, step, setting, why: "waits" })
+            });
+        }
         for (setting, limit) in [("timeout", self.timeout), ("undo_timeout", self.undo_timeout)] {
             if limit.is_some_and(|limit| limit.is_zero()) {
                 return Err(InvalidDefinition::ZeroTimeout { saga, step, setting });

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use buttress::{Codec, CodecError, Format};
 use tower::{BoxError, Layer, Service};
@@ -18,6 +19,7 @@ use crate::saga::run::call::{Call, Definite, Leaf};
 type Act<I> = Box<dyn Fn(&Arc<I>, &Outputs, Terms) -> AttemptFuture + Send + Sync>;
 type Undo<I> =
     Box<dyn Fn(&Arc<I>, &Outputs, Option<&Output>, Terms) -> AttemptFuture + Send + Sync>;
+type Length<I> = Box<dyn Fn(&I, &Outputs) -> Option<Duration> + Send + Sync>;
 type Encode<F> = fn(&F, &Output) -> Result<<F as Format>::Encoded, CodecError>;
 type Decode<F> = fn(&F, &<F as Format>::Encoded) -> Result<Output, CodecError>;
 
@@ -25,6 +27,8 @@ type Decode<F> = fn(&F, &<F as Format>::Encoded) -> Result<Output, CodecError>;
 pub(in crate::saga) struct StepCode<I, F: Format> {
     pub(in crate::saga) act: Act<I>,
     pub(in crate::saga) undo: Option<Undo<I>>,
+    /// The length of a step that waits. Such a step has no action.
+    pub(in crate::saga) wait: Option<Length<I>>,
     pub(in crate::saga) encode: Encode<F>,
     pub(in crate::saga) decode: Decode<F>,
     pub(in crate::saga) rules: Rules,
@@ -157,6 +161,7 @@ where
         let code = StepCode {
             act: (self.make)(self.definite),
             undo: self.undo,
+            wait: None,
             encode: |codec: &F, output| match output.clone().downcast::<T>() {
                 Ok(output) => codec.encode(&output),
                 Err(_) => Err(CodecError::new(F::NAME, "an output of another type")),

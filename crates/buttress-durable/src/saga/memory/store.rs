@@ -35,6 +35,18 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(self.take_over_now(sagas))
     }
 
+    fn keeps_waits(&self) -> bool {
+        true
+    }
+
+    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
+        Ok(self.has_due_now(name, version))
+    }
+
+    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
+        Ok(self.take_due_now(sagas))
+    }
+
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
         self.take_now(worker, saga).transpose().map_err(StoreError::corrupt)
     }
@@ -54,7 +66,18 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
     async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
         let mut rows = self.lock();
         let row = rows.sagas.get_mut(&saga).filter(|row| !row.record.status.is_ended());
-        Ok(row.map(|row| row.record.cancel_requested = true).is_some())
+        let waits = match row {
+            Some(row) => {
+                row.record.cancel_requested = true;
+                row.due.is_some()
+            }
+            None => return Ok(false),
+        };
+        if waits {
+            let (now, at) = (self.inner.clock.now(), self.inner.clock.unix());
+            rows.set_due(saga, Some((now, at, Duration::ZERO)));
+        }
+        Ok(true)
     }
 
     async fn list(&self, page: Page) -> Answer<Vec<Summary>> {

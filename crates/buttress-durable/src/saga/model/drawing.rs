@@ -10,6 +10,7 @@ pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
     for (number, step) in plan.steps.iter().enumerate() {
         let name = step.name.as_str().replace('"', "&quot;");
         let (open, close) = match step.kind {
+            _ if step.waits => ("{{\"", "\"}}"),
             Kind::Compensatable => ("[\"", "\"]"),
             Kind::Pivot => ("{\"", "\"}"),
             Kind::Retryable => ("([\"", "\"])"),
@@ -34,6 +35,7 @@ pub(in crate::saga) fn shape(plan: &Plan) -> String {
     let mut shape = String::new();
     for step in &plan.steps {
         let kind = match step.kind {
+            _ if step.waits => 'w',
             Kind::Compensatable => 'c',
             Kind::Pivot => 'p',
             Kind::Retryable => 'r',

@@ -1,5 +1,7 @@
 //! The entries of a saga's log, and the status of a saga.
 
+use std::time::Duration;
+
 use crate::text::words;
 
 /// Makes [`EntryKind`], the list of all kinds, and the kind of each [`Entry`].
@@ -61,6 +63,10 @@ kinds! {
     Compensated,
     /// An execution of a step needed several attempts.
     Attempted,
+    /// A step waits for a time from here on.
+    WaitStarted,
+    /// The time of a step that waits has come.
+    WaitEnded,
 }
 
 impl EntryKind {
@@ -146,6 +152,12 @@ pub enum Entry<P> {
     /// An execution of a step needed several attempts. Its end follows. The `why` is the number of
     /// attempts and the error of the last but one, e.g. "3 attempts: no answer in time".
     Attempted { step: u16, why: Option<String> },
+    /// A step waits from here on, for the time `length`. A worker that resumes the saga adds this entry again
+    /// with the rest of the time. [`wait_started`](Entry::wait_started) writes the `length`, and
+    /// [`wait`](Entry::wait) reads it.
+    WaitStarted { step: u16, length: String },
+    /// The time of a step that waits has come.
+    WaitEnded { step: u16 },
 }
 
 /// Evaluates `$found` with the text of an entry; `None` for an entry without a text.
@@ -168,10 +180,30 @@ macro_rules! with_why {
 }
 
 impl<P> Entry<P> {
+    /// Creates the entry of a step that waits for `length` from here on.
+    #[must_use]
+    pub fn wait_started(step: u16, length: Duration) -> Self {
+        let (seconds, nanos) = (length.as_secs(), length.subsec_nanos());
+        Self::WaitStarted { step, length: format!("{seconds}.{nanos:09} s") }
+    }
+
+    /// Returns how long a step waits from this entry on. `None` for an entry of another kind, and for a
+    /// length that cannot be read.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        let Self::WaitStarted { length, .. } = self else { return None };
+        let (seconds, nanos) = length.strip_suffix(" s")?.split_once('.')?;
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if nanos.len() != 9 || !is_number(seconds) || !is_number(nanos) {
+            return None;
+        }
+        Some(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))
+    }
+
     /// Creates an entry from its parts, and ignores the parts that an entry of this kind does not
     /// have.
     ///
-    /// Returns `None` if the kind needs a payload and there is none.
+    /// Returns `None` if the kind needs a payload or a text and there is none.
     #[must_use]
     pub fn from_parts(
         kind: EntryKind,
@@ -196,6 +228,8 @@ impl<P> Entry<P> {
             EntryKind::Completed => Self::Completed,
             EntryKind::Compensated => Self::Compensated,
             EntryKind::Attempted => Self::Attempted { step, why },
+            EntryKind::WaitStarted => Self::WaitStarted { step, length: why? },
+            EntryKind::WaitEnded => Self::WaitEnded { step },
         })
     }
 
@@ -215,7 +249,9 @@ impl<P> Entry<P> {
             | Self::Skipped { step, .. }
             | Self::Happened { step, .. }
             | Self::DidNotHappen { step, .. }
-            | Self::Attempted { step, .. } => *step,
+            | Self::Attempted { step, .. }
+            | Self::WaitStarted { step, .. }
+            | Self::WaitEnded { step } => *step,
             Self::Unwinding { .. } | Self::Completed | Self::Compensated => 0,
         }
     }
@@ -229,13 +265,17 @@ impl<P> Entry<P> {
         }
     }
 
-    /// Returns the text for people, if the entry has one.
+    /// Returns the text of the entry, if it has one: its `why`, or the length of a wait.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
-        with_why!(self, why => why.as_deref())
+        match self {
+            Self::WaitStarted { length, .. } => Some(length),
+            _ => with_why!(self, why => why.as_deref()),
+        }
     }
 
-    /// Returns the text for people, to be changed. A store may replace a text that it cannot hold.
+    /// Returns the text for people, to be changed. A store may replace a text that it cannot hold. The
+    /// length of a wait is no such text.
     pub fn note_mut(&mut self) -> Option<&mut Option<String>> {
         with_why!(self, why => Some(why))
     }
@@ -255,6 +295,8 @@ pub enum Status {
     Completed,
     /// The saga has ended: every effect is undone.
     Compensated,
+    /// The saga only waits for a time. No worker runs it until then.
+    Waiting,
 }
 
 impl Status {
@@ -267,7 +309,14 @@ impl Status {
     /// Returns the status with this number; `None` if this version has no such status.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        let all = [Self::Running, Self::Unwinding, Self::Stuck, Self::Completed, Self::Compensated];
+        let all = [
+            Self::Running,
+            Self::Unwinding,
+            Self::Stuck,
+            Self::Completed,
+            Self::Compensated,
+            Self::Waiting,
+        ];
         all.get(usize::from(code.checked_sub(1)?)).copied()
     }
 
@@ -282,7 +331,7 @@ words! {
     /// Returns the status in lower case, e.g. "running".
     Status {
         Running => "running", Unwinding => "unwinding", Stuck => "stuck", Completed => "completed",
-        Compensated => "compensated",
+        Compensated => "compensated", Waiting => "waiting",
     }
 }
 
@@ -297,13 +346,32 @@ mod tests {
             let why = Some("why".to_owned());
             let entry = Entry::from_parts(kind, 7, Some(b"out"), why).unwrap();
             assert_eq!((entry.kind(), kind.code()), (kind, code));
-            assert_eq!(entry.note().is_some(), entry.clone().note_mut().is_some(), "{kind:?}");
+            let is_why = entry.note().is_some() && kind != EntryKind::WaitStarted;
+            assert_eq!(is_why, entry.clone().note_mut().is_some(), "{kind:?}");
             let (payload, note) = (entry.payload().copied(), entry.note().map(str::to_owned));
             let again = Entry::from_parts(kind, entry.step(), payload, note);
             assert_eq!(again, Some(entry.clone()));
-            // A kind with a payload needs one.
+            // A kind with a payload needs one, and a wait needs its length.
             let without = Entry::<&[u8; 3]>::from_parts(kind, 7, None, None);
-            assert_eq!(without.is_none(), entry.payload().is_some(), "{kind:?}");
+            let needs = entry.payload().is_some() || kind == EntryKind::WaitStarted;
+            assert_eq!(without.is_none(), needs, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_wait_is_read_as_it_was_written() {
+        for length in [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::new(259_200, 500_000_000),
+            Duration::MAX,
+        ] {
+            assert_eq!(Entry::<()>::wait_started(3, length).wait(), Some(length));
+        }
+        for text in ["", "1 s", "1.0 s", "1.000000000", "+1.000000000 s", "-1.000000000 s", "why"] {
+            let entry = Entry::<()>::WaitStarted { step: 3, length: text.to_owned() };
+            assert_eq!(entry.wait(), None, "{text:?}");
+        }
+        assert_eq!(Entry::<()>::WaitEnded { step: 3 }.wait(), None);
     }
 }

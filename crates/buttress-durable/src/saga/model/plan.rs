@@ -161,7 +161,7 @@ pub enum InvalidDefinition {
         step: Name,
         /// The name of the setter, e.g. `undo_retry`.
         setting: &'static str,
-        /// The reason: `has no undo` or `is compensatable`.
+        /// The reason: `has no undo`, `is compensatable` or `waits`.
         why: &'static str,
     },
     /// The greatest number of concurrent steps is 0.
@@ -179,6 +179,8 @@ pub(in crate::saga) struct StepPlan {
     pub(in crate::saga) kind: Kind,
     pub(in crate::saga) on_crash: OnCrash,
     pub(in crate::saga) has_undo: bool,
+    /// Whether the step waits for a time, and calls no service.
+    pub(in crate::saga) waits: bool,
     /// The steps that must be done before this one.
     pub(in crate::saga) parents: Vec<u16>,
     /// The steps that wait for this one.
@@ -193,6 +195,8 @@ pub(in crate::saga) struct Plan {
     pub(in crate::saga) order: Vec<u16>,
     /// How many steps of one saga run concurrently.
     pub(in crate::saga) max_concurrent: usize,
+    /// Whether a step waits for a time.
+    pub(in crate::saga) has_waits: bool,
 }
 
 impl Plan {
@@ -234,7 +238,8 @@ impl Plan {
                 }
             }
         }
-        let mut plan = Self { steps, order: Vec::new(), max_concurrent };
+        let has_waits = steps.iter().any(|step| step.waits);
+        let mut plan = Self { steps, order: Vec::new(), max_concurrent, has_waits };
         let (order, ancestors) = plan.ancestors(saga)?;
         plan.order = order;
         plan.check_kinds(saga, &ancestors)?;
@@ -276,7 +281,8 @@ impl Plan {
     fn check_kinds(&self, saga: Name, ancestors: &[HashSet<u16>]) -> Result<(), InvalidDefinition> {
         let of = |kind: Kind| {
             let numbered = (0u16..).zip(&self.steps).zip(ancestors);
-            numbered.filter(move |((_, step), _)| step.kind == kind)
+            // A wait has no effect, so it may come before and after the point of no return.
+            numbered.filter(move |((_, step), _)| step.kind == kind && !step.waits)
         };
         let mut pivots = of(Kind::Pivot);
         let pivot = pivots.next();

@@ -1,5 +1,7 @@
 //! The next steps of a saga: `fold` reads its log, `decide` compares it with its plan. Pure.
 
+use std::time::Duration;
+
 use crate::saga::model::entry::{Entry, EntryKind, Status};
 use crate::saga::model::plan::{Kind, Plan, StepPlan};
 
@@ -10,6 +12,8 @@ pub(in crate::saga) enum Step {
     Pending,
     /// Its action may be in progress.
     Acting,
+    /// It waits for a time.
+    Waiting,
     /// The action of the step has had its effect.
     Done,
     /// Its action certainly had no effect.
@@ -40,6 +44,8 @@ pub(in crate::saga) struct State {
     pub(in crate::saga) steps: Vec<Step>,
     /// An operator must decide.
     pub(in crate::saga) stuck: bool,
+    /// The steps that wait, each with the length of its wait from its last entry on.
+    pub(in crate::saga) waits: Vec<(u16, Duration)>,
 }
 
 /// The facts beside the log that a decision needs.
@@ -62,6 +68,8 @@ pub(in crate::saga) enum Reason {
 pub(in crate::saga) enum Command {
     /// Record that the action may start, then start it.
     Act(u16),
+    /// Record that the step waits from here on.
+    Wait(u16),
     /// Record that the undo may start, then start it.
     Undo(u16),
     /// Record that the saga undoes steps from here on.
@@ -74,7 +82,8 @@ pub(in crate::saga) enum Command {
 
 impl State {
     pub(in crate::saga) fn new(steps: usize) -> Self {
-        Self { phase: Phase::Forward, steps: vec![Step::Pending; steps], stuck: false }
+        let steps = vec![Step::Pending; steps];
+        Self { phase: Phase::Forward, steps, stuck: false, waits: Vec::new() }
     }
 
     /// Returns the state after `entries`.
@@ -89,7 +98,7 @@ impl State {
         let mut state = Self::new(steps);
         for (position, entry) in entries.into_iter().enumerate() {
             state
-                .apply(entry.kind(), entry.step())
+                .add(entry)
                 .map_err(|why| format!("entry {position} ({:?}): {why}", entry.kind()))?;
         }
         Ok(state)
@@ -106,6 +115,19 @@ impl State {
     }
 
     /// Applies one entry of the log.
+    pub(in crate::saga) fn add<P>(&mut self, entry: &Entry<P>) -> Result<(), String> {
+        let (kind, step) = (entry.kind(), entry.step());
+        if kind != EntryKind::WaitStarted {
+            return self.apply(kind, step);
+        }
+        let length = entry.wait().ok_or("the length of the wait cannot be read")?;
+        self.apply(kind, step)?;
+        self.waits.retain(|(waiting, _)| *waiting != step);
+        self.waits.push((step, length));
+        Ok(())
+    }
+
+    /// Applies one entry of the log, except for the length of a wait.
     pub(in crate::saga) fn apply(&mut self, kind: EntryKind, step: u16) -> Result<(), String> {
         if matches!(self.phase, Phase::Completed | Phase::Compensated) {
             return Err("the saga has ended".to_owned());
@@ -130,6 +152,9 @@ impl State {
             (EntryKind::UndoStarted, Step::InDoubt) => Step::Undoing { in_doubt: true },
             (EntryKind::UndoStarted, Step::Undoing { in_doubt }) => Step::Undoing { in_doubt },
             (EntryKind::Attempted, now @ (Step::Acting | Step::Undoing { .. })) => now,
+            // Pending => Waiting => Done. A worker that resumes the saga starts the wait again.
+            (EntryKind::WaitStarted, Step::Pending | Step::Waiting) if forward => Step::Waiting,
+            (EntryKind::WaitEnded, Step::Waiting) if forward => Step::Done,
             // Undoing => the end of the undo.
             (EntryKind::UndoDone, Step::Undoing { .. }) => Step::Undone,
             (EntryKind::UndoFailed, Step::Undoing { in_doubt }) => Step::UndoFailed { in_doubt },
@@ -154,7 +179,16 @@ impl State {
         };
         match kind {
             // Forward => Unwinding: a step failed, a caller cancelled, or the deadline passed.
-            EntryKind::Unwinding => self.phase = Phase::Unwinding,
+            EntryKind::Unwinding => {
+                self.phase = Phase::Unwinding;
+                // A wait has no effect, so nothing of it is left.
+                for (step, _) in self.waits.drain(..) {
+                    if let Some(step @ Step::Waiting) = self.steps.get_mut(usize::from(step)) {
+                        *step = Step::Pending;
+                    }
+                }
+            }
+            EntryKind::WaitEnded => self.waits.retain(|(waiting, _)| *waiting != step),
             EntryKind::Stuck => self.stuck = true,
             // Stuck => running: an operator has decided.
             EntryKind::Retried
@@ -181,6 +215,15 @@ impl State {
         }
     }
 
+    /// Whether the saga only waits for a time, so that no worker needs to run it until then.
+    pub(in crate::saga) fn is_waiting(&self, plan: &Plan, situation: Situation) -> bool {
+        !self.waits.is_empty()
+            && self.phase == Phase::Forward
+            && !self.stuck
+            && self.running() == 0
+            && self.decide(plan, situation).is_empty()
+    }
+
     /// Whether the saga is past its point of no return, so that failures do not unwind it any more.
     pub(in crate::saga) fn is_committed(&self, plan: &Plan) -> bool {
         self.each(plan).any(|(_, step, kind)| match kind {
@@ -205,6 +248,13 @@ impl State {
         let mut pivoting = false;
         for (number, step, kind) in self.each(plan) {
             match (step, kind) {
+                // The length of a wait is not known. Past the point of no return nothing is undone for it.
+                (Step::Failed, Kind::Compensatable)
+                    if plan.steps.get(usize::from(number)).is_some_and(|step| step.waits)
+                        && self.is_committed(plan) =>
+                {
+                    stuck = Some(number);
+                }
                 (Step::Failed, Kind::Compensatable | Kind::Pivot)
                 | (Step::InDoubt, Kind::Compensatable) => {
                     return vec![Command::Unwind(Reason::Step(number))];
@@ -235,10 +285,18 @@ impl State {
             return vec![Command::Complete];
         }
         let done = |parent: &u16| self.steps.get(usize::from(*parent)) == Some(&Step::Done);
+        let mut room = plan.max_concurrent.saturating_sub(self.running());
         let ready = self.each(plan).zip(&plan.steps).filter_map(|((number, step, _), plan)| {
-            (step == Step::Pending && plan.parents.iter().all(done)).then_some(Command::Act(number))
+            if step != Step::Pending || !plan.parents.iter().all(done) {
+                return None;
+            }
+            if plan.waits {
+                return Some(Command::Wait(number));
+            }
+            room = room.checked_sub(1)?;
+            Some(Command::Act(number))
         });
-        ready.take(plan.max_concurrent.saturating_sub(self.running())).collect()
+        ready.collect()
     }
 
     fn unwinding(&self, plan: &Plan) -> Vec<Command> {
@@ -287,7 +345,7 @@ impl State {
                 continue;
             };
             let is_gone = match step {
-                Step::Pending | Step::Failed | Step::Undone => true,
+                Step::Pending | Step::Waiting | Step::Failed | Step::Undone => true,
                 Step::Done | Step::InDoubt if !plan.has_undo => {
                     let gone = |child: &u16| gone.get(usize::from(*child)) == Some(&true);
                     plan.children.iter().all(gone)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(in crate::saga) enum Counter {
     Started,
     Resumed,
+    Woken,
     Completed,
     Compensated,
     Stuck,

@@ -1,6 +1,7 @@
 //! [`Draft`]: the entries of the next write to a log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::saga::model::entry::Entry;
 use crate::saga::model::state::State;
@@ -30,11 +31,20 @@ pub(in crate::saga) struct Draft<P> {
     /// The steps that may start once the entries are stored.
     pub(in crate::saga) launch: Vec<Launch>,
     pub(in crate::saga) reason: Option<Arc<str>>,
+    /// The time until the saga is due, if it only waits after these entries. No worker runs it until then.
+    pub(in crate::saga) due_in: Option<Duration>,
 }
 
 impl<P> Draft<P> {
     pub(in crate::saga) fn new(state: State) -> Self {
-        Self { state, entries: Vec::new(), outputs: Vec::new(), launch: Vec::new(), reason: None }
+        Self {
+            state,
+            entries: Vec::new(),
+            outputs: Vec::new(),
+            launch: Vec::new(),
+            reason: None,
+            due_in: None,
+        }
     }
 
     /// Whether the draft can take no more entries.
@@ -58,7 +68,7 @@ impl<P> Draft<P> {
             *note = note.take().map(text::cut);
         }
         let (kind, step) = (entry.kind(), entry.step());
-        match self.state.apply(kind, step) {
+        match self.state.add(&entry) {
             Ok(()) => self.entries.push(entry),
             // Late results change nothing: no caller waits for them any more.
             Err(why) => tracing::debug!(target: "buttress", ?kind, step, why, "late result"),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use buttress::{Format, StoreError, StoreErrorKind};
+use buttress::{Codec, Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
 
 use crate::caught::{catching, caught};
@@ -22,11 +22,13 @@ use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
+use crate::saga::run::executor::Executor;
 use crate::saga::run::shared::Core;
 use crate::saga::run::step_runs::{Ended, Finished, StepRuns};
 use crate::saga::store::{SagaId, Store};
 
 mod drafting;
+mod waiting;
 mod writing;
 
 use drafting::NOT_SENT;
@@ -68,6 +70,8 @@ pub(in crate::saga) struct Run<I, F: Format, St> {
     pub(in crate::saga) reason: Option<Arc<str>>,
     /// The last texts of the log about steps that were not done.
     pub(in crate::saga) notes: HashMap<u16, String>,
+    /// When the waits in progress end.
+    pub(in crate::saga) alarms: Vec<(u16, Instant)>,
     /// The histories of the steps according to the log, by this worker's clock.
     pub(in crate::saga) histories: Histories,
     /// `Some` until the saga is in the store.
@@ -102,7 +106,7 @@ pub(in crate::saga) struct Creating<P> {
 impl<I, F, St> Run<I, F, St>
 where
     I: Send + Sync + 'static,
-    F: Format,
+    F: Codec<I>,
     St: Store<F::Encoded>,
 {
     /// Runs the saga to its end. `first` are entries that come before all others.
@@ -114,6 +118,11 @@ where
         };
         let result = result.unwrap_or_else(|why| Err(SagaError::Panicked { saga: self.id, why }));
         let core = self.core.clone();
+        let result = match result {
+            Ok(Some(report)) => Ok(report),
+            Ok(None) => return self.leave(),
+            Err(error) => Err(error),
+        };
         match &result {
             Ok(report) => {
                 core.counters.add(match report.status() {
@@ -162,6 +171,23 @@ where
             // There may be no receiver any more.
             let _ = reply.send(result);
         }
+        self.discard();
+    }
+
+    /// Ends the run of a saga that only waits. A caller that waits for its end reads its log.
+    fn leave(mut self) {
+        if let Some(reply) = self.reply.take().filter(|reply| !reply.is_closed()) {
+            let (executor, id) = (Executor { core: self.core.clone() }, self.id);
+            let spawner = self.core.config.common.spawner.clone();
+            self.discard();
+            spawner.spawn(async move { executor.watch(id, reply).await });
+        } else {
+            self.discard();
+        }
+    }
+
+    fn discard(self) {
+        let core = self.core.clone();
         // It holds values of user code.
         if let Err(why) = caught(|| drop(self)) {
             tracing::error!(
@@ -171,7 +197,8 @@ where
         }
     }
 
-    async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Report, SagaError> {
+    /// Returns the report at the end; `None` if the saga only waits.
+    async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Option<Report>, SagaError> {
         let mut draft = Draft::new(self.durable.clone());
         for entry in first {
             let full = draft.is_full();
@@ -200,7 +227,8 @@ where
             if !self.core.is_shutting_down() || self.creating.is_some() {
                 self.decide(&mut draft);
             }
-            let was_full = draft.is_full();
+            self.park(&mut draft);
+            let (was_full, parked) = (draft.is_full(), draft.due_in.is_some());
             if !draft.entries.is_empty() {
                 let was_stopped = self.stopped().is_some();
                 match self.write(&draft).await {
@@ -225,17 +253,26 @@ where
             }
             let status = self.durable.status();
             if status.is_ended() || status == Status::Stuck {
-                return Ok(self.report(status));
+                return Ok(Some(self.report(status)));
+            }
+            if parked {
+                // A cancel came, or the deadline passed, during the write.
+                if self.only_waits() {
+                    return Ok(None);
+                }
+                draft = Draft::new(self.durable.clone());
+                continue;
             }
             if self.core.is_shutting_down() && self.step_runs.is_empty() {
                 return Err(SagaError::ShutDown { saga: self.id });
             }
             // A full draft may have left entries for the next one.
-            if !was_full {
+            if !was_full && !self.only_waits() {
                 self.wait().await;
             }
             draft = Draft::new(self.durable.clone());
             self.take_in(&mut draft);
+            self.end_waits(&mut draft);
         }
     }
 
@@ -251,7 +288,7 @@ where
         self.step_runs.deadline.is_some_and(|at| self.core.config.common.clock.now() >= at)
     }
 
-    /// Waits until a step ends, the deadline passes, or a request arrives.
+    /// Waits until a step or a wait ends, the deadline passes, or a request arrives.
     async fn wait(&mut self) {
         let core = self.core.clone();
         let control = self.control.clone();
@@ -259,8 +296,9 @@ where
             && !self.durable.is_committed(&core.definition.inner.plan);
         let clock = &core.config.common.clock;
         let deadline = self.step_runs.deadline.filter(|at| may_unwind && *at > clock.now());
+        let first = deadline.into_iter().chain(self.alarm()).min();
         let mut notified = pin!(control.notify.notified());
-        let mut alarm = pin!(deadline.map(|at| clock.sleep_until(at)));
+        let mut alarm = pin!(first.map(|at| clock.sleep_until(at)));
         let was_notified = poll_fn(|cx| {
             let ended = self.step_runs.poll(cx);
             let notified = notified.as_mut().poll(cx).is_ready();

@@ -40,14 +40,19 @@ where
     /// Creates an executor that keeps logs in `store`.
     ///
     /// # Errors
-    /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter, or if a backoff is
-    /// invalid.
+    /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter, if a backoff is
+    /// invalid, or if the definition has a step that waits and the store does not
+    /// [keep waiting sagas](Store::keeps_waits).
     pub fn new(
         definition: Definition<I, F>,
         store: St,
         config: Config,
     ) -> Result<Self, InvalidConfig> {
         config.check()?;
+        if definition.inner.plan.has_waits && !store.keeps_waits() {
+            let bound = "a store that keeps waiting sagas, for a definition with a step that waits";
+            return Err(InvalidConfig::new("store", "a store without waiting sagas", bound));
+        }
         let worker = WorkerId::random(&config.common.rng);
         let lease = Lease::new(worker, config.lease, config.common.clock.clone());
         let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
@@ -99,6 +104,7 @@ where
             position,
             reason: None,
             notes: HashMap::new(),
+            alarms: Vec::new(),
             histories: Histories::new(steps),
             creating: None,
             reply: Some(reply),
@@ -111,8 +117,8 @@ where
     /// Requests that a saga unwinds, wherever it runs. Returns `false` if the saga is unknown or
     /// has ended.
     ///
-    /// Steps in progress end first. A saga past its point of no return still completes. A
-    /// stuck saga stays stuck.
+    /// Steps in progress end first. A saga that waits for a time unwinds immediately. A saga past its
+    /// point of no return still completes. A stuck saga stays stuck.
     ///
     /// # Errors
     /// Returns the error of the store.
@@ -120,8 +126,10 @@ where
         let asking = self.core.store.request_cancel(saga);
         let known = self.core.ask("cancelling a saga", asking).await?;
         let control = self.core.active().get(&saga).cloned();
-        if let (true, Some(control)) = (known, control) {
-            control.cancel();
+        match control {
+            Some(control) if known => control.cancel(),
+            None if known => self.wake_soon(),
+            _ => {}
         }
         Ok(known)
     }
@@ -189,6 +197,7 @@ where
         Stats {
             started: sum(Counter::Started),
             resumed: sum(Counter::Resumed),
+            woken: sum(Counter::Woken),
             completed: sum(Counter::Completed),
             compensated: sum(Counter::Compensated),
             stuck: sum(Counter::Stuck),

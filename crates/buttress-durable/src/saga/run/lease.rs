@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use buttress::{Clock, Format, StoreError};
+use buttress::{Clock, Codec, Format, StoreError};
 use tokio::sync::{Notify, OnceCell};
 
 use crate::bounded::bounded;
 use crate::instant;
-use crate::saga::run::purging;
 use crate::saga::run::shared::Core;
 use crate::saga::run::troubles::Operation;
+use crate::saga::run::{purging, waking};
 use crate::saga::store::{Store, WorkerId};
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ impl Lease {
 impl<I, F, St> Core<I, F, St>
 where
     I: Send + Sync + 'static,
-    F: Format,
+    F: Codec<I>,
     St: Store<F::Encoded>,
 {
     /// Takes the lease, once, and renews it while the executor or one of its sagas lives.
@@ -149,6 +149,9 @@ where
                         retention,
                     ));
                 }
+                if alive.definition.inner.plan.has_waits {
+                    alive.config.common.spawner.spawn(waking::keep(core.clone(), clock.clone()));
+                }
                 alive.config.common.spawner.spawn(keep(core, clock));
             }
             Ok(())
@@ -160,6 +163,11 @@ where
     /// every worker could take over the sagas of this one.
     pub(in crate::saga) async fn begin_live_lease(self: &Arc<Self>) -> Result<(), StoreError> {
         self.begin_lease().await?;
+        self.renew_lapsed_lease().await
+    }
+
+    /// Renews a lease that has run out.
+    pub(in crate::saga) async fn renew_lapsed_lease(&self) -> Result<(), StoreError> {
         match self.lease.is_live() {
             true => Ok(()),
             false => self.lease.renew(&self.store).await,

@@ -22,3 +22,4 @@ pub(in crate::saga) mod starting;
 pub(in crate::saga) mod step_runs;
 pub(in crate::saga) mod transactional;
 pub(in crate::saga) mod troubles;
+mod waking;

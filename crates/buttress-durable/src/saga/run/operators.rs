@@ -11,6 +11,7 @@ use crate::saga::define::needs::StepHandle;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::{Phase, State, Step};
+use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::MOST_ENTRIES;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
@@ -155,6 +156,6 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
         if !state.stuck || entries.is_empty() {
             return Err(not("the saga is not stuck at a step that this decision is for"));
         }
-        self.resume(record, entries, Turn::Now)
+        self.resume(record, entries, Turn::Now, Counter::Resumed)
     }
 }

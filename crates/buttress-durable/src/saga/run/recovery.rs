@@ -1,10 +1,12 @@
 //! Taking over the sagas of workers that crashed.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use buttress::context::Context;
 use buttress::{Codec, Format, StoreError, StoreErrorKind};
 
+use crate::answer::Answer;
 use crate::caught::caught;
 use crate::causes::WithCauses;
 use crate::instant;
@@ -22,7 +24,7 @@ use crate::saga::run::executor::Executor;
 use crate::saga::run::origin;
 use crate::saga::run::slots::Turn;
 use crate::saga::run::step_runs::StepRuns;
-use crate::saga::store::{Record, SagaId, Store, Summary, TakeOver};
+use crate::saga::store::{Record, SagaId, Store, Summary, TakeOver, TakenOver};
 
 /// The result of [`Executor::recover`].
 #[derive(Debug, Default)]
@@ -79,6 +81,7 @@ where
         let _alone = core.ask("waiting for another recovery", alone).await?;
         core.ask("taking a lease", core.begin_live_lease()).await?;
         self.take_sagas(&mut recovery).await?;
+        self.take_due(&mut recovery).await?;
         self.adopt(&mut recovery).await?;
         self.find_others(&mut recovery).await?;
         Ok(recovery)
@@ -98,20 +101,36 @@ where
     }
 
     async fn take_sagas(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
-        const AT_ONCE: usize = 100;
         let core = &self.core;
         let definition = &core.definition.inner;
+        let version = (definition.name.as_str(), definition.version);
+        self.take_pages(recovery, Counter::Resumed, "taking sagas over", |limit| {
+            core.store.take_abandoned(TakeOver::new(core.lease.worker, version, limit))
+        })
+        .await
+    }
+
+    /// Takes sagas, a page at a time, and resumes them.
+    pub(in crate::saga) async fn take_pages<T>(
+        &self,
+        recovery: &mut Recovery,
+        counter: Counter,
+        what: &str,
+        take: impl Fn(usize) -> T + Send,
+    ) -> Result<(), StoreError>
+    where
+        T: Future<Output = Answer<TakenOver<F::Encoded>>> + Send,
+    {
+        const AT_ONCE: usize = 100;
+        let core = &self.core;
         while !core.is_shutting_down() {
-            let version = (definition.name.as_str(), definition.version);
-            let sagas = TakeOver::new(core.lease.worker, version, AT_ONCE);
-            let taking = core.store.take_abandoned(sagas);
-            let found = core.ask("taking sagas over", taking).await?;
+            let found = core.ask(what, take(AT_ONCE)).await?;
             let last = found.sagas.len() < AT_ONCE;
             for (saga, why) in found.corrupt {
                 recovery.left.push(SagaError::Corrupt { saga, why });
             }
             for record in found.sagas {
-                self.resume_found(record, recovery);
+                self.resume_found(record, recovery, counter);
             }
             if last {
                 break;
@@ -138,7 +157,7 @@ where
             match core.ask("taking a saga", core.store.take_saga(worker, id)).await {
                 // An operator must decide about a stuck saga.
                 Ok(Some(record)) if record.status != Status::Stuck => {
-                    self.resume_found(record, recovery);
+                    self.resume_found(record, recovery, Counter::Resumed);
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == StoreErrorKind::Corrupt => {
@@ -173,16 +192,16 @@ where
         Ok(())
     }
 
-    fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
+    fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery, counter: Counter) {
         let id = record.id;
         // This worker took the saga over from itself, after a pause longer than a lease. The old
         // run finds itself fenced, and then the saga continues under its new epoch.
         if self.core.active().contains_key(&id) {
-            self.resume_later(record);
+            self.resume_later(record, counter);
             recovery.resumed.push(id);
             return;
         }
-        match self.resume(record, Vec::new(), Turn::Later) {
+        match self.resume(record, Vec::new(), Turn::Later, counter) {
             // No caller waits for its report.
             Ok(execution) => {
                 drop(execution);
@@ -196,7 +215,7 @@ where
     }
 
     /// Resumes a saga once its old run here has ended.
-    fn resume_later(&self, record: Record<F::Encoded>) {
+    fn resume_later(&self, record: Record<F::Encoded>, counter: Counter) {
         let executor = self.clone();
         let reserved = self.core.reserve_again(record.id);
         self.core.config.common.spawner.spawn(async move {
@@ -212,7 +231,7 @@ where
             if core.is_shutting_down() {
                 return;
             }
-            if let Err(error) = executor.resume(record, Vec::new(), Turn::Later) {
+            if let Err(error) = executor.resume(record, Vec::new(), Turn::Later, counter) {
                 let layer = core.config.layer().as_str();
                 tracing::error!(target: "buttress", layer, error = %WithCauses(&error), "the executor could not resume a saga");
             }
@@ -225,9 +244,10 @@ where
         record: Record<F::Encoded>,
         decision: Vec<Entry<F::Encoded>>,
         turn: Turn,
+        counter: Counter,
     ) -> Result<Execution, SagaError> {
         let (run, execution, first, context) = self.prepare(record, decision)?;
-        self.core.counters.add(Counter::Resumed);
+        self.core.counters.add(counter);
         self.core.config.common.spawner.spawn(context.scope(run.drive_in_turn(first, turn)));
         Ok(execution)
     }
@@ -251,6 +271,9 @@ where
         let outputs = self.outputs_of(saga, record.entries.iter().chain(&decision))?;
         let mut first = decision;
         first.extend(self.again(&state));
+        first.extend(
+            state.waits.iter().map(|(step, length)| self.wait_again(&record, *step, *length)),
+        );
         let deadline = record.deadline.map(|deadline| self.deadline(deadline));
         let position = record.entries.len() as u64;
         let step_runs = StepRuns::new(core.clone(), saga, input, outputs, deadline);
@@ -283,6 +306,7 @@ where
         let definition = &self.core.definition.inner;
         let mut outputs = Outputs::new(definition.steps.len());
         for (position, entry) in entries.into_iter().enumerate() {
+            outputs.set_waited(entry);
             let code = definition.steps.get(usize::from(entry.step()));
             if let (Some(payload), Some(code)) = (entry.payload(), code) {
                 let output = caught(|| (code.decode)(&definition.codec, payload));

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use buttress::Format;
+use buttress::{Codec, Format};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::caught::caught;
@@ -26,7 +26,7 @@ pub(in crate::saga) enum Turn {
 impl<I, F, St> Run<I, F, St>
 where
     I: Send + Sync + 'static,
-    F: Format,
+    F: Codec<I>,
     St: Store<F::Encoded>,
 {
     /// Calls [`drive`](Self::drive) when it is the turn of the saga.

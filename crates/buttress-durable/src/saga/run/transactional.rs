@@ -8,6 +8,7 @@ use buttress::{Codec, Format};
 use tokio::sync::oneshot;
 
 use crate::saga::error::SagaError;
+use crate::saga::model::entry::Status;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::drive::Reply;
 use crate::saga::run::execution::Execution;
@@ -143,7 +144,9 @@ where
         let Some(_reserved) = core.reserve(saga) else { return Ok(None) };
         let taking = core.store.take_saga(core.lease.worker, saga);
         let taken = core.ask("taking a saga", taking).await.map_err(store)?;
-        Ok(taken.filter(|record| !record.status.is_ended()))
+        // Another worker has run a saga that waits, and any worker continues it later.
+        let runs = |status: Status| !status.is_ended() && status != Status::Waiting;
+        Ok(taken.filter(|record| runs(record.status)))
     }
 
     /// Takes the sagas that were created in transactions and that no worker has taken.

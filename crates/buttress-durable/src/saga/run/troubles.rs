@@ -15,16 +15,18 @@ pub(in crate::saga) enum Operation {
     Renew,
     Recover,
     Write,
+    Wake,
 }
 
 impl Operation {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
 
     const fn doing(self) -> &'static str {
         match self {
             Self::Renew => "renewing the lease",
             Self::Recover => "looking for sagas to recover",
             Self::Write => "writing to the log of a saga",
+            Self::Wake => "looking for sagas whose wait is over",
         }
     }
 }

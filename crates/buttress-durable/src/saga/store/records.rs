@@ -77,11 +77,23 @@ pub struct Append<P> {
     pub position: u64,
     /// The new entries, at least one.
     pub entries: Vec<Entry<P>>,
-    /// The status of the saga after these entries. An ended saga has no owner any more.
+    /// The status of the saga after these entries. An ended saga has no owner any more, and a waiting saga
+    /// needs none.
     pub status: Status,
+    /// The time from now on after which a [waiting](Status::Waiting) saga is due. `None` for every other
+    /// status.
+    pub due_in: Option<Duration>,
 }
 
 impl<P> Append<P> {
+    /// Makes the saga wait, with status [`Waiting`](Status::Waiting), until it is due after `due_in`.
+    #[must_use]
+    pub const fn waiting(mut self, due_in: Duration) -> Self {
+        self.status = Status::Waiting;
+        self.due_in = Some(due_in);
+        self
+    }
+
     /// Creates an append to the log of `saga`, which is owned under `epoch` and holds `position` entries.
     #[must_use]
     pub const fn new(
@@ -91,7 +103,7 @@ impl<P> Append<P> {
         entries: Vec<Entry<P>>,
         status: Status,
     ) -> Self {
-        Self { saga, epoch, position, entries, status }
+        Self { saga, epoch, position, entries, status, due_in: None }
     }
 }
 
@@ -139,6 +151,12 @@ pub struct Record<P> {
     /// When the saga was created, as wall time since 1970 by the store's clock. `None` if a release
     /// that kept no times has created it.
     pub created_at: Option<Duration>,
+    /// When a [waiting](Status::Waiting) saga is due, as wall time since 1970 by the store's clock. `None` for
+    /// every other status.
+    pub due_at: Option<Duration>,
+    /// When the store has read the record to hand it over, as wall time since 1970 by its own clock. `None`
+    /// in a record that was only loaded.
+    pub taken_at: Option<Duration>,
     /// When each of the entries was recorded, like [`created_at`](Self::created_at). Entries without
     /// a place in it have no known time.
     pub times: Vec<Option<Duration>>,
@@ -167,6 +185,8 @@ impl<P> Record<P> {
             beginning,
             entries,
             created_at: None,
+            due_at: None,
+            taken_at: None,
             times: Vec::new(),
         }
     }
@@ -219,6 +239,9 @@ pub struct Summary {
     pub status: Status,
     /// The latest epoch of the saga.
     pub epoch: u64,
+    /// When a [waiting](Status::Waiting) saga is due, as wall time since 1970 by the store's clock. `None` for
+    /// every other status.
+    pub due_at: Option<Duration>,
 }
 
 impl Summary {
@@ -230,7 +253,7 @@ impl Summary {
         status: Status,
         epoch: u64,
     ) -> Self {
-        Self { id, definition: definition.into(), version, status, epoch }
+        Self { id, definition: definition.into(), version, status, epoch, due_at: None }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::queue::Job;
 use crate::saga::{Add, Create, FIRST, LogOp, Wave, beginning, judge_append, judge_create};
 use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
 use crate::sqlite::values::Values;
-use crate::time::{after, nanos};
+use crate::time::{after, nanos, span};
 
 /// Writes operations of one wave, in which each saga and each worker is unique.
 ///
@@ -190,7 +190,27 @@ async fn advance(
     if changed != rows.rows() as u64 {
         return Err(sqlx::Error::Protocol("a saga changed while its file was locked".to_owned()));
     }
-    Ok(())
+    set_due(tx, now, jobs, heads).await
+}
+
+/// Writes when the sagas that wait are due.
+async fn set_due(
+    tx: &mut SqliteConnection,
+    now: i64,
+    jobs: &[&mut Add],
+    heads: &[HeadRow],
+) -> sqlx::Result<()> {
+    let mut rows = Values::new(3);
+    for (job, head) in jobs.iter().zip(heads).filter(|(job, head)| head.takes(job)) {
+        if let Some(due_in) = job.input.due_in {
+            let length = span(due_in);
+            rows.row([Int(head.number), Int(now.saturating_add(length)), Int(length)]);
+        }
+    }
+    let sql = "WITH new(number, due_at, due_length) AS (VALUES {values}) \
+               UPDATE buttress_saga SET due_at = new.due_at, due_length = new.due_length \
+               FROM new WHERE buttress_saga.number = new.number";
+    rows.execute(tx, sql).await.map(drop)
 }
 
 /// Writes the inputs and entries of all operations that passed.

@@ -49,6 +49,11 @@ fn kinds_in_an_order_that_leaves_a_way_back() {
     let after = vec![step("a", Pivot, &[]), step("b", Compensatable, &[0])];
     let misplaced = InvalidDefinition::Misplaced { saga, step: name("b"), before: name("a") };
     assert_eq!(check(after), Err(misplaced));
+    let wait = |parents| StepPlan { waits: true, ..step("wait", Compensatable, parents) };
+    let after = vec![step("a", Pivot, &[]), wait(&[0]), step("c", Retryable, &[1])];
+    assert_eq!(check(after), Ok(()), "a wait can come after the pivot");
+    let beside = vec![wait(&[]), step("b", Pivot, &[])];
+    assert_eq!(check(beside), Ok(()), "a wait can run beside the pivot");
     let early = vec![step("a", Retryable, &[]), step("b", Pivot, &[0])];
     let before = InvalidDefinition::BeforePivot { saga, step: name("a"), pivot: name("b") };
     assert_eq!(check(early), Err(before));

@@ -4,13 +4,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::saga::model::plan::{OnCrash, StepPlan};
 
-use Command::{Act, Compensate, Complete, Stick, Undo, Unwind};
+use Command::{Act, Compensate, Complete, Stick, Undo, Unwind, Wait};
 use EntryKind::{
     ActionDone, ActionFailed, ActionInDoubt, ActionStarted, DidNotHappen, Happened, Retried,
     Skipped, UndoDone, UndoFailed, UndoStarted, Unwinding,
 };
 
-fn plan(steps: &[(Kind, bool, &[u16])], max_concurrent: usize) -> Plan {
+fn steps(steps: &[(Kind, bool, &[u16])]) -> Vec<StepPlan> {
     let names = ["a", "b", "c", "d", "e", "f"];
     let steps = steps.iter().zip(names).map(|((kind, has_undo, parents), name)| StepPlan {
         name: Name::from(name),
@@ -18,9 +18,13 @@ fn plan(steps: &[(Kind, bool, &[u16])], max_concurrent: usize) -> Plan {
         on_crash: OnCrash::default(),
         has_undo: *has_undo,
         parents: parents.to_vec(),
-        children: Vec::new(),
+        ..StepPlan::default()
     });
-    Plan::new(Name::from("test"), steps.collect(), max_concurrent).unwrap()
+    steps.collect()
+}
+
+fn plan(kinds: &[(Kind, bool, &[u16])], max_concurrent: usize) -> Plan {
+    Plan::new(Name::from("test"), steps(kinds), max_concurrent).unwrap()
 }
 
 fn three() -> Plan {
@@ -227,14 +231,18 @@ fn a_late_result_changes_nothing() {
     assert!(state.apply(ActionDone, 7).is_err(), "a step that does not exist");
 }
 
+#[path = "tests/waits.rs"]
+mod waits;
+
 proptest! {
     /// For all failures and all orders of ends: dependencies hold in both directions, no more steps
-    /// run than allowed, and every saga ends with all effects or none.
+    /// run than allowed, waits hold nothing up but what comes after them, and every saga ends with all effects or none.
     #[test]
     fn every_saga_ends_whole(
         edges in proptest::collection::vec((0u16..6, 0u16..6), 0..8),
         outcomes in proptest::collection::vec(0u8..8, 64),
         max in 1usize..4,
+        waits in 0u8..64,
     ) {
         let parents = |step: u16| -> Vec<u16> {
             let own = edges.iter().filter(|(a, b)| a < b && *b == step).map(|(a, _)| *a);
@@ -243,7 +251,12 @@ proptest! {
         let steps: Vec<_> = (0..6).map(|step| (Kind::Compensatable, true, parents(step))).collect();
         let steps: Vec<(Kind, bool, &[u16])> =
             steps.iter().map(|(kind, undo, parents)| (*kind, *undo, parents.as_slice())).collect();
-        let plan = plan(&steps, max);
+        let mut plan = plan(&steps, max);
+        let is_wait = |step: u16| waits >> step & 1 == 1;
+        for (_, step) in (0u16..).zip(&mut plan.steps).filter(|(number, _)| is_wait(*number)) {
+            (step.waits, step.has_undo) = (true, false);
+        }
+        let mut waiting: Vec<u16> = Vec::new();
         let mut state = State::new(6);
         let mut running: Vec<Command> = Vec::new();
         let mut effects = [false; 6];
@@ -259,7 +272,14 @@ proptest! {
                         state.apply(ActionStarted, step).unwrap();
                         running.push(command);
                     }
+                    Wait(step) => {
+                        prop_assert!(is_wait(step));
+                        let entry = Entry::<()>::wait_started(step, Duration::from_secs(1));
+                        state.add(&entry).unwrap();
+                        waiting.push(step);
+                    }
                     Undo(step) => {
+                        prop_assert!(!is_wait(step), "a wait is never undone");
                         for child in &plan.steps[usize::from(step)].children {
                             prop_assert!(!effects[usize::from(*child)], "a child still has its effect");
                         }
@@ -274,7 +294,15 @@ proptest! {
             }
             prop_assert!(running.len() <= max);
             if state.status().is_ended() { break; }
-            if running.is_empty() { continue; }
+            if state.phase != Phase::Forward { waiting.clear(); }
+            if running.is_empty() {
+                prop_assert_eq!(state.is_waiting(&plan, Situation::default()), !waiting.is_empty());
+                if let Some(step) = waiting.pop() {
+                    state.apply(EntryKind::WaitEnded, step).unwrap();
+                }
+                continue;
+            }
+            prop_assert!(!state.is_waiting(&plan, Situation::default()));
             let outcome = outcomes.next().unwrap();
             let which = usize::from(outcome) % running.len();
             match running.remove(which) {
@@ -295,7 +323,11 @@ proptest! {
             }
         }
         match state.phase {
-            Phase::Completed => prop_assert_eq!(effects, [true; 6]),
+            Phase::Completed => {
+                for step in 0..6u16 {
+                    prop_assert_eq!(effects[usize::from(step)], !is_wait(step));
+                }
+            }
             Phase::Compensated => prop_assert_eq!(effects, [false; 6]),
             _ => prop_assert!(false, "the saga did not end: {:?}", state),
         }

@@ -1,6 +1,6 @@
 //! The content of the next draft of a saga's log.
 
-use buttress::{Format, StoreError};
+use buttress::{Codec, StoreError};
 
 use super::Run;
 use crate::caught::caught;
@@ -33,7 +33,7 @@ fn unsuccessful<P>(step: u16, direction: Direction, why: String, in_doubt: bool)
 impl<I, F, St> Run<I, F, St>
 where
     I: Send + Sync + 'static,
-    F: Format,
+    F: Codec<I>,
     St: Store<F::Encoded>,
 {
     /// Adds the ends of steps to the draft.
@@ -104,10 +104,7 @@ where
     /// Adds the commands of the state machine until it has no more.
     pub(super) fn decide(&self, draft: &mut Draft<F::Encoded>) {
         let plan = &self.core.definition.inner.plan;
-        let situation = Situation {
-            cancelled: self.control.is_cancelled(),
-            past_deadline: self.is_past_deadline(),
-        };
+        let situation = self.situation();
         loop {
             let commands = draft.state.decide(plan, situation);
             // Started steps do not change which other steps can start.
@@ -129,6 +126,11 @@ where
         }
     }
 
+    /// Returns the facts beside the log that a decision needs.
+    pub(super) fn situation(&self) -> Situation {
+        Situation { cancelled: self.control.is_cancelled(), past_deadline: self.is_past_deadline() }
+    }
+
     fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
         let because = |text: String, draft: &mut Draft<F::Encoded>| {
             let text = text::cut(text);
@@ -139,6 +141,7 @@ where
             Command::Act(step) => {
                 draft.begin(Launch { step, direction: Direction::Action, doubt: false });
             }
+            Command::Wait(step) => self.begin_wait(draft, step),
             Command::Undo(step) => {
                 draft.begin(Launch { step, direction: Direction::Undo, doubt: false });
             }

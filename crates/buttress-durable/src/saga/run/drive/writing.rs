@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use buttress::{Format, StoreError};
+use buttress::{Codec, StoreError};
 
 use super::Run;
 use crate::bounded::bounded;
 use crate::instant;
 use crate::outage::LONGEST;
 use crate::saga::error::SagaError;
-use crate::saga::model::entry::Entry;
+use crate::saga::model::entry::{Entry, Status};
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
@@ -25,7 +25,7 @@ const LONG_OUTAGE: Duration = Duration::from_secs(30);
 impl<I, F, St> Run<I, F, St>
 where
     I: Send + Sync + 'static,
-    F: Format,
+    F: Codec<I>,
     St: Store<F::Encoded>,
 {
     /// Writes a draft to the store, and repeats the write while the store is unavailable. Running
@@ -72,7 +72,11 @@ where
                         epoch: self.epoch,
                         position: self.position,
                         entries: draft.entries.clone(),
-                        status: draft.state.status(),
+                        status: match draft.due_in {
+                            Some(_) => Status::Waiting,
+                            None => draft.state.status(),
+                        },
+                        due_in: draft.due_in,
                     };
                     let appending = core.store.append(append);
                     let appending = bounded(clock, limit, "appending to a saga", appending);
@@ -180,6 +184,9 @@ where
             self.histories.add(&entry, Some(now));
             self.core.count(entry.kind());
             self.note(&entry);
+            if self.core.definition.inner.plan.has_waits {
+                self.set_alarm(&entry);
+            }
         }
         for (step, output) in draft.outputs {
             self.step_runs.outputs.set(step, Some(output));

@@ -1,0 +1,276 @@
+//! Steps that wait, under a paused clock.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::{Clock, InMemory, InMemoryValue, StoreError};
+use tower::{BoxError, service_fn};
+
+use super::*;
+use crate::answer::Answer;
+
+mod ends;
+mod faults;
+mod waiting;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const LEASE: Duration = Duration::from_secs(10);
+
+type Payload = InMemoryValue;
+type Sagas<S = Faulty> = Executor<u32, InMemory, S>;
+
+/// The calls of services, with the seconds since the world was made, and the store of all executors.
+#[derive(Clone)]
+struct World {
+    clock: Clock,
+    start: Duration,
+    seen: Arc<Mutex<Vec<(u64, String)>>>,
+    store: Faulty,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Clock::default();
+        let (start, store) = (clock.unix(), Faulty::new(MemoryStore::new(clock.clone())));
+        Self { clock, start, seen: Arc::default(), store }
+    }
+
+    fn seconds(&self) -> u64 {
+        (self.clock.unix() - self.start).as_secs()
+    }
+
+    fn note(&self, name: &str) {
+        self.seen.lock().unwrap().push((self.seconds(), name.to_owned()));
+    }
+
+    fn seen(&self) -> Vec<(u64, String)> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Adds a step that takes `takes` and returns the seconds of it. It can be undone.
+    fn step(
+        &self,
+        saga: &mut Builder<u32>,
+        name: &'static str,
+        takes: Duration,
+    ) -> StepHandle<u64> {
+        self.step_of(saga.step(name), name, takes, true)
+    }
+
+    fn step_of(
+        &self,
+        step: StepBuilder<'_, u32, InMemory, ()>,
+        name: &'static str,
+        takes: Duration,
+        has_undo: bool,
+    ) -> StepHandle<u64> {
+        let (act, undo) = (self.clone(), self.clone());
+        let action = service_fn(move |_: Call<u32>| {
+            let world = act.clone();
+            async move {
+                world.note(name);
+                world.clock.sleep(takes).await;
+                Ok::<u64, BoxError>(takes.as_secs())
+            }
+        });
+        let step = step.action((), action, |input: &u32, ()| *input);
+        if !has_undo {
+            return step.add();
+        }
+        let undo = service_fn(move |_: Call<()>| {
+            let world = undo.clone();
+            async move {
+                world.note(&format!("undo {name}"));
+                Ok::<(), BoxError>(())
+            }
+        });
+        step.undo((), undo, |_, (), _| ()).add()
+    }
+
+    fn executor(&self, saga: Builder<u32>) -> Sagas {
+        self.executor_with(saga, config())
+    }
+
+    fn executor_with(&self, saga: Builder<u32>, config: Config) -> Sagas {
+        Executor::new(saga.build().unwrap(), self.store.clone(), config).unwrap()
+    }
+
+    /// Waits until the saga has this status.
+    async fn until(&self, sagas: &Sagas, id: SagaId, status: Status) -> Tree {
+        let began = self.seconds();
+        loop {
+            let tree = sagas.state(id).await.unwrap().unwrap();
+            if tree.status == status {
+                return tree;
+            }
+            assert!(self.seconds() < began + 20_000, "not {status:?}: {tree}");
+            self.clock.sleep(SECOND / 10).await;
+        }
+    }
+}
+
+fn config() -> Config {
+    Config::new().lease(LEASE)
+}
+
+/// A step, a wait of an hour, and another step.
+fn order(world: &World) -> Builder<u32> {
+    order_taking(world, Duration::ZERO)
+}
+
+/// An [`order`] whose first step takes a time.
+fn order_taking(world: &World, takes: Duration) -> Builder<u32> {
+    let mut saga = Definition::builder("order", 1);
+    world.step(&mut saga, "a", takes);
+    saga.step("wait").wait(|_, ()| HOUR);
+    world.step(&mut saga, "b", Duration::ZERO);
+    saga
+}
+
+fn names(seen: &[(u64, String)]) -> Vec<&str> {
+    seen.iter().map(|(_, name)| name.as_str()).collect()
+}
+
+/// Asserts the calls, each with the second in which it is made or with the one after it.
+#[track_caller]
+fn assert_seen(world: &World, wanted: &[(u64, &str)]) {
+    let seen = world.seen();
+    let wanted_names: Vec<&str> = wanted.iter().map(|(_, name)| *name).collect();
+    assert_eq!(names(&seen), wanted_names, "{seen:?}");
+    for ((at, name), (wanted, _)) in seen.iter().zip(wanted) {
+        assert!(at == wanted || *at == wanted + 1, "{name} at {at} s, not at {wanted} s");
+    }
+}
+
+/// What happens to appends of sagas that wait, or to the next append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    None,
+    /// The process dies before the append of a wait.
+    DiesBeforeWait,
+    /// The process dies after the append of a wait.
+    DiesAfterWait,
+    /// The answer to the append of a wait is lost, once.
+    LosesAnswer,
+    /// The process dies before any append.
+    DiesBeforeAppend,
+    /// Renewals of leases fail.
+    NoRenewals,
+    /// Looks for sagas whose wait is over fail.
+    NoLooks,
+}
+
+/// A store with faults.
+#[derive(Clone)]
+struct Faulty {
+    inner: MemoryStore,
+    fault: Arc<AtomicU8>,
+}
+
+impl Faulty {
+    fn new(inner: MemoryStore) -> Self {
+        Self { inner, fault: Arc::default() }
+    }
+
+    fn set(&self, fault: Fault) {
+        self.fault.store(fault as u8, Ordering::SeqCst);
+    }
+
+    /// Returns another handle on the same data, with its own faults.
+    fn of_another_process(&self) -> Self {
+        Self::new(self.inner.clone())
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault.load(Ordering::SeqCst) == fault as u8
+    }
+
+    fn is_dead(&self) -> bool {
+        self.is(Fault::DiesBeforeWait)
+            || self.is(Fault::DiesAfterWait)
+            || self.is(Fault::DiesBeforeAppend)
+    }
+}
+
+fn away<T>() -> Answer<T> {
+    Err(StoreError::transient("away"))
+}
+
+impl Store<Payload> for Faulty {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Answer<()> {
+        if self.is_dead() || self.is(Fault::NoRenewals) {
+            return away();
+        }
+        self.inner.renew_worker(worker, lease).await
+    }
+
+    async fn release_worker(&self, worker: WorkerId) -> Answer<()> {
+        self.inner.release_worker(worker).await
+    }
+
+    async fn create(&self, saga: NewSaga<Payload>) -> Answer<()> {
+        self.inner.create(saga).await
+    }
+
+    async fn append(&self, append: Append<Payload>) -> Answer<Appended> {
+        let waits = append.status == Status::Waiting;
+        if self.is(Fault::DiesBeforeAppend) || waits && self.is(Fault::DiesBeforeWait) {
+            return std::future::pending().await;
+        }
+        let appended = self.inner.append(append).await;
+        if waits && self.is(Fault::DiesAfterWait) {
+            return std::future::pending().await;
+        }
+        if waits && self.is(Fault::LosesAnswer) {
+            self.set(Fault::None);
+            return away();
+        }
+        appended
+    }
+
+    async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Payload>> {
+        self.inner.take_abandoned(sagas).await
+    }
+
+    fn keeps_waits(&self) -> bool {
+        true
+    }
+
+    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
+        if self.is_dead() && !self.is(Fault::DiesBeforeAppend) || self.is(Fault::NoLooks) {
+            return away();
+        }
+        self.inner.has_due(name, version).await
+    }
+
+    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Payload>> {
+        self.inner.take_due(sagas).await
+    }
+
+    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Payload>>> {
+        self.inner.take_saga(worker, saga).await
+    }
+
+    async fn owned(&self, worker: WorkerId, name: &str, version: u32) -> Answer<Vec<SagaId>> {
+        self.inner.owned(worker, name, version).await
+    }
+
+    async fn load(&self, saga: SagaId) -> Answer<Option<Record<Payload>>> {
+        self.inner.load(saga).await
+    }
+
+    async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
+        self.inner.request_cancel(saga).await
+    }
+
+    async fn list(&self, page: Page) -> Answer<Vec<Summary>> {
+        self.inner.list(page).await
+    }
+
+    async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {
+        self.inner.purge_sagas(name, age, limit).await
+    }
+}
