@@ -259,6 +259,13 @@ impl Commands {
         }
     }
 
+    /// Closes the three connections. The next commands open others.
+    pub(super) fn reconnect(&self) {
+        self.link.close();
+        self.waits.close();
+        self.fetch.close();
+    }
+
     /// Waits for entries behind these ids. Returns the shards that have some.
     pub(super) async fn wait(&self, after: &[(usize, EntryId)]) -> Result<Vec<usize>, Error> {
         let mut cmd = redis::cmd("XREAD");

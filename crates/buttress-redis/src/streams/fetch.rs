@@ -37,6 +37,10 @@ impl Fetch {
         Self { link, watched: Mutex::new(None) }
     }
 
+    pub(super) fn close(&self) {
+        self.link.close();
+    }
+
     fn take(&self) -> Option<Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

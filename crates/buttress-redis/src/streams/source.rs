@@ -280,6 +280,11 @@ impl Source for RedisSource {
                 }
                 Err(error) => {
                     (under_way.in_trouble, under_way.has_answered) = (true, false);
+                    if matches!(error, Error::Unavailable { .. } | Error::TooSlow { .. }) {
+                        // The other connections broke too, most likely. Each would be an outage of its own.
+                        self.commands.reconnect();
+                        under_way.waiting = None;
+                    }
                     return Err(error.into());
                 }
             }

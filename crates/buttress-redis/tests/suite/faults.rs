@@ -264,3 +264,41 @@ async fn an_outage_is_an_error_and_ends_with_an_answer() {
     }
     panic!("the end of the outage was not told");
 }
+
+/// A source has three connections. Each was once found broken for itself, so one cut was several outages in the log.
+#[tokio::test]
+async fn a_cut_of_all_connections_is_one_error() {
+    let Some(scene) = Scene::of("a_cut_of_all_connections_is_one_error", 1).await else { return };
+    let mut publisher = scene.redis.publisher(scene.topic.clone(), Trim::Never).await.unwrap();
+    let proxy = scene.proxy();
+    let through = at(&format!("redis://{}", proxy.address()));
+    let source = through.source(scene.topic.clone(), "billing", config()).await.unwrap();
+    for round in 0..3 {
+        source.want(10);
+        for number in 0..3 {
+            publish(&mut publisher, message("a", number.to_string())).await;
+            while source.receive().await.unwrap().messages.is_empty() {}
+        }
+        proxy.cut();
+        publish(&mut publisher, message("a", "3")).await;
+        let mut errors = 0;
+        loop {
+            match source.receive().await {
+                Ok(batch) if batch.messages.is_empty() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    assert!(error.is_transient(), "{error}");
+                    errors += 1;
+                }
+            }
+        }
+        assert!(errors <= 1, "round {round}: {errors} errors");
+        // The lease of one second ends after these renewals.
+        let mut receiving = std::pin::pin!(source.receive());
+        tokio::select! {
+            answer = &mut receiving => assert!(answer.is_ok(), "round {round}: {answer:?}"),
+            () = Clock::default().sleep(Duration::from_secs(1)) => {}
+        }
+    }
+    scene.end().await;
+}
