@@ -19,6 +19,7 @@ pub(crate) fn duration(nanos: i64) -> Duration {
 }
 
 /// Returns `duration` in nanoseconds, at most 126 years, so that SQL can add it to the present.
+#[cfg(any(feature = "postgres", feature = "saga"))]
 pub(crate) fn span(duration: Duration) -> i64 {
     nanos(duration).min(4_000_000_000_000_000_000)
 }
