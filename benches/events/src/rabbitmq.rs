@@ -47,7 +47,8 @@ pub async fn measure(rounds: usize) -> Result<Vec<Row>, Error> {
             rates.raw_out.push(publish_raw(&connection, shards).await?);
             rates.raw_in.push(consume_raw(&connection, shards).await?);
             clear(&connection).await?;
-            let source = rabbit.subscribe(&topic, Subscribe::new("bench")).await?;
+            let member = Subscribe::new("bench").prefetch(prefetch(shards));
+            let source = rabbit.subscribe(&topic, member).await?;
             let publisher = rabbit.publisher(&topic, Publish::new()).await?;
             rates.ours_out.push(publish(&publisher).await?);
             rates.ours_in.push(consume(source).await?);
@@ -164,12 +165,16 @@ async fn send_raw(channel: &Channel, shards: u16, number: usize) -> Result<(), E
     }
 }
 
+/// Returns an equal part of 256 messages.
+const fn prefetch(shards: u16) -> u16 {
+    (IN_FLIGHT as u16).div_ceil(shards)
+}
+
 /// Consumes each queue with an equal part of 256 messages in advance, and acknowledges each message.
 async fn consume_raw(connection: &Connection, shards: u16) -> Result<f64, Error> {
-    let prefetch = (IN_FLIGHT as u16).div_ceil(shards);
     let begun = Instant::now();
     let channel = connection.create_channel().await?;
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    channel.basic_qos(prefetch(shards), BasicQosOptions::default()).await?;
     let mut consumers = Vec::new();
     for shard in 0..shards {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());

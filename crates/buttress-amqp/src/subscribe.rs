@@ -34,8 +34,13 @@ impl Subscribe {
         }
     }
 
-    /// Sets how many unsettled messages of a shard RabbitMQ delivers to a member. Default: an equal part of the
-    /// messages that the consumer holds, so that one shard cannot take all of its room. Between 1 and 2000.
+    /// Sets how many unsettled messages of a shard RabbitMQ delivers to a member. Default: an equal part of 128 messages,
+    /// which a consumer with default settings holds; e.g. 16 of 8 shards. Between 1 and 2000.
+    ///
+    /// By default the consumer gets an equal part of its room from each shard, so that one shard cannot take it all. A
+    /// prefetch that is set is that limit too. Set the same in all members of a group: RabbitMQ puts the messages of a lost
+    /// member behind returned messages that still wait. If members with a smaller prefetch follow and are lost too, later
+    /// messages of a key come before earlier ones.
     pub fn prefetch(mut self, messages: u16) -> Self {
         self.prefetch = Some(messages);
         self

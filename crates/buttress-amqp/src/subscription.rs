@@ -147,6 +147,10 @@ impl Source for Subscription {
 
     async fn settle(&self, done: &[(Token, Settle)]) -> Result<Vec<Answer>, StoreError> {
         let (mut answers, acks) = self.holding().settle(done);
+        if !acks.is_empty() {
+            // A shard may have room again.
+            self.more.notify_one();
+        }
         let sending = join_all(acks.iter().map(|ack| self.acknowledge(*ack)));
         let limit = self.rabbit.limit;
         // A client that does not send has lost its connection, or RabbitMQ does not read from it.

@@ -14,7 +14,7 @@ use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 
-use super::state::Holding;
+use super::state::{self, Holding};
 use super::{Subscription, Token};
 use crate::declare;
 use crate::error::SetupError;
@@ -95,7 +95,7 @@ impl Driver {
         if let Some(lost) = self.lost.take() {
             return Err(lost);
         }
-        if of.holding().share().is_none() {
+        if !of.holding().is_wanted() {
             // The consumer has not said yet how much it takes.
             return Ok(());
         }
@@ -168,7 +168,9 @@ impl Driver {
         while holding.room() > 0 && empty < shards {
             let flow = self.flows.get_mut(self.turn % shards)?;
             self.turn = (self.turn + 1) % shards;
-            match flow.arrived.pop_front() {
+            let may_come = of.settings.prefetch.is_some() || holding.has_room_for(flow.shard);
+            let next = if may_come { flow.arrived.pop_front() } else { None };
+            match next {
                 None => empty += 1,
                 Some(delivery) => {
                     empty = 0;
@@ -190,8 +192,7 @@ impl Driver {
 impl Flow {
     async fn open(&mut self, of: &Subscription, connection: &Connection) -> Result<(), SetupError> {
         let queue = of.topic.queue(&of.settings.group, self.shard);
-        let share = of.holding().share().unwrap_or(1);
-        let prefetch = of.settings.prefetch.unwrap_or(share);
+        let prefetch = of.settings.prefetch.unwrap_or_else(|| state::prefetch(of.topic.shards));
         let opening = async {
             let channel = connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;

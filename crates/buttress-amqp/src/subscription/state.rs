@@ -6,6 +6,17 @@ use buttress_durable::consume::{Answer, Place, Settle, Shard};
 
 use super::Token;
 
+/// The messages that a member holds of all shards, unless a prefetch is set. A consumer with default settings takes as many.
+const HELD: u16 = 128;
+
+/// Returns how many unsettled messages of a shard RabbitMQ delivers, unless a prefetch is set.
+///
+/// It depends on the topic only, so that all members have the same. RabbitMQ puts the messages of a lost member behind
+/// returned messages that still wait: after a successor that takes fewer and is lost too, they would be out of order.
+pub(super) fn prefetch(shards: u16) -> u16 {
+    HELD.div_ceil(shards.max(1))
+}
+
 /// The shards of a group as one member sees them.
 #[derive(Debug)]
 pub(super) struct Holding {
@@ -57,11 +68,17 @@ impl Holding {
         self.room
     }
 
-    /// Returns how many unsettled messages of a shard there may be: an equal part of the capacity. `None` before the
-    /// consumer has said how much it takes.
-    pub(super) fn share(&self) -> Option<u16> {
-        let share = self.capacity.div_ceil(self.shards.len().max(1)).min(2000);
-        u16::try_from(share).ok().filter(|share| *share > 0)
+    /// Whether the consumer has said yet how much it takes.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.capacity > 0
+    }
+
+    /// Whether the consumer may get a further message of a shard, for which no prefetch is set: it holds an equal part
+    /// of each, so that one shard cannot take the room of the others.
+    pub(super) fn has_room_for(&self, shard: u16) -> bool {
+        let share = self.capacity.div_ceil(self.shards.len().max(1));
+        let held = self.shards.get(usize::from(shard));
+        held.is_some_and(|held| held.unsettled.len() < share)
     }
 
     /// Records that a shard has a new channel. Returns its epoch.
@@ -247,13 +264,27 @@ mod tests {
     #[test]
     fn events_2_13_shards_share_the_capacity_of_the_consumer() {
         let mut holding = Holding::new(8);
-        assert_eq!(holding.share(), None, "nothing is wanted yet");
+        assert!(!holding.is_wanted() && !holding.has_room_for(0), "nothing is wanted yet");
         assert!(holding.want(130) && !holding.want(10));
-        assert_eq!((holding.share(), holding.room()), (Some(17), 10));
+        assert!(holding.is_wanted());
+        let epoch = holding.opened(0);
+        for tag in 1..=17 {
+            assert!(holding.has_room_for(0), "{tag}");
+            holding.hand_out(0, tag, None);
+        }
+        assert_eq!(holding.room(), 0);
+        assert!(!holding.has_room_for(0) && holding.has_room_for(1) && !holding.has_room_for(8));
+        let _settled = holding.settle(&[(Token { shard: 0, epoch, tag: 9 }, Settle::Done)]);
+        assert!(holding.has_room_for(0), "one is settled");
+        holding.lost(0);
         holding.opened(0);
-        holding.hand_out(0, 1, None);
-        assert_eq!(holding.room(), 9);
-        holding.want(100_000);
-        assert_eq!(holding.share(), Some(2000));
+        assert!(holding.has_room_for(0), "RabbitMQ delivers them again");
+    }
+
+    #[test]
+    fn events_2_3_the_prefetch_of_a_member_depends_on_its_topic_only() {
+        for (shards, expected) in [(1, 128), (2, 64), (8, 16), (100, 2), (256, 1)] {
+            assert_eq!(prefetch(shards), expected, "{shards}");
+        }
     }
 }
