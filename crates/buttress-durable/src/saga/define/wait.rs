@@ -24,8 +24,8 @@ where
     /// `length` receives the input of the saga and the outputs that the step [needs](Self::needs). It returns how
     /// long the saga waits, from the moment at which the log records the wait. The saga may call it again until the
     /// log has recorded the wait. To wait for a time of the day, return the time that is left until then. Zero does
-    /// not wait. A saga waits for at most 126 years. If `length` panics, the step has failed, and the saga unwinds; past its point of no return it
-    /// is stuck.
+    /// not wait. A saga waits for at most 126 years. If `length` panics, the step has failed, and the saga unwinds;
+    /// past its point of no return it is stuck.
     ///
     /// A saga that only waits has the status [`Waiting`](crate::saga::Status::Waiting). It needs no task, no
     /// memory and no worker until the wait is over. Then any executor of its definition and version continues it,
