@@ -31,7 +31,12 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Result<Self, Error> {
-        build("servers")?;
+        build(&["servers"])?;
+        Self::start_built()
+    }
+
+    /// Starts the program that was built before.
+    pub fn start_built() -> Result<Self, Error> {
         let addresses = (0..3).map(|_| free_address()).collect::<Result<Vec<_>, _>>()?;
         let first = *addresses.first().ok_or("no address")?;
         let command = program("backend", &[&list(&addresses)])?;
@@ -97,7 +102,7 @@ pub fn start_all(backend: &Backend, folder: &Path, without: &[&str]) -> Result<A
     }
     for (name, package) in [(PINGORA, "pingora_proxy_peer"), (AXUM, "axum_reverse_proxy_peer")] {
         if all.takes(name, without) {
-            let started = build(package).and_then(|()| start(name, backend));
+            let started = build(&[package]).and_then(|()| start(name, backend));
             all.add(name, started);
         }
     }

@@ -80,9 +80,7 @@ pub fn measure(without: &[&str]) -> Result<Costs, Error> {
     large(&candidates, &mut rows, with_wrk)?;
     tunnels(&candidates, &backend, &mut rows, &mut skipped)?;
     for name in [BARE, ROUTES, FULL] {
-        // A separate server: the load has already grown the memory of the others.
-        let candidate = candidates::start(name, &backend)?;
-        match idle::resident_kib(&candidate.server) {
+        match idle::of_new(name, &backend) {
             Ok(resident) => set(&mut rows, name, |row| row.idle = Some(resident)),
             Err(error) => skipped.push(format!("idle connections of {name}: {error}")),
         }

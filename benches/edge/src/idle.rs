@@ -2,8 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use crate::Error;
+use crate::candidates::{self, Backend};
 use crate::client::{Client, SMALL};
 use crate::server::Server;
 
@@ -12,14 +14,29 @@ pub const ARGUMENT: &str = "idle";
 /// The number of connections.
 pub const COUNT: usize = 10_000;
 
+/// The threads that open connections.
+const THREADS: usize = 8;
+
 /// Opens connections, sends one request on each, prints a line, and holds them until standard input closes.
 pub fn hold(address: &str, count: &str) -> Result<(), Error> {
-    let (address, count) = (address.parse()?, count.parse()?);
+    let (address, count): (_, usize) = (address.parse()?, count.parse()?);
+    let open = |thread: usize| -> std::io::Result<Vec<Client>> {
+        let mine = (thread..count).step_by(THREADS);
+        let opened = mine.map(|_| {
+            let mut client = Client::connect(address)?;
+            client.get(SMALL)?;
+            Ok(client)
+        });
+        opened.collect()
+    };
+    let threads = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..THREADS).map(|thread| scope.spawn(move || open(thread))).collect();
+        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+    });
     let mut clients = Vec::new();
-    for _ in 0..count {
-        let mut client = Client::connect(address)?;
-        client.get(SMALL)?;
-        clients.push(client);
+    for opened in threads {
+        clients.extend(opened.map_err(|_| "a thread that opens connections panicked")??);
     }
     println!("held");
     std::io::stdin().read_to_end(&mut Vec::new())?;
@@ -33,8 +50,25 @@ pub fn with_all_descriptors(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Returns the resident memory of `server` in KiB while it has 10 000 idle connections, or why it cannot be measured.
-pub fn resident_kib(server: &Server) -> Result<f64, Error> {
+/// The new processes that are tried before a candidate is left out.
+const ATTEMPTS: usize = 10;
+
+/// Returns the resident memory in KiB of a new process of a candidate with 10 000 idle connections. Earlier load or earlier
+/// connections would have grown the memory of a running one.
+pub fn of_new(name: &'static str, backend: &Backend) -> Result<f64, Error> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match resident_kib(&candidates::start(name, backend)?.server) {
+            Ok(resident) => return Ok(resident),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| "no attempt".into()))
+}
+
+/// Returns the resident memory of `server` in KiB while it has 10 000 idle connections, or why it cannot be measured: e.g. the
+/// gateway closes a connection that has been idle for 10 seconds, and a slow machine opens fewer in this time.
+fn resident_kib(server: &Server) -> Result<f64, Error> {
     let limit = Command::new("sh").args(["-c", "ulimit -Hn"]).output()?;
     let limit = String::from_utf8(limit.stdout)?;
     if limit.trim().parse::<usize>().is_ok_and(|limit| limit < COUNT + 2_000) {
@@ -49,8 +83,16 @@ pub fn resident_kib(server: &Server) -> Result<f64, Error> {
     if let Some(output) = child.stdout.take() {
         BufReader::new(output).read_line(&mut line)?;
     }
-    let resident = server.resident_kib();
+    let (resident, sockets) = (server.resident_kib(), server.sockets());
     drop(child.stdin.take());
     child.wait()?;
-    if line.trim() == "held" { resident } else { Err("the connections could not be opened".into()) }
+    if line.trim() != "held" {
+        return Err("the connections could not be opened".into());
+    }
+    match sockets? {
+        open if open < COUNT => {
+            Err(format!("of {COUNT} connections only {open} were still open").into())
+        }
+        _ => resident,
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Without an argument it measures everything and writes `EDGE.md`. `without pingora` leaves a peer out. `gate` counts instructions and compares them with
 //! `baseline.tsv`; `baseline` writes that file. `clients` measures calls of clients, and writes `CLIENTS.md`;
-//! `clients reqwest` leaves it out, and `clients quick` prints a short run and writes nothing.
+//! `clients reqwest` leaves it out, and `clients quick` prints a short run and writes nothing. `idle` measures the idle
+//! connections alone, and replaces their figures in `EDGE.md`.
 #![allow(clippy::disallowed_methods, reason = "a program that measures real time")]
 
 mod candidates;
@@ -13,6 +14,7 @@ mod idle;
 mod instructions;
 mod load;
 mod peers;
+mod renew;
 mod report;
 mod server;
 mod tunnel;
@@ -44,14 +46,19 @@ fn built() -> Result<PathBuf, Error> {
     Ok(program.parent().ok_or("a program without a folder")?.to_owned())
 }
 
-/// Builds a package of this workspace. Its programs are in [`built`] afterwards. Without `--locked`: a dependency that a
+/// Builds packages of this workspace. Their programs are in [`built`] afterwards. Without `--locked`: a dependency that a
 /// crate of buttress gains joins the lock file, and the versions of all others stay.
-fn build(package: &str) -> Result<(), Error> {
+fn build(packages: &[&str]) -> Result<(), Error> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--quiet", "--package", package]);
+    command.args(["build", "--release", "--quiet"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
     let status = command.current_dir(root()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{package} does not build").into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} does not build", packages.join(", ")).into())
+    }
 }
 
 fn main() -> ExitCode {
@@ -62,11 +69,12 @@ fn main() -> ExitCode {
         [] => report::write(&[]),
         ["clients", "quick"] => clients::try_out(),
         ["clients", ref without @ ..] => clients::write(without),
+        [idle::ARGUMENT] => renew::idle(),
         ["gate"] => instructions::gate(),
         ["baseline"] => instructions::write_baseline(),
         [idle::ARGUMENT, address, count] => idle::hold(address, count),
         _ => {
-            Err("usage: nothing, `without` and names of peers, `clients`, `gate`, or `baseline`"
+            Err("usage: nothing, `without` and names of peers, `clients`, `idle`, `gate`, or `baseline`"
                 .into())
         }
     };

@@ -48,6 +48,17 @@ impl Server {
         Ok(ticks.sum::<Result<f64, _>>()? * 10_000.0)
     }
 
+    /// The open sockets: those of clients, of backends, and the one that listens.
+    pub fn sockets(&self) -> Result<usize, Error> {
+        let mut sockets = 0;
+        for entry in fs::read_dir(format!("/proc/{}/fd", self.child.id()))? {
+            // A descriptor that is closed meanwhile has no target.
+            let target = fs::read_link(entry?.path()).unwrap_or_default();
+            sockets += usize::from(target.to_string_lossy().starts_with("socket:"));
+        }
+        Ok(sockets)
+    }
+
     /// The resident memory in KiB.
     pub fn resident_kib(&self) -> Result<f64, Error> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
