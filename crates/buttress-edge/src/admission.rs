@@ -47,7 +47,8 @@ pub trait Admit: Send + Sync {
     /// Returns the header fields that carry credentials, besides `Authorization`. Default: none.
     ///
     /// The proxy removes them from the requests of every route, except routes with
-    /// [`forward_credentials`](crate::Route::forward_credentials).
+    /// [`forward_credentials`](crate::Route::forward_credentials). It removes them from the copies of a
+    /// [`RouteShadow`](crate::RouteShadow) too, also under names that CGI reads as one of them.
     fn credentials(&self) -> Vec<HeaderName> {
         Vec::new()
     }

@@ -26,11 +26,6 @@ const OF_ROUTES: &[Need] = &[
         &["/split/stick-by-subject", "/split/stick-by-header"],
         "set with `stick-by-subject` or `stick-by-header`: without a key the side is chosen by chance",
     ),
-    (
-        "/shadow/forward-credentials",
-        &["/forward-credentials"],
-        "set with `forward-credentials` of the route",
-    ),
     ("/rate-limiter/claim-within", &[], "a key of the limiter of a route"),
     ("/per-client/rate-limiter/queue", &[], REFUSES),
     ("/per-client/rate-limiter/max-wait", &[], REFUSES),

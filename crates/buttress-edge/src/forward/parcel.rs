@@ -17,7 +17,6 @@ use super::compared::Compared;
 use super::round::{is_unseen, may_repeat};
 use super::{Forwarder, Head, Outgoing, Sending, Stream};
 use crate::answer::Failed;
-use crate::headers::Seen;
 use crate::headers::named::OfCallers;
 use crate::limits::{OfBackends, OfSide, Passed};
 use crate::route::{Backends, Wish};
@@ -198,10 +197,8 @@ impl CloneRequest<Parcel> for SafeParcels {
             return None;
         }
         let mut copy = parcel.clone();
-        let headers = &mut copy.head.headers;
         if let Some(of_callers) = &copy.withheld {
-            let seen = Seen::of(headers);
-            of_callers.remove_credentials(headers, seen);
+            of_callers.withhold_credentials(&mut copy.head.headers);
         }
         copy.head.headers.insert(X_SHADOW, HeaderValue::from_static("1"));
         Some(copy)

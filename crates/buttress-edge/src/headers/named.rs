@@ -46,6 +46,9 @@ const RESERVED: [&str; 11] = [
     "via",
 ];
 
+/// The usual fields of credentials. An admission that checks another one names it.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-api-key"];
+
 /// The fields of [`buttress_http::context`].
 pub(super) const OF_CONTEXT: [&str; 7] = [
     "grpc-timeout",
@@ -101,10 +104,13 @@ impl OfCallers {
 
     /// Whether a trailer of a request may not pass: a backend that adds trailers to the fields would believe it.
     pub(crate) fn is_no_trailer(&self, name: &str) -> bool {
-        let callers = self.identity.iter().chain(&self.credentials);
-        is_reserved(name)
-            || callers.into_iter().any(|ours| is_alike(name, ours.as_str()))
-            || matches!(name, "cookie" | "x-api-key")
+        is_reserved(name) || self.is_identity(name) || self.is_credential(name)
+    }
+
+    /// Whether a backend could take a field for credentials.
+    fn is_credential(&self, name: &str) -> bool {
+        let named = self.credentials.iter().map(HeaderName::as_str);
+        named.chain(CREDENTIALS).any(|ours| is_alike(name, ours))
     }
 
     /// Whether a backend could take a field for the identity of the caller.
@@ -127,5 +133,10 @@ impl OfCallers {
         for name in &self.credentials {
             headers.remove(name);
         }
+    }
+
+    /// Removes every field that a mirror could take for credentials, also the cookies of a session.
+    pub(crate) fn withhold_credentials(&self, headers: &mut HeaderMap) {
+        remove_where(headers, |name| self.is_credential(name));
     }
 }

@@ -100,12 +100,6 @@ impl Route {
             let (value, bound) = ("set on a public route", "set on a route with an admission");
             return Err(InvalidConfig::new(field("split.stick-by-subject"), value, bound));
         }
-        let of_shadow = self.shadow.as_ref().filter(|shadow| shadow.forward_credentials);
-        if of_shadow.is_some() && !self.forward_credentials {
-            // Nothing would be there to forward.
-            let (value, bound) = ("set", "unset unless the route itself forwards credentials");
-            return Err(InvalidConfig::new(field("shadow.forward-credentials"), value, bound));
-        }
         let again = self.retry.transpose().map_err(|error| {
             let name = format!("retry.{}", error.field());
             InvalidConfig::new(field(&name), error.value(), error.bound())

@@ -25,7 +25,11 @@ const LONGEST: u64 = 1 << 30;
 ///
 /// The client gets the answer of the route's own backends, as if there were no copy. A copy has the field `x-shadow: 1`,
 /// and the same context without its deadline. The proxy removes this field from requests of clients, so a service can
-/// believe it. A copy has no credentials unless [`forward_credentials`](Self::forward_credentials) says so.
+/// believe it.
+///
+/// A copy has no `Authorization`, no `Cookie`, no `X-API-Key`, and no field that the [`Admit`](crate::Admit) of any route
+/// [names](crate::Admit::credentials), unless [`forward_credentials`](Self::forward_credentials) says so. A credential in
+/// the target, e.g. in a query, reaches the mirror, and a credential in any other field too.
 ///
 /// Copied are GET, HEAD and OPTIONS without a body and without `Upgrade`. A mirror that changes something at a GET
 /// changes it a second time. A route with other methods only is an error of [`Proxy::new`](crate::Proxy::new).
@@ -142,11 +146,13 @@ impl RouteShadow {
         self
     }
 
-    /// Sends the credentials of requests to the mirror too, if the route
-    /// [forwards](crate::Route::forward_credentials) them to its own backends. Default: the mirror gets no `Authorization`
-    /// and no field of API keys, because a service on trial should not see the tokens of customers.
+    /// Sends the mirror the credentials that the route's own backends get. Default: the mirror gets none of them, because
+    /// a service on trial should not see the sessions, keys and tokens of customers.
     ///
-    /// A mirror that checks credentials itself needs them to answer as the route's own backends do.
+    /// The route's own backends get `Cookie` and `X-API-Key`. They get `Authorization`, and the fields that the
+    /// [`Admit`](crate::Admit) of any route [names](crate::Admit::credentials), only if the route
+    /// [forwards](crate::Route::forward_credentials) them. A mirror that checks credentials itself needs them to answer as
+    /// the route's own backends do.
     pub fn forward_credentials(mut self) -> Self {
         self.forward_credentials = true;
         self

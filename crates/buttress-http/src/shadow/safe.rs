@@ -17,6 +17,8 @@ const LARGEST: u64 = 64 * 1024;
 /// have at most 64 KiB, and marks the copy with `x-shadow: 1`. It copies no `TRACE`, because its answer shows the mark,
 /// and no request with `Upgrade`, because a WebSocket handshake opens a connection to the mirror.
 ///
+/// The copy has all headers of the request, also `Authorization` and `Cookie`. A layer around the mirror can remove them.
+///
 /// The body must be a [`RepeatableBody`]. Under a [`ReplayLayer`](crate::ReplayLayer) a request is mirrored if the
 /// primary has read the whole body when it answers, or if the body is empty. Otherwise it counts as dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

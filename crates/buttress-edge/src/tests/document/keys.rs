@@ -26,10 +26,6 @@ async fn edge_2_52_a_key_that_has_no_effect_beside_the_others_is_refused() {
             "backend-honours-idempotency-keys",
         ),
         (format!("split = {{ {side}, salt = \"2026\" }}"), "split.salt"),
-        (
-            format!("shadow = {{ {side}, forward-credentials = true }}"),
-            "shadow.forward-credentials",
-        ),
         ("rate-limiter = { claim-within = \"1s\" }".into(), "rate-limiter.claim-within"),
         ("per-client = { rate-limiter = { queue = 7 } }".into(), "per-client.rate-limiter.queue"),
         (
@@ -45,12 +41,12 @@ async fn edge_2_52_a_key_that_has_no_effect_beside_the_others_is_refused() {
     let edge = Edge::new(Config::new(), []);
     edge.proxy.handle().apply(&toml(&format!("{one}retry = {{ attempts = 1 }}"))).unwrap();
     // Beside what they need they are accepted.
-    let forwarding = "forward-credentials = true\nreplay-buffer = 1000\nretry = {}\n";
+    let retrying = "replay-buffer = 1000\nretry = {}\n";
     let both = format!(
         "split = {{ {side}, salt = \"a\", stick-by-header = \"x\" }}\nshadow = {{ {side}, forward-credentials = true }}"
     );
     let edge = Edge::new(Config::new(), []);
-    edge.proxy.handle().apply(&toml(&format!("{one}{forwarding}{both}"))).unwrap();
+    edge.proxy.handle().apply(&toml(&format!("{one}{retrying}{both}"))).unwrap();
 }
 
 /// Regression: the first ones had no effect, an empty list meant all, and the last ones complained about another key or

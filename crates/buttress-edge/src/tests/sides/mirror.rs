@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use buttress::{Clock, shadow};
 use buttress_http::context::Trust;
+use http::Request;
 
 use super::{POST, ask, backend, get, route, upstream, with};
 use crate::tests::support::Edge;
-use crate::{Config, Route, RouteShadow};
+use crate::{Admission, Body, Config, Route, RouteShadow};
 
 /// A route to `primary` with the mirror `mirror`, and its handle.
 fn mirrored() -> (Route, shadow::Handle) {
@@ -98,20 +99,31 @@ async fn edge_2_9_only_the_proxy_and_a_trusted_peer_mark_a_request_as_a_copy() {
     }
 }
 
+/// Regression: the mirror got the cookies of sessions, and API keys that no admission names.
 #[tokio::test(start_paused = true)]
 async fn edge_2_34_a_copy_has_credentials_only_if_the_mirror_may_see_them() {
-    for (to_mirror, arrives) in [(false, false), (true, true)] {
+    let cookies = ["Cookie: session=s3cret", "X-Api-Key: s3cret", "X_Api.Key: s3cret"];
+    for (of_route, to_mirror) in [(true, false), (true, true), (false, false), (false, true)] {
         let config = shadow::Config::new().share(1.0);
         let shadow = RouteShadow::new(upstream("mirror"), config).unwrap();
         let shadow = if to_mirror { shadow.forward_credentials() } else { shadow };
         let handle = shadow.handle();
-        let route = route("orders", &["primary"]).shadow(shadow).forward_credentials();
+        // A session of cookies: the admission names no field.
+        let admit = |request: Request<Body>| Admission::Now(Ok(request));
+        let route = Route::new("orders").to(upstream("primary")).shadow(shadow).admit(admit);
+        let route = if of_route { route.forward_credentials() } else { route };
         let edge = Edge::new(Config::new(), [route]);
         let primary = backend(&edge.network, "primary", 200);
         let mirror = backend(&edge.network, "mirror", 200);
-        assert_eq!(ask(&edge, &with("Authorization: Bearer s3cret")).await.0, 200);
-        idle(&handle).await;
-        assert!(primary.last().contains("s3cret"));
-        assert_eq!(mirror.last().contains("s3cret"), arrives);
+        for field in ["Authorization: Bearer s3cret"].into_iter().chain(cookies) {
+            assert_eq!(ask(&edge, &with(&format!("{field}\r\nX-Other: 7"))).await.0, 200);
+            idle(&handle).await;
+            let gets = |seen: &super::Seen| seen.last().contains("s3cret");
+            let arrives = of_route || !field.starts_with("Auth");
+            assert_eq!(gets(&primary), arrives, "{of_route} {field}");
+            assert_eq!(gets(&mirror), arrives && to_mirror, "{of_route} {to_mirror} {field}");
+            assert!(mirror.last().contains("x-other: 7"));
+        }
+        assert_eq!((primary.count(), mirror.count()), (4, 4));
     }
 }
