@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use buttress::Clock;
 use http::header::HOST;
 use http::{Extensions, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -110,25 +111,20 @@ impl Forwarder {
     ) -> Result<Response<Incoming>, Attempt> {
         let never = |failed| Attempt { failed, retry: Retry::Never };
         let InFlight { mut response, start, upgrades, shared } = in_flight;
-        // What the connection had read when the request began to wait.
-        let mut reads = None;
+        let mut silence = Silence { shared, start, clock: &self.clock, reads: None };
         let answer = {
             let noted = pin!(poll_fn(|cx| {
                 let polled = Pin::new(&mut response).poll(cx);
-                if let (true, Some(shared), None) = (polled.is_pending(), &shared, reads) {
-                    reads = reads_of(shared);
+                if polled.is_ready() {
+                    silence.end();
+                } else {
+                    silence.note();
                 }
                 polled
             }));
             self.in_time(noted, start, progress).await
         };
         let answer = answer.map_err(|Late { failed, is_overdue }| {
-            if let Some(shared) = &shared {
-                let is_long = self.clock.now().duration_since(start) >= SILENCE;
-                if is_long && reads.is_some() && reads == reads_of(shared) {
-                    forsake(shared);
-                }
-            }
             let retry = if is_overdue { Retry::Overdue } else { Retry::Never };
             Attempt { failed, retry }
         })?;
@@ -141,6 +137,40 @@ impl Forwarder {
             return Err(never(Failed::BadAnswer));
         }
         Ok(response)
+    }
+}
+
+/// The wait for an answer on a connection of HTTP/2. Dropped without an answer, it gives no further request to a
+/// connection that was silent. A limit of the proxy drops it, a client that leaves, and the limit of a mirror.
+struct Silence<'c> {
+    /// `None` for HTTP/1.1, and once the wait has ended.
+    shared: Option<CaptureConnection>,
+    start: Instant,
+    clock: &'c Clock,
+    /// What the connection had read when the request began to wait.
+    reads: Option<u64>,
+}
+
+impl Silence<'_> {
+    /// Notes what the connection has read, once.
+    fn note(&mut self) {
+        if let (Some(shared), None) = (&self.shared, self.reads) {
+            self.reads = reads_of(shared);
+        }
+    }
+
+    fn end(&mut self) {
+        self.shared = None;
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        let (Some(shared), Some(reads)) = (&self.shared, self.reads) else { return };
+        let is_long = self.clock.now().saturating_duration_since(self.start) >= SILENCE;
+        if is_long && reads_of(shared) == Some(reads) {
+            forsake(shared);
+        }
     }
 }
 

@@ -116,6 +116,28 @@ async fn a_connection_of_http2_that_went_silent_gets_no_second_request() {
     drop(silent);
 }
 
+/// Regression: only a limit of the proxy told that a connection is silent, and clients may leave before each limit.
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_of_http2_gets_no_second_request_also_if_the_clients_leave() {
+    let (edge, mut backend) = http2_edge();
+    let mut client = edge.open();
+    client.write(get("/")).await;
+    let mut silent = accept_http2(&mut backend).await;
+    silent.write(frame(1, 5, 1, &[0x89])).await;
+    assert_eq!(status(&client.answer().await.0), 204);
+    let mut leaving = edge.open();
+    leaving.write(get("/")).await;
+    Clock::default().sleep(2 * SECOND).await;
+    drop(leaving);
+    while edge.proxy.stats()[0].1.in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+    client.write(get("/")).await;
+    serve_http2(backend.accept().await);
+    assert_eq!(status(&client.answer().await.0), 200);
+    drop(silent);
+}
+
 #[tokio::test(start_paused = true)]
 async fn requests_beyond_the_streams_of_a_connection_of_http2_open_another_one() {
     let (edge, mut backend) = http2_edge();
