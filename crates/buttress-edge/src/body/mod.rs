@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use buttress::Clock;
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tower::BoxError;
@@ -114,6 +115,17 @@ impl Body {
     }
 }
 
+/// Whether a body has no more data. A connection of HTTP/1.1 reads nothing after the announced length. A stream of HTTP/2
+/// can end later, and can have trailers.
+pub(crate) fn is_read(body: &impl http_body::Body) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
+}
+
+/// Whether an answer has no body, whatever its fields say (RFC 9110, section 6.4.1).
+pub(crate) fn has_no_body(is_head: bool, status: StatusCode) -> bool {
+    is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
         Self { kind, held: Held::default() }
@@ -175,6 +187,11 @@ impl http_body::Body for Body {
                 this.kind = Kind::Empty;
                 this.held.release(End::Failed);
             }
+            // A connection of HTTP/1.1 reads nothing after the trailers.
+            Some(Ok(frame)) if frame.is_trailers() => {
+                this.kind = Kind::Empty;
+                this.held.release(End::Whole);
+            }
             Some(Ok(_)) => {}
         }
         Poll::Ready(frame)
@@ -204,8 +221,7 @@ impl http_body::Body for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if !self.held.is_empty() {
-            let is_whole = http_body::Body::is_end_stream(self);
-            self.held.release(if is_whole { End::Whole } else { End::Dropped });
+            self.held.release(if is_read(self) { End::Whole } else { End::Dropped });
         }
     }
 }

@@ -65,6 +65,56 @@ async fn a_guard_is_released_at_an_error_and_on_drop() {
     assert_eq!(*ends.lock().unwrap(), [End::Whole]);
 }
 
+/// Regression: a connection of HTTP/1.1 reads nothing after the trailers.
+#[tokio::test]
+async fn a_body_ends_with_its_trailers() {
+    let trailers = http::HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
+    let frames = Frames(vec![Ok(Frame::trailers(trailers)), Err("polled after the end".into())]);
+    let (mut body, ends) = watched(Body::new(frames));
+    assert!(!http_body::Body::is_end_stream(&body));
+    assert!(body.frame().await.unwrap().unwrap().is_trailers());
+    // A copy: the body reports its end also if the assertion fails.
+    let seen = ends.lock().unwrap().clone();
+    assert_eq!(seen, [End::Whole]);
+    assert!(http_body::Body::is_end_stream(&body));
+    assert!(body.frame().await.is_none());
+    drop(body);
+    assert_eq!(ends.lock().unwrap().len(), 1);
+}
+
+/// Regression: a connection of HTTP/1.1 reads nothing after the announced length.
+#[tokio::test]
+async fn a_body_that_is_dropped_after_its_announced_length_is_whole() {
+    for (announced, expected) in [(3, End::Whole), (4, End::Dropped)] {
+        let (mut body, ends) = watched(Body::new(Announced(announced, Some("abc"))));
+        body.frame().await.unwrap().unwrap();
+        assert!(ends.lock().unwrap().is_empty(), "trailers may come");
+        drop(body);
+        assert_eq!(*ends.lock().unwrap(), [expected]);
+    }
+}
+
+/// A body of HTTP/2 that announces its length, and whose end is not known with its data.
+struct Announced(u64, Option<&'static str>);
+
+impl http_body::Body for Announced {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(data) = self.1.take() else { return Poll::Pending };
+        self.0 -= data.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(data)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0)
+    }
+}
+
 #[test]
 fn held_values_move_to_another_owner() {
     let permit = Arc::new(());

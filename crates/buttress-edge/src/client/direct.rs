@@ -9,11 +9,12 @@ use std::time::Duration;
 use buttress::{Clock, InvalidConfig, circuit_breaker};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use tower::Service;
 
 use super::error::{About, PathTemplate};
 use super::{ClientError, ClientErrorKind, Config};
+use crate::body::has_no_body;
 use crate::caller::Subject;
 use crate::exchange::Exchange;
 use crate::forward::{
@@ -159,11 +160,12 @@ impl Shared {
         if let Some(of_backend) = &mut of_backend {
             of_backend.drops_as(Ended::Abandoned);
         }
-        let has_no_body =
-            is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let body =
-            if has_no_body { Body::empty() } else { Body::timed(body, self.idle, &self.clock) };
-        let upload = upload.filter(|upload| !upload.has_ended());
+        let body = if has_no_body(is_head, head.status) {
+            Body::empty()
+        } else {
+            Body::timed(body, self.idle, &self.clock)
+        };
+        let upload = upload.filter(|upload| !upload.is_over());
         let body = body.watched(Exchange { tally, of_backend, permit, lane, upload });
         Ok(Response::from_parts(head, body))
     }

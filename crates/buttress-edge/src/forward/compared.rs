@@ -15,7 +15,9 @@ use tokio::sync::oneshot;
 
 use super::Stream;
 use super::digest::{End, observer, read};
+use crate::Body;
 use crate::answer::Failed;
+use crate::body::has_no_body;
 use crate::headers::hop;
 use crate::numbers::Ended;
 use crate::race::first;
@@ -41,6 +43,8 @@ pub(crate) struct Comparing {
 pub(super) struct Compared {
     pub(super) rules: Arc<Comparing>,
     pub(super) clock: Clock,
+    /// Whether the request is a HEAD.
+    pub(super) is_head: bool,
 }
 
 /// What the comparison needs of an answer's head. It keeps no value of a field.
@@ -186,6 +190,18 @@ impl Compared {
         first(pin!(finish(stream, DRAINED)), limit).await.unwrap_or(End::TooLong)
     }
 
+    /// Returns an answer of the mirror as the proxy would pass it to a client.
+    fn passed(&self, mut response: Response<Stream>) -> Mirrored {
+        if hop::is_coded(response.headers()) {
+            return Err(Failed::BadAnswer);
+        }
+        if has_no_body(self.is_head, response.status()) {
+            // The fields give the length of another answer, and the stream can end after the head.
+            response.body_mut().body = Body::empty();
+        }
+        Ok(response)
+    }
+
     async fn verdict(&self, Noted(primary): Noted, mirror: Mirrored) -> Verdict {
         let ((facts, end), response) = match (primary, mirror) {
             // The proxy itself could not send the copy.
@@ -226,7 +242,8 @@ impl Compare<Response<Stream>, Failed> for Compared {
     type Comparing = Pin<Box<dyn Future<Output = Comparison> + Send>>;
 
     fn note(&self, primary: &Mirrored) -> Noted {
-        Noted(primary.as_ref().ok().map(|response| {
+        let passed = primary.as_ref().ok().filter(|it| !hop::is_coded(it.headers()));
+        Noted(passed.map(|response| {
             let facts = Facts::of(response.status(), response.headers(), &self.rules);
             if self.rules.max_body == 0 {
                 return (facts, None);
@@ -241,6 +258,7 @@ impl Compare<Response<Stream>, Failed> for Compared {
     fn compare(&self, primary: Noted, mirror: Mirrored) -> Self::Comparing {
         let compared = self.clone();
         Box::pin(async move {
+            let mirror = mirror.and_then(|response| compared.passed(response));
             match compared.verdict(primary, mirror).await {
                 Same => Comparison::Same,
                 Incomparable => Comparison::Incomparable,

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tower::BoxError;
 
 use crate::Body;
+use crate::body::is_read;
 
 /// How a body ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,7 +172,7 @@ impl http_body::Body for Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         // A connection that has sent all announced bytes may not ask for the end.
-        if self.body.is_end_stream() {
+        if is_read(&self.body) {
             self.ended();
         }
     }

@@ -105,8 +105,8 @@ impl Upload {
         (!body.is_empty()).then(|| Self(body.clone()))
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.0.has_ended()
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_over()
     }
 
     /// Returns the body.

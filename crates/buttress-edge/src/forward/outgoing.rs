@@ -12,6 +12,7 @@ use tower::BoxError;
 
 use crate::Body;
 use crate::answer::Failed;
+use crate::body::is_read;
 
 /// The body that the client of a backend sends. Clones are the same body: while nothing of it was
 /// read, another attempt can send it.
@@ -93,7 +94,7 @@ impl Outgoing {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.0.as_ref().map_or(Phase::Ended, |upload| upload.lock().phase)
+        self.0.as_ref().map_or(Phase::Ended, |upload| upload.lock().phase())
     }
 
     /// Whether the client has yet to send the next part.
@@ -101,9 +102,14 @@ impl Outgoing {
         self.phase() == Phase::OnClient
     }
 
-    /// Whether the whole body was read. True without a body.
+    /// Whether all data was read. True without a body.
     pub(crate) fn has_ended(&self) -> bool {
         self.phase() == Phase::Ended
+    }
+
+    /// Whether a connection can read nothing more, also no trailers. True without a body.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.as_ref().is_none_or(|upload| upload.lock().phase == Phase::Ended)
     }
 
     /// Returns when the last part of the body was read, or the wait for the next one began. `None` without a body.
@@ -142,7 +148,7 @@ impl Outgoing {
     ) -> Option<Instant> {
         let Some(upload) = &self.0 else { return start.checked_add(head) };
         let mut state = upload.lock();
-        match state.phase {
+        match state.phase() {
             Phase::Ended => state.at.max(start).checked_add(head),
             _ => {
                 match &mut state.waiter {
@@ -168,6 +174,15 @@ impl Upload {
 }
 
 impl State {
+    /// Returns the event that the body waits for. A body without further data has ended for the clocks and for the
+    /// verdict about the backend: whether the connection reads its trailers depends on the version of HTTP.
+    fn phase(&self) -> Phase {
+        match self.phase {
+            Phase::Unread | Phase::OnBackend if is_read(&self.body) => Phase::Ended,
+            phase => phase,
+        }
+    }
+
     fn poll_frame(
         &mut self,
         clock: &Clock,
@@ -227,7 +242,7 @@ impl http_body::Body for Outgoing {
         let (polled, waiter) = {
             let mut state = upload.lock();
             let polled = state.poll_frame(&upload.clock, cx);
-            let is_over = matches!(state.phase, Phase::Ended | Phase::TooLarge | Phase::Broken);
+            let is_over = matches!(state.phase(), Phase::Ended | Phase::TooLarge | Phase::Broken);
             (polled, state.waiter.take_if(|_| is_over))
         };
         // After the lock is released: a waker can run code that takes the lock.

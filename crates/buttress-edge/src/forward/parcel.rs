@@ -60,7 +60,8 @@ impl Parcel {
         match &self.route.shadow {
             Some(shadow) => {
                 let rules = Arc::clone(&shadow.comparing);
-                let compared = Compared { rules, clock: self.forwarder.clock.clone() };
+                let clock = self.forwarder.clock.clone();
+                let compared = Compared { rules, clock, is_head: self.head.method == Method::HEAD };
                 Box::pin(shadow.mirrored.clone().compare(compared).call(self))
             }
             None => self.divide(),

@@ -21,6 +21,7 @@ use super::{Answering, Shared};
 use crate::Body;
 use crate::admission::Admit;
 use crate::answer::{Asked, Failed, Stopped};
+use crate::body::has_no_body;
 use crate::caller::Subject;
 use crate::exchange::Exchange;
 use crate::forward::{Head, Observer, Outgoing, Parcel, Stream, Upload};
@@ -312,7 +313,7 @@ impl Shared {
             if let Some(of_backend) = &mut of_backend {
                 of_backend.drops_as(Ended::Abandoned);
             }
-            let upload = upload.filter(|upload| !upload.has_ended());
+            let upload = upload.filter(|upload| !upload.is_over());
             let exchange = Exchange { tally, of_backend, permit, lane, upload };
             let response = Response::from_parts(head, body);
             shared.pass(response, is_head, exchange, (upgrade, observer.into_inner()))
@@ -353,12 +354,10 @@ impl Shared {
             tunnel::join(upgrade, &mut head.extensions, exchange, limits);
             return Response::from_parts(head, Body::empty());
         }
-        let has_no_body =
-            is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if head.status == StatusCode::NO_CONTENT {
             head.headers.remove(CONTENT_LENGTH);
         }
-        let body = if has_no_body {
+        let body = if has_no_body(is_head, head.status) {
             Body::empty()
         } else {
             Body::timed(body, self.config.idle, &self.config.clock)

@@ -229,3 +229,52 @@ async fn a_body_beyond_the_limit_is_413_announced_or_not() {
     connection.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(status(&client.answer().await.0), 200);
 }
+
+/// An upload that announces a length, or none. Nothing follows its frames, and its end is unknown.
+struct Upload(Vec<Frame<Bytes>>, Option<u64>);
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(frame) = self.0.pop() else { return Poll::Pending };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.1 = self.1.map(|left| left - length);
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.1.map(http_body::SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+/// Regression: the connection to the backend reads nothing after the trailers and after the announced length. The
+/// proxy took the upload for one that continues, and granted the backend the idle limit.
+#[tokio::test(start_paused = true)]
+async fn edge_2_20_an_upload_that_a_backend_has_whole_leaves_it_the_time_for_a_head() {
+    let data = || Frame::data(Bytes::from("hi"));
+    let trailers = Frame::trailers(http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("x-sum"),
+        http::HeaderValue::from_static("7"),
+    )]));
+    for (upload, last, seconds) in [
+        (Upload(vec![trailers, data()], None), "hi", 10),
+        (Upload(vec![data()], Some(2)), "hi", 10),
+        (Upload(vec![], Some(0)), "\r\n\r\n", 10),
+        // One byte is missing.
+        (Upload(vec![data()], Some(3)), "hi", 60),
+    ] {
+        let (edge, mut backend) = Edge::simple();
+        let request = Request::post("/").header("host", "a").body(Body::new(upload)).unwrap();
+        let start = Clock::default().now();
+        let call = tokio::spawn(edge.proxy.clone().call(request));
+        let mut connection = backend.accept().await;
+        connection.read_until(last).await;
+        assert_eq!(call.await.unwrap().unwrap().status(), if seconds == 10 { 504 } else { 408 });
+        assert_eq!((Clock::default().now() - start).as_secs(), seconds);
+    }
+}

@@ -200,6 +200,10 @@ where
                 if alone {
                     self.recording = None;
                 }
+                if frame.is_trailers() {
+                    // A connection reads nothing after them.
+                    self.rest = None;
+                }
                 self.record(&frame);
                 at.bytes = self.read;
                 at.trailers |= frame.is_trailers();

@@ -61,7 +61,8 @@ pin_project! {
     impl<B: Body> PinnedDrop for DigestBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let whole = this.inner.is_end_stream();
+            // A connection reads nothing after the announced length, and the end of a stream can come later.
+            let whole = this.inner.is_end_stream() || this.inner.size_hint().exact() == Some(0);
             this.taking.end(whole);
         }
     }
@@ -145,7 +146,7 @@ impl<B: Body<Data: Clone>> Body for DigestBody<B> {
                     this.taking.update(data);
                 }
                 // A connection polls no further then.
-                if this.inner.is_end_stream() {
+                if frame.is_trailers() || this.inner.is_end_stream() {
                     this.taking.end(true);
                 }
             }

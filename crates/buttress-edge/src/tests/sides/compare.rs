@@ -92,6 +92,12 @@ fn chunked(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
 }
 
+/// An answer with a trailer.
+pub(super) fn trailed(body: &str) -> String {
+    let last = "0\r\nx-end: 7\r\n\r\n";
+    chunked(body).replace("0\r\n\r\n", last).replacen("\r\n", "\r\ntrailer: x-end\r\n", 1)
+}
+
 const BROKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 const NOT_MODIFIED: &str = "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n";
@@ -105,10 +111,16 @@ async fn edge_3_10_status_fields_and_bodies_are_compared_up_to_a_limit() {
     let none: Set = |shadow| shadow.max_compared_body(0);
     let error = |body: &str| ok("", body).replace("200 OK", "500 X");
     let gzip = "content-encoding: gzip\r\n";
+    let coded = || chunked("abc").replace("chunked", "gzip, chunked");
     let cases: Vec<(Set, String, String, (&str, &str))> = vec![
         (plain, ok("", "abc"), ok("date: now\r\nx-kind: b\r\n", "abc"), ("same", "nothing")),
         (plain, ok("", "abc"), chunked("abc"), ("same", "nothing")),
         (plain, chunked("abc"), ok("", "abc"), ("same", "nothing")),
+        (plain, trailed("abc"), trailed("abc"), ("same", "nothing")),
+        (plain, trailed("abc"), ok("", "abc"), ("same", "nothing")),
+        (plain, trailed("abc"), trailed("abd"), ("different", "body")),
+        (plain, trailed(""), trailed(""), ("same", "nothing")),
+        (four, trailed("abcde"), trailed("abcde"), ("incomparable", "nothing")),
         (plain, ok("", ""), ok("", ""), ("same", "nothing")),
         (plain, ok("", "abc"), ok("", "abd"), ("different", "body")),
         (plain, ok("", "abc"), ok("", ""), ("different", "body")),
@@ -136,6 +148,10 @@ async fn edge_3_10_status_fields_and_bodies_are_compared_up_to_a_limit() {
         (plain, NO_CONTENT.into(), NO_CONTENT.into(), ("same", "nothing")),
         (plain, NO_CONTENT.into(), ok("", ""), ("different", "status")),
         (plain, NOT_MODIFIED.into(), NOT_MODIFIED.into(), ("same", "nothing")),
+        // The proxy passes no such answer on.
+        (plain, ok("", "abc"), coded(), ("different", "mirror failed")),
+        (plain, coded(), ok("", "abc"), ("different", "primary failed")),
+        (plain, coded(), coded(), ("same", "nothing")),
         // Neither is an answer.
         (plain, ok("", "abc"), "HTTP/1.1 20".into(), ("different", "mirror failed")),
         (plain, ok("", "abc"), "nonsense\r\n\r\n".into(), ("different", "mirror failed")),

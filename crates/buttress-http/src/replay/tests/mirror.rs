@@ -12,8 +12,8 @@ fn a_mirror_reads_the_recording_once_it_is_whole() {
         assert!(!mirror.can_repeat() && !mirror.commit() && !again.can_repeat());
         assert_eq!(poll(&mut first), got);
     }
-    assert!(!mirror.can_repeat(), "the end was not seen");
-    assert_eq!(poll(&mut first), Got::End);
+    // Regression: a connection reads nothing after the trailers, and the mirror got no copy.
+    assert!(first.is_end_stream());
     for mut mirror in [mirror, again] {
         assert!(mirror.can_repeat() && mirror.commit());
         for got in [data("abcd"), Got::Trailers(checksum()), Got::End] {
@@ -50,6 +50,10 @@ fn a_body_that_is_not_recorded_has_no_mirror() {
     }
     assert!(!mirror.can_repeat());
     assert_eq!(poll(&mut mirror), error(ReplayError::NotRecorded));
+    let mut endless = ReplayBody::new(script([Data("ab")]), 64);
+    let mirror = endless.try_mirror().unwrap();
+    assert_eq!(poll(&mut endless), data("ab"));
+    assert!(!mirror.can_repeat(), "the end was not seen");
     let mut broken = ReplayBody::new(script([Data("ab"), Error]), 64);
     let mirror = broken.try_mirror().unwrap();
     assert_eq!((poll(&mut broken), poll(&mut broken)), (data("ab"), error("the upload broke")));

@@ -1,11 +1,15 @@
 //! What a shadow does with the bodies of requests and responses.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use buttress::retry::RetryLayer;
 use buttress::shadow::{Compare, Comparison};
 use bytes::Buf;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
 use tower::{BoxError, ServiceBuilder};
 
 use super::*;
@@ -100,6 +104,63 @@ async fn a_digest_that_is_wanted_after_the_first_frame_makes_the_bodies_incompar
     let note = Compare::<_, Infallible>::note(&rules, &Ok(primary));
     let mirror = side.oneshot(()).await;
     assert_eq!(rules.compare(note, mirror).await, Comparison::Incomparable);
+}
+
+/// A body that announces a length, or none, and that does not say that a frame is the last one.
+struct Open(VecDeque<Frame<Bytes>>, Option<u64>);
+
+impl Body for Open {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self.0.pop_front();
+        let length = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        self.1 = self.1.map(|left| left - length as u64);
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.1.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+/// Regression: a connection reads nothing after the trailers and after the announced length. The answers were
+/// incomparable.
+#[tokio::test(start_paused = true)]
+async fn edge_3_10_a_body_that_is_dropped_after_its_trailers_or_its_announced_length_is_compared() {
+    let open = async |frames: &[Frame<Bytes>], announced| {
+        let frames = frames.iter().map(|frame| match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Frame::data(data.clone()),
+            (_, trailers) => Frame::trailers(trailers.unwrap().clone()),
+        });
+        let mut body = Some(Open(frames.collect(), announced));
+        let service = service_fn(move |_: ()| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(body.take().unwrap())))
+        });
+        DigestBodyLayer.layer(service).oneshot(()).await
+    };
+    let data = || Frame::data(Bytes::from_static(b"ok"));
+    let trailers = || Frame::trailers(HeaderMap::from_iter([(header::ETAG, "1".parse().unwrap())]));
+    for (frames, announced, expected) in [
+        (&[data(), trailers()][..], None, Comparison::Same),
+        (&[data()], Some(2), Comparison::Same),
+        (&[data()], Some(3), Comparison::Incomparable),
+        (&[data()], None, Comparison::Incomparable),
+    ] {
+        let rules = CompareResponses::new();
+        let mut primary = open(frames, announced).await;
+        let note = rules.note(&primary);
+        for _ in frames {
+            primary.as_mut().unwrap().body_mut().frame().await.unwrap().unwrap();
+        }
+        drop(primary);
+        let mirror = open(&[data(), trailers()], None).await;
+        assert_eq!(rules.compare(note, mirror).await, expected, "{frames:?} {announced:?}");
+    }
 }
 
 type Recorded = ReplayBody<Full<Bytes>>;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use buttress::Clock;
 
-use super::super::get;
 use super::super::mirror::idle;
-use super::{BROKEN, answers, chunked, compared, end, ok};
-use crate::RouteShadow;
+use super::super::{get, route};
+use super::{BROKEN, answers, chunked, compared, end, ok, trailed};
 use crate::tests::support::{Edge, Raw, status};
+use crate::{Config, RouteShadow};
 
 /// A request whose primary has answered with `ok`, and whose mirror has got its copy.
 async fn asked(edge: &Edge) -> Raw {
@@ -160,4 +160,34 @@ async fn edge_2_45_the_numbers_of_a_mirror_add_up_whatever_it_does() {
     let ended = mirror.answered + mirror.failed + mirror.refused + mirror.abandoned;
     assert_eq!((mirror.begun, mirror.in_flight), (ended, 0), "{mirror:?}");
     assert_eq!(mirror.begun, stats.mirrored);
+}
+
+/// Regression: a listener of HTTP/1.1 reads nothing after the trailers, and the answer counted as abandoned and
+/// incomparable.
+#[tokio::test(start_paused = true)]
+async fn edge_2_45_an_answer_with_trailers_is_answered_and_compared() {
+    for (fields, last) in [("", "0\r\n\r\n"), ("TE: trailers\r\n", "0\r\nx-end: 7\r\n\r\n")] {
+        let (mirrored, shadow) = compared(|shadow| shadow);
+        let plain = Edge::new(Config::new(), [route("orders", &["primary"])]);
+        answers(&mirrored.network, "mirror", &trailed("ok"));
+        for edge in [&mirrored, &plain] {
+            answers(&edge.network, "primary", &trailed("ok"));
+            let mut client = edge.open();
+            for turn in 1..=2 {
+                client.write(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+                client.read_head().await;
+                assert_eq!(client.read_until(last).await, format!("1\r\no\r\n1\r\nk\r\n{last}"));
+                let stats = edge.proxy.stats()[0].1;
+                assert_eq!((stats.begun, stats.answered), (turn, turn), "{stats:?}");
+                let stats = edge.proxy.handle().upstream("orders").unwrap().stats()[0].1;
+                assert_eq!((stats.begun, stats.answered), (turn, turn), "{stats:?}");
+                idle(&shadow.handle()).await;
+            }
+            let dialled = edge.network.dialled();
+            let dials = |name: &str| dialled.iter().filter(|dialled| *dialled == name).count();
+            assert!(dials("primary") == 1 && dials("mirror") <= 1, "{dialled:?}");
+        }
+        let stats = shadow.handle().stats();
+        assert_eq!((stats.mirrored, stats.same), (2, 2), "{stats:?}");
+    }
 }
