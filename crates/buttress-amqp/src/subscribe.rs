@@ -34,11 +34,12 @@ impl Subscribe {
         }
     }
 
-    /// Sets how many unsettled messages of a shard RabbitMQ delivers to a member. Default: an equal part of 128 messages,
-    /// which a consumer with default settings holds; e.g. 16 of 8 shards. Between 1 and 2000.
+    /// Sets how many unsettled messages of a shard RabbitMQ delivers to a member. Default: an equal part of
+    /// the messages that the consumer holds (its concurrency and its prefetch), or of 128 if it holds more; e.g. 16 of 8
+    /// shards with default settings. Between 1 and 2000.
     ///
     /// By default the consumer gets an equal part of its room from each shard, so that one shard cannot take it all. A
-    /// prefetch that is set is that limit too. Set the same in all members of a group: RabbitMQ puts the messages of a lost
+    /// prefetch that is set is that limit too. Give all members of a group the same settings: RabbitMQ puts the messages of a lost
     /// member behind returned messages that still wait. If members with a smaller prefetch follow and are lost too, later
     /// messages of a key come before earlier ones.
     pub fn prefetch(mut self, messages: u16) -> Self {

@@ -117,6 +117,10 @@ impl Source for Subscription {
         limits
     }
 
+    fn announce_capacity(&self, messages: usize) {
+        self.holding().announce(messages);
+    }
+
     fn want(&self, room: usize) {
         if self.holding().want(room) {
             self.more.notify_one();

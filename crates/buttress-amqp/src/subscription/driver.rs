@@ -14,7 +14,7 @@ use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 
-use super::state::{self, Holding};
+use super::state::Holding;
 use super::{Subscription, Token};
 use crate::declare;
 use crate::error::SetupError;
@@ -192,7 +192,7 @@ impl Driver {
 impl Flow {
     async fn open(&mut self, of: &Subscription, connection: &Connection) -> Result<(), SetupError> {
         let queue = of.topic.queue(&of.settings.group, self.shard);
-        let prefetch = of.settings.prefetch.unwrap_or_else(|| state::prefetch(of.topic.shards));
+        let prefetch = of.settings.prefetch.unwrap_or_else(|| of.holding().prefetch());
         let opening = async {
             let channel = connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;

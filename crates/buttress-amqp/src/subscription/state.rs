@@ -6,24 +6,18 @@ use buttress_durable::consume::{Answer, Place, Settle, Shard};
 
 use super::Token;
 
-/// The messages that a member holds of all shards, unless a prefetch is set. A consumer with default settings takes as many.
+/// The most messages that a member holds of all shards, unless a prefetch is set. A consumer with default settings takes as
+/// many.
 const HELD: u16 = 128;
-
-/// Returns how many unsettled messages of a shard RabbitMQ delivers, unless a prefetch is set.
-///
-/// It depends on the topic only, so that all members have the same. RabbitMQ puts the messages of a lost member behind
-/// returned messages that still wait: after a successor that takes fewer and is lost too, they would be out of order.
-pub(super) fn prefetch(shards: u16) -> u16 {
-    HELD.div_ceil(shards.max(1))
-}
 
 /// The shards of a group as one member sees them.
 #[derive(Debug)]
 pub(super) struct Holding {
     /// How many further messages the consumer takes.
     room: usize,
-    /// The largest room so far: the most messages that the consumer holds.
+    /// The most messages that the consumer holds: what it announced, or the largest room so far.
     capacity: usize,
+    announced: Option<usize>,
     shards: Vec<Held>,
     revoked: Vec<Shard>,
 }
@@ -53,7 +47,24 @@ pub(super) struct Ack {
 impl Holding {
     pub(super) fn new(shards: u16) -> Self {
         let shards = (0..shards).map(|_| Held::default()).collect();
-        Self { room: 0, capacity: 0, shards, revoked: Vec::new() }
+        Self { room: 0, capacity: 0, announced: None, shards, revoked: Vec::new() }
+    }
+
+    /// Takes in the most messages that the consumer holds.
+    pub(super) fn announce(&mut self, capacity: usize) {
+        self.announced = Some(capacity);
+        self.capacity = self.capacity.max(capacity);
+    }
+
+    /// Returns how many unsettled messages of a shard RabbitMQ delivers, unless a prefetch is set.
+    ///
+    /// It depends on the settings of topic and consumer only, so that all members have the same. RabbitMQ puts the messages
+    /// of a lost member behind returned messages that still wait: after a successor that takes fewer and is lost too, they
+    /// would be out of order. More than the consumer holds would only wait in this process until RabbitMQ's timeout.
+    pub(super) fn prefetch(&self) -> u16 {
+        let announced = self.announced.map(|capacity| u16::try_from(capacity).unwrap_or(HELD));
+        let shards = u16::try_from(self.shards.len()).unwrap_or(u16::MAX);
+        announced.unwrap_or(HELD).clamp(1, HELD).div_ceil(shards.max(1))
     }
 
     /// Takes in the room of the consumer. Returns `true` if it has grown.
@@ -282,9 +293,30 @@ mod tests {
     }
 
     #[test]
-    fn events_2_3_the_prefetch_of_a_member_depends_on_its_topic_only() {
+    fn events_2_3_the_prefetch_of_a_member_depends_on_settings_only() {
         for (shards, expected) in [(1, 128), (2, 64), (8, 16), (100, 2), (256, 1)] {
-            assert_eq!(prefetch(shards), expected, "{shards}");
+            let mut holding = Holding::new(shards);
+            assert_eq!(holding.prefetch(), expected, "{shards}");
+            holding.want(3);
+            assert_eq!(holding.prefetch(), expected, "the room of the moment is no setting");
+            holding.announce(100_000);
+            assert_eq!(holding.prefetch(), expected, "a large consumer with {shards}");
         }
+    }
+
+    #[test]
+    fn events_2_3_a_window_is_no_larger_than_what_the_consumer_holds() {
+        for (shards, capacity, expected) in
+            [(1, 1, 1), (1, 20, 20), (8, 20, 3), (8, 1, 1), (1, 0, 1)]
+        {
+            let mut holding = Holding::new(shards);
+            holding.announce(capacity);
+            assert_eq!(holding.prefetch(), expected, "{shards} {capacity}");
+        }
+        let mut holding = Holding::new(2);
+        holding.announce(128);
+        holding.want(28);
+        (1..=64).for_each(|tag| drop(holding.hand_out(0, tag, None)));
+        assert!(!holding.has_room_for(0) && holding.has_room_for(1), "a share of all, not of 28");
     }
 }

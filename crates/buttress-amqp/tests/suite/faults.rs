@@ -303,6 +303,26 @@ async fn events_2_3_the_window_does_not_depend_on_the_consumer() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn events_2_3_a_small_consumer_has_a_small_window() {
+    let Some(world) = world("a window of a small consumer", 2).await else { return };
+    world.begin("billing").await;
+    for number in 0..50 {
+        let key = format!("key-{number}");
+        publish(&world.publisher(), message(&key, "1")).await;
+    }
+    let source = world.member("billing").await;
+    source.announce_capacity(4);
+    source.want(4);
+    let mut held = 0;
+    while held < 4 {
+        held += receive(&source).await.unwrap().messages.len();
+    }
+    assert_eq!(ready(&world).await, 46, "no message waits in the member for a handler");
+    source.close().await.unwrap();
+    world.end().await;
+}
+
 /// Returns how many messages wait in the shards of the group.
 async fn ready(world: &World) -> u32 {
     let (_connection, channel) = world.channel().await;

@@ -76,9 +76,11 @@ where
 {
     pub(super) fn new(consumer: Consumer<Src, H, C, D>) -> Self {
         let limits = consumer.source.limits();
+        let rules = consumer.config.rules(&limits);
+        consumer.source.announce_capacity(rules.capacity);
         let now = consumer.config.common.clock.now();
         Self {
-            lanes: Lanes::new(consumer.config.rules(&limits)),
+            lanes: Lanes::new(rules),
             handlers: Unordered::new(),
             jobs: Unordered::new(),
             receiving: None,

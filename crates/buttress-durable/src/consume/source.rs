@@ -199,6 +199,15 @@ pub trait Source: Send + Sync + 'static {
     /// Returns the capabilities of the transport. The consumer asks once, before the first `receive`.
     fn limits(&self) -> Limits;
 
+    /// Announces the most messages that the consumer holds: its concurrency and its prefetch. The consumer calls it once,
+    /// before the first [`want`](Self::want).
+    ///
+    /// A source whose transport fixes a window of unsettled messages before the first delivery needs no larger one. The
+    /// default implementation does nothing.
+    fn announce_capacity(&self, messages: usize) {
+        let _ = messages;
+    }
+
     /// Announces how many further messages the consumer has room for. The consumer calls it at every change, also
     /// while `receive` waits. `receive` answers with at most this many messages; with a room of 0 it waits.
     ///

@@ -21,6 +21,8 @@ pub(super) struct Scripted {
     written: Arc<Notify>,
     asked: Arc<Mutex<Vec<(u128, Asked)>>>,
     settles_fail: Arc<Mutex<u32>>,
+    /// The capacity, and the first room.
+    announced: Arc<Mutex<Vec<usize>>>,
     clock: Clock,
 }
 
@@ -80,7 +82,16 @@ impl Source for Scripted {
         self.limits
     }
 
-    fn want(&self, _: usize) {}
+    fn announce_capacity(&self, messages: usize) {
+        self.announced.lock().unwrap().push(messages);
+    }
+
+    fn want(&self, room: usize) {
+        let mut announced = self.announced.lock().unwrap();
+        if announced.len() < 2 {
+            announced.push(room);
+        }
+    }
 
     async fn receive(&self) -> Result<Batch<u64>, StoreError> {
         self.ask(Asked::Receive);
@@ -116,6 +127,21 @@ impl Source for Scripted {
         self.ask(Asked::Close);
         Ok(())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_learns_the_capacity_before_the_first_room() {
+    // With a bound for rests the consumer claims letters first, and names only a part of its room.
+    let mut limits = Limits::default();
+    limits.hold = Some(1000 * MS);
+    let (world, source) = (World::new(), Scripted::new(limits));
+    let consumer =
+        world.over(source.clone(), config().concurrency(100).prefetch(50), async |_| Ok(()));
+    pass(10 * MS).await;
+    let announced = source.announced.lock().unwrap().clone();
+    assert_eq!(announced[0], 150);
+    assert!(announced[1] < 150, "{announced:?}");
+    consumer.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,6 +40,10 @@ impl<S: Source> Source for Between<S> {
         self.source.limits()
     }
 
+    fn announce_capacity(&self, messages: usize) {
+        self.source.announce_capacity(messages);
+    }
+
     fn want(&self, room: usize) {
         self.source.want(room);
     }
