@@ -333,6 +333,7 @@ impl<T: Clone> Lanes<T> {
                 Became::Done
             }
             Outcome::Dead { reason, error } => {
+                entry.attempts = entry.attempts.saturating_add(1);
                 self.bury(id, reason, error, None);
                 Became::Dead
             }

@@ -68,14 +68,15 @@ where
         let job: super::Boxed<Job> = match work {
             Work::Handle { .. } => return,
             Work::Bury { id, content, burial } => {
-                let layer = self.consumer.shared.layer.as_str();
-                let (error, reason) = (burial.error.as_str(), burial.reason.as_str());
-                tracing::error!(
-                    target: "buttress", layer, error, reason,
-                    "a message becomes a dead letter"
-                );
                 let replay = burial.replay;
                 let letter = Arc::new(self.letter(&content, burial));
+                let layer = self.consumer.shared.layer.as_str();
+                let (key, topic) = (letter.key.as_str(), letter.topic.as_str());
+                let (error, reason) = (letter.error.as_str(), letter.reason.as_str());
+                tracing::error!(
+                    target: "buttress", layer, letter_id = %letter.id, group = letter.group, topic, key,
+                    attempts = letter.attempts, error, reason, "a message becomes a dead letter"
+                );
                 let bury = persist(&self.troubles, Operation::Bury, move || {
                     let (letters, letter) = (letters.clone(), letter.clone());
                     async move {

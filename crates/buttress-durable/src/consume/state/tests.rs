@@ -180,7 +180,7 @@ async fn events_2_6_what_cannot_be_decoded_is_dead_at_the_first_attempt() {
     let dead = Outcome::Dead { reason: Reason::Undecodable, error: "no id".to_owned() };
     assert_eq!(end(&mut lanes, now, started[0].1, dead), Became::Dead);
     let Some(Work::Bury { burial, .. }) = lanes.next() else { panic!() };
-    assert_eq!((burial.reason, burial.attempts), (Reason::Undecodable, 0));
+    assert_eq!((burial.reason, burial.attempts), (Reason::Undecodable, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,7 +91,7 @@ async fn events_2_5_a_lost_answer_of_the_store_makes_one_letter_and_the_key_wait
     assert_eq!(world.payloads(), ["2"]);
     assert_eq!(consumer.look().await.status(), Status::Up);
     let dead = world.dead().await;
-    assert_eq!((dead.len(), dead[0].reason, dead[0].attempts), (1, Reason::Rejected, 0));
+    assert_eq!((dead.len(), dead[0].reason, dead[0].attempts), (1, Reason::Rejected, 1));
     assert_eq!(dead[0].error, "the handler rejects the message: no order");
 }
 

@@ -99,13 +99,17 @@ impl<St: Store, P, C> Running<St, P, C> {
         for settled in written {
             match &settled.verdict {
                 Verdict::Delivered => {
-                    self.refusals.delivered();
+                    let recovered = self.refusals.delivered(now);
+                    self.recovered(recovered);
                     lags.push(self.lag(settled.due_at));
                 }
-                Verdict::Retry { counts, after, .. } => {
+                Verdict::Retry { counts, after, error } => {
                     failed += 1;
-                    if !counts {
-                        self.refusals.refused(now, instant::after(now, *after));
+                    if !counts && self.refusals.refused(now, instant::after(now, *after)) {
+                        tracing::warn!(
+                            target: "buttress", layer = self.relay.config.layer().as_str(), error,
+                            "the publisher takes no message; the relay repeats after growing waits"
+                        );
                     }
                 }
                 Verdict::Dead { error, .. } => {
@@ -125,6 +129,16 @@ impl<St: Store, P, C> Running<St, P, C> {
             stats.failed += failed;
             stats.dead += dead;
         });
+    }
+
+    /// Logs the end of an outage of the publisher.
+    fn recovered(&self, lasted: Option<Duration>) {
+        if let Some(lasted) = lasted {
+            tracing::info!(
+                target: "buttress", layer = self.relay.config.layer().as_str(), ?lasted,
+                "the publisher takes messages again"
+            );
+        }
     }
 
     /// Returns how long a message has been due, by the store's clock.
