@@ -1,6 +1,6 @@
 //! Steps that wait, under a paused clock.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -168,11 +168,12 @@ enum Fault {
 struct Faulty {
     inner: MemoryStore,
     fault: Arc<AtomicU8>,
+    loads: Arc<AtomicU64>,
 }
 
 impl Faulty {
     fn new(inner: MemoryStore) -> Self {
-        Self { inner, fault: Arc::default() }
+        Self { inner, fault: Arc::default(), loads: Arc::default() }
     }
 
     fn set(&self, fault: Fault) {
@@ -259,6 +260,7 @@ impl Store<Payload> for Faulty {
     }
 
     async fn load(&self, saga: SagaId) -> Answer<Option<Record<Payload>>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         self.inner.load(saga).await
     }
 

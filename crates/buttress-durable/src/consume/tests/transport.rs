@@ -132,8 +132,7 @@ impl Source for Scripted {
 #[tokio::test(start_paused = true)]
 async fn a_transport_learns_the_capacity_before_the_first_room() {
     // With a bound for rests the consumer claims letters first, and names only a part of its room.
-    let mut limits = Limits::default();
-    limits.hold = Some(1000 * MS);
+    let limits = Limits { hold: Some(1000 * MS), ..Limits::default() };
     let (world, source) = (World::new(), Scripted::new(limits));
     let consumer =
         world.over(source.clone(), config().concurrency(100).prefetch(50), async |_| Ok(()));

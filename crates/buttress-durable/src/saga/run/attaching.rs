@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use buttress::{Codec, InMemoryValue, StoreError};
-use tokio::sync::oneshot;
+use buttress::{Codec, Format, InMemoryValue, StoreError};
+use tokio::sync::{Notify, oneshot};
 
 use crate::bounded::bounded;
 use crate::caught::caught;
@@ -21,6 +21,7 @@ use crate::saga::report::{self, Report};
 use crate::saga::run::drive::Reply;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
+use crate::saga::run::shared::Core;
 use crate::saga::store::{Record, SagaId, Store};
 
 /// The first wait between two loads of a log.
@@ -28,6 +29,30 @@ const SOON: Duration = Duration::from_millis(10);
 
 /// The longest wait between two loads of a log.
 const LATE: Duration = Duration::from_secs(1);
+
+/// A caller that waits for the end of a saga, until this value is dropped.
+struct Watched<I, F: Format, St> {
+    core: Arc<Core<I, F, St>>,
+    saga: SagaId,
+    ended: Arc<Notify>,
+}
+
+impl<I, F: Format, St> Watched<I, F, St> {
+    fn new(core: Arc<Core<I, F, St>>, saga: SagaId) -> Self {
+        let ended = core.watched().entry(saga).or_default().clone();
+        Self { core, saga, ended }
+    }
+}
+
+impl<I, F: Format, St> Drop for Watched<I, F, St> {
+    fn drop(&mut self) {
+        let mut watched = self.core.watched();
+        // The map has one, this value the other.
+        if Arc::strong_count(&self.ended) == 2 {
+            watched.remove(&self.saga);
+        }
+    }
+}
 
 impl<I, F, St> Executor<I, F, St>
 where
@@ -121,7 +146,9 @@ where
         let clock = &core.config.common.clock;
         let mut wait = SOON;
         let mut failing = None;
+        let watched = Watched::new(core.clone(), id);
         loop {
+            let mut ended = pin!(watched.ended.notified());
             match core.ask("loading a saga", core.store.load(id)).await {
                 Ok(Some(record)) if record.status.is_ended() || record.status == Status::Stuck => {
                     let _ = reply.send(self.report_of(&record));
@@ -147,24 +174,15 @@ where
                 return;
             }
             let mut sleep = pin!(clock.sleep(wait));
-            loop {
-                let mut idle = pin!(core.idle.notified());
-                let gone = poll_fn(|cx| {
-                    if reply.poll_closed(cx).is_ready() {
-                        return Poll::Ready(Some(true));
-                    }
-                    if sleep.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Some(false));
-                    }
-                    idle.as_mut().poll(cx).map(|()| None)
-                });
-                match gone.await {
-                    Some(true) => return,
-                    Some(false) => break,
-                    // A saga has ended here; it may be this one.
-                    None if core.active().contains_key(&id) => {}
-                    None => break,
+            let is_gone = poll_fn(|cx| {
+                if reply.poll_closed(cx).is_ready() {
+                    return Poll::Ready(true);
                 }
+                let over = sleep.as_mut().poll(cx).is_ready() || ended.as_mut().poll(cx).is_ready();
+                if over { Poll::Ready(false) } else { Poll::Pending }
+            });
+            if is_gone.await {
+                return;
             }
             wait = (wait * 2).min(LATE);
         }

@@ -67,11 +67,13 @@ where
             shutting_down: AtomicBool::new(false),
             shut_down: AtomicBool::new(false),
             idle: Notify::new(),
+            watched: Mutex::default(),
             taking: Mutex::default(),
             left: Mutex::default(),
             recovering: tokio::sync::Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
             slots,
+            resumed: Arc::new(()),
             other_versions: Mutex::default(),
         };
         Ok(Self { core: Arc::new(core) })

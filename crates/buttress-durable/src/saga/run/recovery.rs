@@ -104,28 +104,36 @@ where
         let core = &self.core;
         let definition = &core.definition.inner;
         let version = (definition.name.as_str(), definition.version);
-        self.take_pages(recovery, Counter::Resumed, "taking sagas over", |limit| {
+        let all = || usize::MAX;
+        self.take_pages(recovery, Counter::Resumed, "taking sagas over", all, |limit| {
             core.store.take_abandoned(TakeOver::new(core.lease.worker, version, limit))
         })
         .await
+        .map(drop)
     }
 
-    /// Takes sagas, a page at a time, and resumes them.
+    /// Takes sagas, a page at a time, and resumes them. Asks `room` before each page how many it may take. Returns
+    /// whether the store has no more.
     pub(in crate::saga) async fn take_pages<T>(
         &self,
         recovery: &mut Recovery,
         counter: Counter,
         what: &str,
+        room: impl Fn() -> usize + Send,
         take: impl Fn(usize) -> T + Send,
-    ) -> Result<(), StoreError>
+    ) -> Result<bool, StoreError>
     where
         T: Future<Output = Answer<TakenOver<F::Encoded>>> + Send,
     {
         const AT_ONCE: usize = 100;
         let core = &self.core;
         while !core.is_shutting_down() {
-            let found = core.ask(what, take(AT_ONCE)).await?;
-            let last = found.sagas.len() < AT_ONCE;
+            let limit = room().min(AT_ONCE);
+            if limit == 0 {
+                return Ok(false);
+            }
+            let found = core.ask(what, take(limit)).await?;
+            let last = found.sagas.len() < limit;
             for (saga, why) in found.corrupt {
                 recovery.left.push(SagaError::Corrupt { saga, why });
             }
@@ -136,7 +144,7 @@ where
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Resumes sagas that this worker owns and that do not run here.
@@ -248,7 +256,12 @@ where
     ) -> Result<Execution, SagaError> {
         let (run, execution, first, context) = self.prepare(record, decision)?;
         self.core.counters.add(counter);
-        self.core.config.common.spawner.spawn(context.scope(run.drive_in_turn(first, turn)));
+        let resumed = (turn == Turn::Later).then(|| self.core.resumed.clone());
+        let running = async move {
+            run.drive_in_turn(first, turn).await;
+            drop(resumed);
+        };
+        self.core.config.common.spawner.spawn(context.scope(running));
         Ok(execution)
     }
 

@@ -31,6 +31,8 @@ pub(in crate::saga) struct Core<I, F: Format, St> {
     pub(in crate::saga) shut_down: AtomicBool,
     /// Notified when a saga ends here.
     pub(in crate::saga) idle: Notify,
+    /// Sagas for whose end callers wait here. Notified when the saga ends here.
+    pub(in crate::saga) watched: Mutex<HashMap<SagaId, Arc<Notify>>>,
     /// Sagas that are being taken or resumed here, and the number of tasks that do so. Locked
     /// before `active`.
     pub(in crate::saga) taking: Mutex<HashMap<SagaId, u32>>,
@@ -43,6 +45,8 @@ pub(in crate::saga) struct Core<I, F: Format, St> {
     pub(in crate::saga) deciding: tokio::sync::Mutex<()>,
     /// Slots for sagas that were taken over and run.
     pub(in crate::saga) slots: Arc<Semaphore>,
+    /// Held by each saga that was taken over, while it waits for a slot and while it runs.
+    pub(in crate::saga) resumed: Arc<()>,
     /// Versions of the definition whose sagas were found and logged.
     pub(in crate::saga) other_versions: Mutex<BTreeSet<u32>>,
 }
@@ -128,6 +132,18 @@ impl<I, F: Format, St> Core<I, F, St> {
     pub(in crate::saga) fn ended(&self, saga: SagaId) {
         self.active().remove(&saga);
         self.idle.notify_waiters();
+        if let Some(watched) = self.watched().get(&saga) {
+            watched.notify_waiters();
+        }
+    }
+
+    /// Returns how many sagas were taken over and have not ended here.
+    pub(in crate::saga) fn resumed(&self) -> usize {
+        Arc::strong_count(&self.resumed) - 1
+    }
+
+    pub(in crate::saga) fn watched(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Notify>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

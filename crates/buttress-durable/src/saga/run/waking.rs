@@ -17,6 +17,12 @@ use crate::saga::store::{Record, Store, TakeOver};
 /// How often an executor looks for sagas whose wait is over.
 const LOOK_FOR_DUE: Duration = Duration::from_millis(500);
 
+/// The wait until the next look while sagas that are due wait for room.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How many sagas an executor keeps ready for each one that may run.
+const READY: usize = 4;
+
 /// The rest of a wait that counts as none: a store may read its clock once for the entry, and once more for
 /// the time at which the saga is due.
 const AS_GOOD_AS_OVER: Duration = Duration::from_millis(1);
@@ -63,47 +69,55 @@ where
         let core = &self.core;
         let layer = core.config.layer().as_str();
         match self.wake().await {
-            Ok(recovery) => {
+            Ok((recovery, all)) => {
                 core.store_worked(Operation::Wake);
                 for error in &recovery.left {
                     let error = WithCauses(error);
                     tracing::error!(target: "buttress", layer, %error, "the executor could not resume a saga");
                 }
-                LOOK_FOR_DUE
+                if all { LOOK_FOR_DUE } else { LOOK_AGAIN }
             }
             Err(error) => core.store_failed(Operation::Wake, &error, LOOK_FOR_DUE),
         }
     }
 
-    async fn wake(&self) -> Result<Recovery, StoreError> {
+    /// Wakes the sagas that are due. Returns whether none is left in the store.
+    async fn wake(&self) -> Result<(Recovery, bool), StoreError> {
         let core = &self.core;
         let definition = &core.definition.inner;
-        let mut recovery = Recovery::default();
+        let (mut recovery, mut all) = (Recovery::default(), true);
         let asking = core.store.has_due(definition.name.as_str(), definition.version);
         if core.ask("looking for sagas whose wait is over", asking).await? {
             // Bounded as a whole, because several callers wait for each other.
             let alone = async { Ok(core.recovering.lock().await) };
             let _alone = core.ask("waiting for another recovery", alone).await?;
             core.ask("renewing a lease", core.renew_lapsed_lease()).await?;
-            self.take_due(&mut recovery).await?;
+            all = self.take_due(&mut recovery).await?;
         }
-        Ok(recovery)
+        Ok((recovery, all))
     }
 
-    /// Takes the sagas that are due. The caller has locked the recovery.
+    /// Takes the sagas that are due, as many as there is room for. The others stay in the store, for other workers too.
+    /// Returns whether none is left. The caller has locked the recovery.
     pub(in crate::saga) async fn take_due(
         &self,
         recovery: &mut Recovery,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let core = &self.core;
         let definition = &core.definition.inner;
         if !definition.plan.has_waits {
-            return Ok(());
+            return Ok(true);
         }
         let version = (definition.name.as_str(), definition.version);
-        self.take_pages(recovery, Counter::Woken, "taking sagas whose wait is over", |limit| {
-            core.store.take_due(TakeOver::new(core.lease.worker, version, limit))
-        })
+        let most = core.config.max_resumed.saturating_mul(READY);
+        let room = || most.saturating_sub(core.resumed());
+        self.take_pages(
+            recovery,
+            Counter::Woken,
+            "taking sagas whose wait is over",
+            room,
+            |limit| core.store.take_due(TakeOver::new(core.lease.worker, version, limit)),
+        )
         .await
     }
 

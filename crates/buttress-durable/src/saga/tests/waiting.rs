@@ -153,3 +153,51 @@ async fn many_sagas_wait_without_a_task() {
     world.clock.sleep(SECOND).await;
     assert_eq!(tasks(), before);
 }
+
+/// Sagas that are due and have no room here stay in the store, where other workers can take them.
+#[tokio::test(start_paused = true)]
+async fn an_executor_takes_no_more_sagas_than_it_has_room_for() {
+    const SAGAS: u128 = 100;
+    let world = World::new();
+    let mut saga = Definition::builder("order", 1);
+    saga.step("wait").wait(|_, ()| HOUR);
+    world.step(&mut saga, "b", 10 * MINUTE);
+    let sagas = world.executor_with(saga, config().max_resumed(2));
+    for id in 0..SAGAS {
+        drop(sagas.start_as(SagaId::new(id), 7).await.unwrap());
+    }
+    world.until(&sagas, SagaId::new(SAGAS - 1), Status::Waiting).await;
+    world.clock.sleep(HOUR + MINUTE).await;
+    let waiting = sagas.list(Page::first(200).status(Status::Waiting)).await.unwrap().len();
+    assert_eq!((world.seen().len(), waiting), (2, 92), "two run, six are ready");
+    while u128::from(sagas.stats().completed) < SAGAS {
+        world.clock.sleep(SECOND).await;
+        assert!(world.seconds() < 3600 + 51 * 600 + 60, "{:?}", sagas.stats());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_waiting_sagas_load_their_logs_once_a_second_whatever_else_ends() {
+    let world = World::new();
+    let sagas = world.executor(order(&world));
+    let mut waiting = Vec::new();
+    for id in 0..10 {
+        waiting.push(sagas.start_as(SagaId::new(id), 7).await.unwrap());
+        world.until(&sagas, SagaId::new(id), Status::Waiting).await;
+    }
+    // Their first loads are nearer to each other.
+    world.clock.sleep(5 * SECOND).await;
+    let before = world.store.loads.load(Ordering::SeqCst);
+    for _ in 0..100 {
+        // It becomes a saga that waits, so a run ends on the executor of the ten.
+        drop(sagas.start(7).await.unwrap());
+        world.clock.sleep(SECOND / 20).await;
+    }
+    let loads = world.store.loads.load(Ordering::SeqCst) - before;
+    // Each start may add a first load.
+    assert!((50..=170).contains(&loads), "{loads} loads for ten callers in five seconds");
+    for waits in waiting {
+        assert_eq!(waits.await.unwrap().status(), Status::Completed);
+    }
+    assert!(sagas.core.watched().is_empty());
+}

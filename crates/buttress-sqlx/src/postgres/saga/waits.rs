@@ -41,14 +41,15 @@ impl PostgresStore {
         let what = during(text);
         let TakeOver { worker, definition, version, limit, .. } = sagas;
         let version = i64::from(version);
-        // Waits that end later than their length from now, because the clock was set back.
+        // Waits that end later than their length from now, because the clock was set back. A bounded number: after a
+        // large step of the clock the next calls shorten the others.
         let shorten = self.sql(
             "WITH t AS MATERIALIZED (SELECT {now} AS now) \
              UPDATE {s}buttress_saga SET due_at = (SELECT now FROM t) + greatest(due_length, 0) \
              WHERE number = ANY (ARRAY(SELECT number FROM {s}buttress_saga \
                  WHERE {waiting} AND definition = $2 AND version = $3 \
                  AND due_at::float8 - due_length::float8 > (SELECT now + 1000000 FROM t) \
-                 ORDER BY number FOR UPDATE SKIP LOCKED))",
+                 LIMIT 1000 FOR UPDATE SKIP LOCKED))",
         );
         let due = self.sql(&format!(
             "SELECT {HEAD}, {{now}} FROM {{s}}buttress_saga WHERE {{waiting}} AND definition = $2 \

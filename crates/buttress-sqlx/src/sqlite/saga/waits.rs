@@ -96,16 +96,17 @@ impl SqliteStore {
     }
 }
 
-/// Shortens waits that end later than their length from now, because the clock was set back.
+/// Shortens waits that end later than their length from now, because the clock was set back. A bounded number: after a large
+/// step of the clock the next calls shorten the others.
 async fn shorten(
     tx: &mut SqliteConnection,
     (definition, version): (&str, i64),
     now: i64,
 ) -> sqlx::Result<()> {
     let sql = AssertSqlSafe(format!(
-        "UPDATE buttress_saga INDEXED BY buttress_saga_due_since \
-         SET due_at = ?3 + max(due_length, 0) WHERE {WAITING} AND definition = ?1 AND version = ?2 \
-         AND due_at - due_length > ?3"
+        "UPDATE buttress_saga SET due_at = ?3 + max(due_length, 0) WHERE number IN ( \
+         SELECT number FROM buttress_saga INDEXED BY buttress_saga_due_since \
+         WHERE {WAITING} AND definition = ?1 AND version = ?2 AND due_at - due_length > ?3 LIMIT 1000)"
     ));
     sqlx::query(sql).bind(definition).bind(version).bind(now).execute(tx).await.map(drop)
 }
