@@ -220,7 +220,7 @@ async fn edge_3_7_each_way_to_misbehave_has_its_end_and_holds_no_client_and_no_c
 #[tokio::test]
 async fn edge_2_45_the_numbers_of_a_mirror_that_misbehaves_in_turn_add_up_to_the_requests() {
     let mirror = mirror(&WAYS).await;
-    let config = shadow::Config::new().within(Duration::from_millis(100)).max_running(8);
+    let config = shadow::Config::new().within(Duration::from_millis(500)).max_running(8);
     let (address, gateway, shadow) = gateway(&mirror.upstream, config).await;
     let mut asked = 0;
     // Until each way has had its turn a few times.
