@@ -7,7 +7,7 @@ use buttress::idempotency::{CompleteIn, Completion, MemoryStore, MemoryTransacti
 use buttress::{Answer, Clock};
 use buttress_durable::consume::MemoryDeadLetters;
 use buttress_durable::outbox::{NewMessage, Write};
-use buttress_durable::saga::{CreateIn, NewSaga, Record};
+use buttress_durable::saga::{CreateIn, NewSaga, NewSignal, Record, SignalAnswer, SignalIn};
 use buttress_durable::{event_store, outbox, saga};
 use buttress_sim::conformance;
 use buttress_sim::hooked::{Hook, Hooked, Run};
@@ -80,6 +80,16 @@ impl CreateIn<outbox::MemoryTransaction, Vec<u8>> for Through<WithSagas> {
     }
 }
 
+impl SignalIn<outbox::MemoryTransaction, Vec<u8>> for Through<WithSagas> {
+    async fn signal_in(
+        &self,
+        tx: &mut outbox::MemoryTransaction,
+        signal: NewSignal<Vec<u8>>,
+    ) -> Answer<SignalAnswer> {
+        self.0.sagas.signal_in(tx, signal).await
+    }
+}
+
 fn sagas(clock: Clock) -> saga::MemoryStore<Vec<u8>> {
     saga::MemoryStore::of_bytes(clock)
 }
@@ -110,6 +120,7 @@ async fn saga_store_in_transactions() {
         Hooked::new(sagas.clone(), Through(WithSagas { outbox, sagas }))
     };
     conformance::saga::in_transactions(&Under::new(store)).await;
+    conformance::saga::signals_in_transactions(&Under::new(store)).await;
 }
 
 #[tokio::test]

@@ -115,6 +115,7 @@ instruments! {
     SAGA_RESUMED = counter("buttress.saga.resumed", "Sagas taken over by this executor.");
     SAGA_ENDED = Instrument::counter("buttress.saga.ended", LAYER_STATUS, "Sagas that completed, were compensated or became stuck on this executor.");
     SAGA_WOKEN = counter("buttress.saga.woken", "Sagas that continued on this executor after a wait.");
+    SAGA_SIGNALLED = counter("buttress.saga.signalled", "Signals that sagas took on this executor.");
     SAGA_FENCED = counter("buttress.saga.fenced", "Sagas that another worker took over.");
     SAGA_STEPS = Instrument::counter("buttress.saga.steps", &["layer", "end"], "Actions and undos of steps that ended, by their end.");
     SAGA_STORE_FAILED = counter("buttress.saga.store_failed", "Operations of the store of an executor that failed.");

@@ -19,6 +19,7 @@ pub(crate) mod beginning;
 pub(crate) mod found;
 pub(crate) mod passes;
 mod row;
+pub(crate) mod signal;
 mod status;
 
 pub(crate) use row::{HEAD, LINE, head};
@@ -133,6 +134,8 @@ pub(crate) struct Head {
     pub worker: WorkerId,
     /// When the saga is due. A row whose saga does not wait any more may keep the time.
     due_at: Option<i64>,
+    /// How many signals the saga has.
+    pub signals: i64,
 }
 
 /// The row and the log of a saga that was looked up; `Corrupt` if they are damaged.
@@ -229,12 +232,13 @@ impl Head {
         }
         let (deadline, version) = (self.deadline()?, self.version()?);
         let (epoch, status) = (self.epoch()?, self.status()?);
+        let signals = self.signals()?;
         let due_at = self.due_at(status);
         let definition = (self.definition, version);
         let mut record = Record::new(id, definition, self.codec, beginning, entries);
         (record.epoch, record.status) = (epoch, status);
         (record.cancel_requested, record.deadline) = (self.cancel, deadline);
-        record.due_at = due_at;
+        (record.due_at, record.signals) = (due_at, signals);
         (record.created_at, record.times) = (created_at.map(time::duration), times);
         Ok(record)
     }
@@ -249,6 +253,11 @@ impl Head {
     fn version(&self) -> Result<u32, String> {
         let version = self.version;
         u32::try_from(version).map_err(|_| format!("saga {}: version {version}", self.id))
+    }
+
+    fn signals(&self) -> Result<u64, String> {
+        let signals = self.signals;
+        u64::try_from(signals).map_err(|_| format!("saga {}: {signals} signals", self.id))
     }
 
     fn epoch(&self) -> Result<u64, String> {
@@ -312,6 +321,11 @@ pub(crate) fn judge_append(
         .is_ok_and(|length| append.position.saturating_add(append.entries.len() as u64) == length);
     if there && (!is_last || head.status == i64::from(append.status.code())) {
         return Ok(Appended::new(head.cancel));
+    }
+    let is_open = head.status().is_ok_and(|status| !status.is_ended());
+    let is_unseen = append.seen_signals.is_some_and(|seen| head.signals > signed(seen));
+    if u64::try_from(head.length) == Ok(append.position) && is_open && is_unseen {
+        return Ok(Appended::unseen_signals(head.cancel));
     }
     if u64::try_from(head.length) == Ok(append.position) {
         return Err(StoreError::fenced(format!("saga {id}: it has ended, and has no owner")));

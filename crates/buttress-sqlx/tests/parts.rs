@@ -34,12 +34,13 @@ mod server;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The tables of every part, in every build.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "buttress_event",
     "buttress_event_projection",
     "buttress_event_snapshot",
     "buttress_event_stream",
     "buttress_dead_letter",
+    "buttress_saga_signal",
     "buttress_idempotency",
     "buttress_inbox",
     "buttress_inbox_step",
@@ -53,7 +54,7 @@ const TABLES: [&str; 15] = [
 ];
 
 const TABLES_OF_VERSION_1: [&str; 10] = {
-    let [_, _, _, _, _dead_letters, old @ ..] = TABLES;
+    let [_, _, _, _, _dead_letters, _signals, old @ ..] = TABLES;
     old
 };
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::answer::{Answer, Fut};
 use crate::saga::store::{
-    Append, Appended, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer, Store,
+    Summary, TakeOver, TakenOver, WorkerId,
 };
 
 /// A store of sagas with its type erased. An application then needs no type parameter for the
 /// store.
 ///
 /// Clones share one store. Each operation allocates its future. A box has no
-/// [`CreateIn`](crate::saga::CreateIn), because its transactions have types.
+/// [`CreateIn`](crate::saga::CreateIn) and no [`SignalIn`](crate::saga::SignalIn), because transactions have types.
 pub struct BoxStore<P> {
     store: Arc<dyn Boxed<P>>,
 }
@@ -43,6 +44,12 @@ trait Boxed<P>: Send + Sync {
     fn has_due<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool>;
 
     fn take_due<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
+
+    fn keeps_signals(&self) -> bool;
+
+    fn signal<'a>(&'a self, signal: NewSignal<P>) -> Fut<'a, SignalAnswer>;
+
+    fn signals<'a>(&'a self, saga: SagaId) -> Fut<'a, Vec<Signal<P>>>;
 
     fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
 
@@ -102,6 +109,18 @@ impl<P: 'static, S: Store<P>> Boxed<P> for S {
 
     fn take_due<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>> {
         Box::pin(Store::take_due(self, sagas))
+    }
+
+    fn keeps_signals(&self) -> bool {
+        Store::keeps_signals(self)
+    }
+
+    fn signal<'a>(&'a self, signal: NewSignal<P>) -> Fut<'a, SignalAnswer> {
+        Box::pin(Store::signal(self, signal))
+    }
+
+    fn signals<'a>(&'a self, saga: SagaId) -> Fut<'a, Vec<Signal<P>>> {
+        Box::pin(Store::signals(self, saga))
     }
 
     fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>> {
@@ -178,6 +197,18 @@ impl<P: 'static + Send> Store<P> for BoxStore<P> {
 
     async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
         self.store.take_due(sagas).await
+    }
+
+    fn keeps_signals(&self) -> bool {
+        self.store.keeps_signals()
+    }
+
+    async fn signal(&self, signal: NewSignal<P>) -> Answer<SignalAnswer> {
+        self.store.signal(signal).await
+    }
+
+    async fn signals(&self, saga: SagaId) -> Answer<Vec<Signal<P>>> {
+        self.store.signals(saga).await
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {

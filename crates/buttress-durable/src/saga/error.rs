@@ -2,7 +2,8 @@
 
 use buttress::{CodecError, StoreError, StoreErrorKind};
 
-use crate::saga::store::SagaId;
+use crate::saga::model::entry::Status;
+use crate::saga::store::{LARGEST_SIGNAL, SagaId};
 
 pub(super) use crate::causes::WithCauses;
 
@@ -78,6 +79,68 @@ pub enum SagaError {
         saga: SagaId,
         /// The reason why the operation is not possible.
         why: String,
+    },
+    /// There is no saga with this id in the store.
+    #[error("saga {saga}: there is no such saga in the store of this executor; check the id")]
+    Unknown {
+        /// The id of the saga.
+        saga: SagaId,
+    },
+    /// No step of the definition waits for a signal with this name.
+    #[error("saga {saga}: no step waits for the signal \"{signal}\"; the definition has {known}")]
+    UnknownSignal {
+        /// The id of the saga.
+        saga: SagaId,
+        /// The name of the signal.
+        signal: String,
+        /// The names of the signals of the definition.
+        known: String,
+    },
+    /// The payload of a signal has another type than the step that waits for it.
+    #[error("saga {saga}: the payload of the signal \"{signal}\" is a {wanted}, not a {given}")]
+    SignalType {
+        /// The id of the saga.
+        saga: SagaId,
+        /// The name of the signal.
+        signal: String,
+        /// The type of the step.
+        wanted: &'static str,
+        /// The type of the payload.
+        given: &'static str,
+    },
+    /// The encoded payload of a signal is too large.
+    #[error(
+        "saga {saga}: the signal \"{signal}\" has {bytes} bytes, at most {LARGEST_SIGNAL} are allowed; keep the \
+         data elsewhere and send its key"
+    )]
+    SignalTooLarge {
+        /// The id of the saga.
+        saga: SagaId,
+        /// The name of the signal.
+        signal: String,
+        /// The bytes of the payload.
+        bytes: usize,
+    },
+    /// The saga takes no signal any more: it has ended, or it unwinds.
+    #[error("saga {saga}: the saga is {} and takes no signal \"{signal}\" any more", status.as_str())]
+    SignalTooLate {
+        /// The id of the saga.
+        saga: SagaId,
+        /// The name of the signal.
+        signal: String,
+        /// The status of the saga.
+        status: Status,
+    },
+    /// The payload of a signal cannot be encoded.
+    #[error("saga {saga}: the payload of the signal \"{signal}\" cannot be encoded")]
+    SignalPayload {
+        /// The id of the saga.
+        saga: SagaId,
+        /// The name of the signal.
+        signal: String,
+        /// The error of the codec.
+        #[source]
+        error: CodecError,
     },
     /// The input cannot be encoded.
     #[error("saga {saga}: the input cannot be encoded")]

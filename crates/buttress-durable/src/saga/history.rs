@@ -76,6 +76,7 @@ impl Histories {
             EntryKind::WaitStarted => step.started = step.started.or(at),
             EntryKind::ActionDone
             | EntryKind::WaitEnded
+            | EntryKind::Signalled
             | EntryKind::UndoDone
             | EntryKind::Skipped
             | EntryKind::Happened => {

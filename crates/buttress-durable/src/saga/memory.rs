@@ -11,12 +11,15 @@ use crate::epoch;
 use crate::instant;
 use crate::saga::model::entry::{Beginning, Status};
 use crate::saga::store::{
-    Append, Appended, NewSaga, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Record, SagaId, Signal, Summary, TakeOver, TakenOver, WorkerId,
 };
 
 mod lists;
+mod signals;
 mod store;
 mod waits;
+
+use signals::Signalling;
 
 /// A store of saga logs in memory, for tests and for sagas that need not survive the process.
 ///
@@ -46,6 +49,7 @@ struct Rows<P> {
     created: u64,
     /// Sagas of open transactions, with the transaction. They are in no list.
     reserved: HashMap<SagaId, (Transaction, Record<P>)>,
+    signalling: Signalling,
 }
 
 /// The identity of an open transaction: the address of its store, and its number there.
@@ -57,6 +61,7 @@ struct Row<P> {
     number: u64,
     /// When the saga is due, if it waits.
     due: Option<Instant>,
+    signals: Vec<Signal<P>>,
 }
 
 impl<P> Row<P> {
@@ -94,6 +99,7 @@ impl<P> MemoryStore<P> {
             workers: HashMap::new(),
             created: 0,
             reserved: HashMap::new(),
+            signalling: Signalling::new(),
         };
         Self { inner: Arc::new(Inner { clock, keep_ended: 10_000, same, rows: Mutex::new(rows) }) }
     }
@@ -133,7 +139,8 @@ impl<P: Clone> Rows<P> {
         self.created += 1;
         let number = self.created;
         self.unfinished.insert(number, record.id);
-        self.sagas.insert(record.id, Row { record, worker, number, due: None });
+        self.sagas
+            .insert(record.id, Row { record, worker, number, due: None, signals: Vec::new() });
     }
 
     fn is_live(&self, worker: WorkerId, now: Instant) -> bool {
@@ -266,6 +273,9 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
                     row.record.entries.len()
                 ))),
             };
+        }
+        if append.seen_signals.is_some_and(|seen| seen < row.record.signals) {
+            return Ok(Appended::unseen_signals(appended.cancel_requested));
         }
         row.record.entries.extend(append.entries);
         row.record.times.resize(row.record.entries.len(), Some(self.inner.clock.unix()));

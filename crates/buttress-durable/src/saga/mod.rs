@@ -38,8 +38,9 @@ pub use run::executor::Executor;
 pub use run::operators::Resolution;
 pub use run::recovery::Recovery;
 pub use run::searching::{Found, Search};
+pub use run::signalling::{Signalled, SignalledIn};
 pub use run::transactional::StartedIn;
 pub use store::{
-    Append, Appended, CreateIn, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver,
-    WorkerId,
+    Append, Appended, CreateIn, LARGEST_SIGNAL, NewSaga, NewSignal, Page, Record, SagaId, Signal,
+    SignalAnswer, SignalId, SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
 };

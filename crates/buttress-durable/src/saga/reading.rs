@@ -19,6 +19,7 @@ where
         reading.add_count(&all::SAGA_STARTED, layer, stats.started);
         reading.add_count(&all::SAGA_RESUMED, layer, stats.resumed);
         reading.add_count(&all::SAGA_WOKEN, layer, stats.woken);
+        reading.add_count(&all::SAGA_SIGNALLED, layer, stats.signalled);
         reading.add_count(&all::SAGA_FENCED, layer, stats.fenced);
         reading.add_count(&all::SAGA_STORE_FAILED, layer, stats.store_failed);
         reading.add_count(&all::SAGA_ACTIVE, layer, stats.active);

@@ -22,7 +22,7 @@ pub enum StepStatus {
     Pending,
     /// The action is in progress.
     Acting,
-    /// The step waits for a time.
+    /// The step waits for a time or a signal.
     Waiting,
     /// The action is done.
     Done,
@@ -149,9 +149,11 @@ pub struct Tree {
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::status"))]
     pub status: Status,
     /// The end of the wait of a [waiting](Status::Waiting) saga, as wall time since 1970 by the store's
-    /// clock. `None` for a saga that does not wait.
+    /// clock. `None` for a saga that does not wait, or that waits for a signal without a limit.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub until: Option<Duration>,
+    /// The names of the signals for which the saga waits now.
+    pub signals: Vec<Name>,
     /// Why the saga unwinds or is stuck.
     pub reason: Option<String>,
     /// When the saga was created, as wall time since 1970 by the store's clock. `None` if a release
@@ -223,12 +225,28 @@ impl Tree {
             id: record.id,
             definition,
             status: if record.status == Status::Waiting { record.status } else { state.status() },
-            until: record.due_at.filter(|_| record.status == Status::Waiting),
+            until: until(record),
+            signals: waits_for(plan, state),
             reason: reason(entries),
             created_at: record.created_at,
             steps: steps.collect(),
         }
     }
+}
+
+/// Returns the end of a wait; `None` if it is so far away that the saga waits without a limit.
+fn until<P>(record: &Record<P>) -> Option<Duration> {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let latest = record.times.last().copied().flatten().or(record.created_at).unwrap_or_default();
+    let is_limited = |due_at: &Duration| due_at.saturating_sub(latest) < CENTURY;
+    record.due_at.filter(|_| record.status == Status::Waiting).filter(is_limited)
+}
+
+/// Returns the names of the signals for which steps wait.
+fn waits_for(plan: &Plan, state: &State) -> Vec<Name> {
+    let steps = plan.steps.iter().zip(&state.steps);
+    let waits = steps.filter(|(plan, step)| **step == Step::Waiting && plan.takes_signal());
+    waits.map(|(plan, _)| plan.name).collect()
 }
 
 /// Whether an entry is about the whole saga.
@@ -257,6 +275,9 @@ impl fmt::Display for Tree {
         for (number, step) in self.steps.iter().enumerate() {
             let branch = if number + 1 == self.steps.len() { "└─" } else { "├─" };
             write!(f, "\n{branch} {}: {}", step.name, step.status.as_str())?;
+            if self.signals.contains(&step.name) {
+                f.write_str(" for its signal")?;
+            }
             if let Some((first, rest)) = step.after.split_first() {
                 write!(f, ", after {first}")?;
                 rest.iter().try_for_each(|name| write!(f, " and {name}"))?;
@@ -285,6 +306,8 @@ pub struct Stats {
     pub resumed: u64,
     /// Sagas that continued here after a wait.
     pub woken: u64,
+    /// Signals that sagas took here.
+    pub signalled: u64,
     /// Sagas that completed.
     pub completed: u64,
     /// Sagas that were compensated.

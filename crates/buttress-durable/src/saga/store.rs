@@ -3,14 +3,19 @@
 use std::future::Future;
 use std::time::Duration;
 
+use buttress::StoreError;
+
 use super::model::entry::Status;
 use crate::answer::Answer;
 
 mod records;
+mod signals;
 
 pub use records::{
     Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
 };
+pub use signals::{LARGEST_SIGNAL, NewSignal, Signal, SignalAnswer, SignalId, SignalIn};
+pub(in crate::saga) use signals::{bytes_of, check_payload_of_signal};
 
 /// Stores the logs of sagas, and the worker that runs each saga. `P` is the encoded form of
 /// payloads.
@@ -55,6 +60,10 @@ pub trait Store<P>: Send + Sync + 'static {
     /// A saga with status [`Waiting`](Status::Waiting) is due [`due_in`](Append::due_in) from now, by the
     /// store's clock. Its owner can still append to its log until another worker takes it. Without `due_in` the
     /// store returns `Invalid`.
+    ///
+    /// If the append has [`seen_signals`](Append::seen_signals) and the store has recorded more signals of the
+    /// saga, it appends nothing and returns [`has_unseen_signals`](Appended::has_unseen_signals). The check and
+    /// the append are one step. So a signal is either seen before the saga waits, or makes the waiting saga due.
     fn append(&self, append: Append<P>) -> impl Future<Output = Answer<Appended>> + Send;
 
     /// Takes over the requested number of sagas of one version of a definition whose worker has no
@@ -91,7 +100,7 @@ pub trait Store<P>: Send + Sync + 'static {
     /// due, the longest due first.
     ///
     /// A saga is due when the [`due_in`](Append::due_in) of its wait has passed by the store's clock, or when a
-    /// caller has [requested its cancellation](Self::request_cancel). No saga is due later than its `due_in` from
+    /// caller has [requested its cancellation](Self::request_cancel) or [signalled](Self::signal) it. No saga is due later than its `due_in` from
     /// now, also after the store's clock was set back. It does not matter whether the last owner has a live
     /// lease. The sagas get status [`Running`](Status::Running) and their next epoch.
     ///
@@ -100,6 +109,42 @@ pub trait Store<P>: Send + Sync + 'static {
     fn take_due(&self, sagas: TakeOver<'_>) -> impl Future<Output = Answer<TakenOver<P>>> + Send {
         let _ = sagas;
         async { Ok(TakenOver::new()) }
+    }
+
+    /// Whether the store keeps signals. It then implements [`signal`](Self::signal) and
+    /// [`signals`](Self::signals), counts the [signals](Record::signals) of a record, and obeys
+    /// [`seen_signals`](Append::seen_signals). Default: `false`.
+    ///
+    /// [`Executor::new`](crate::saga::Executor::new) refuses a definition with a step that waits for a signal, if
+    /// the store does not keep signals.
+    fn keeps_signals(&self) -> bool {
+        false
+    }
+
+    /// Records a signal to a saga. A [waiting](Status::Waiting) saga is due immediately.
+    ///
+    /// The store keeps the first signal of each name until it removes the saga. It compares the id first: a
+    /// repetition returns [`Duplicate`](SignalAnswer::Duplicate), also after the saga has ended. Then it returns
+    /// the [refusal](SignalAnswer::refusal), if there is one, and [`Later`](SignalAnswer::Later) for a second
+    /// signal of a name. The checks and the write are one step.
+    ///
+    /// # Errors
+    /// Returns `Invalid` if the payload is larger than [`LARGEST_SIGNAL`]. The default implementation returns
+    /// `Invalid`, because it keeps no signals.
+    fn signal(&self, signal: NewSignal<P>) -> impl Future<Output = Answer<SignalAnswer>> + Send {
+        let why =
+            format!("signal {} of saga {}: the store keeps no signals", signal.id, signal.saga);
+        async { Err(StoreError::invalid(why)) }
+    }
+
+    /// Returns the signals of a saga, in the order in which they were recorded. Returns none if the saga is
+    /// unknown.
+    ///
+    /// # Errors
+    /// Returns `Corrupt` if a signal cannot be read.
+    fn signals(&self, saga: SagaId) -> impl Future<Output = Answer<Vec<Signal<P>>>> + Send {
+        let _ = saga;
+        async { Ok(Vec::new()) }
     }
 
     /// Takes over one saga of any definition that is [`Stuck`](Status::Stuck), that `worker` owns,

@@ -12,6 +12,8 @@ use crate::answer::Answer;
 
 mod ends;
 mod faults;
+mod races;
+mod signals;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -161,7 +163,12 @@ enum Fault {
     NoRenewals,
     /// Looks for sagas whose wait is over fail.
     NoLooks,
+    /// Readings of signals fail.
+    NoSignals,
 }
+
+/// The appends before a signal, and the signal.
+type Racing = (u32, NewSignal<Payload>);
 
 /// A store with faults.
 #[derive(Clone)]
@@ -169,11 +176,13 @@ struct Faulty {
     inner: MemoryStore,
     fault: Arc<AtomicU8>,
     loads: Arc<AtomicU64>,
+    /// A signal that comes right before an append that depends on signals, once the number of appends is zero.
+    racing: Arc<Mutex<Option<Racing>>>,
 }
 
 impl Faulty {
     fn new(inner: MemoryStore) -> Self {
-        Self { inner, fault: Arc::default(), loads: Arc::default() }
+        Self { inner, fault: Arc::default(), loads: Arc::default(), racing: Arc::default() }
     }
 
     fn set(&self, fault: Fault) {
@@ -183,6 +192,23 @@ impl Faulty {
     /// Returns another handle on the same data, with its own faults.
     fn of_another_process(&self) -> Self {
         Self::new(self.inner.clone())
+    }
+
+    /// Sends the signal that comes right before an append.
+    async fn race(&self) {
+        let next = {
+            let mut racing = self.racing.lock().unwrap();
+            match racing.take() {
+                Some((0, signal)) => Some(signal),
+                later => {
+                    *racing = later.map(|(appends, signal)| (appends - 1, signal));
+                    None
+                }
+            }
+        };
+        if let Some(signal) = next {
+            assert_eq!(self.inner.signal(signal).await.unwrap(), SignalAnswer::Delivered);
+        }
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -221,6 +247,9 @@ impl Store<Payload> for Faulty {
         if self.is(Fault::DiesBeforeAppend) || waits && self.is(Fault::DiesBeforeWait) {
             return std::future::pending().await;
         }
+        if append.seen_signals.is_some() {
+            self.race().await;
+        }
         let appended = self.inner.append(append).await;
         if waits && self.is(Fault::DiesAfterWait) {
             return std::future::pending().await;
@@ -249,6 +278,21 @@ impl Store<Payload> for Faulty {
 
     async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Payload>> {
         self.inner.take_due(sagas).await
+    }
+
+    fn keeps_signals(&self) -> bool {
+        true
+    }
+
+    async fn signal(&self, signal: NewSignal<Payload>) -> Answer<SignalAnswer> {
+        self.inner.signal(signal).await
+    }
+
+    async fn signals(&self, saga: SagaId) -> Answer<Vec<Signal<Payload>>> {
+        if self.is(Fault::NoSignals) {
+            return away();
+        }
+        self.inner.signals(saga).await
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Payload>>> {

@@ -3,13 +3,16 @@
 mod lazy;
 mod logs;
 mod owners;
+mod signals;
+mod signals_in;
 mod transactions;
 mod waits;
 
 use std::time::Duration;
 
 use buttress_durable::saga::{
-    Append, Beginning, CreateIn, Entry, NewSaga, SagaId, Status, Store, TakeOver, WorkerId,
+    Append, Beginning, CreateIn, Entry, NewSaga, SagaId, SignalIn, Status, Store, TakeOver,
+    WorkerId,
 };
 
 use super::{Harness, Transactions, expect};
@@ -19,8 +22,8 @@ const ONE: WorkerId = WorkerId::new(1);
 const TWO: WorkerId = WorkerId::new(2);
 const THREE: WorkerId = WorkerId::new(3);
 
-/// Runs every case. Skips the cases of waiting sagas if the store does not
-/// [keep them](Store::keeps_waits).
+/// Runs every case. Skips the cases of waiting sagas and of signals if the store does not keep
+/// [waiting sagas](Store::keeps_waits) or [signals](Store::keeps_signals).
 pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     logs::all(harness).await;
     lazy::all(harness).await;
@@ -28,6 +31,18 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     if harness.fresh().await.keeps_waits() {
         waits::all(harness).await;
     }
+    if harness.fresh().await.keeps_signals() {
+        signals::all(harness).await;
+    }
+}
+
+/// Runs every case of signals that are sent in a caller's transaction.
+pub async fn signals_in_transactions<S, Tx, H>(harness: &H)
+where
+    S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>,
+    H: Transactions<S, Tx>,
+{
+    signals_in::all(harness).await;
 }
 
 /// Runs every case of sagas that are created in a caller's transaction.

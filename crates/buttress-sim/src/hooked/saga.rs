@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, CreateIn, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver,
-    WorkerId,
+    Append, Appended, CreateIn, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer,
+    SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 
 use super::{Hook, Hooked, operations};
@@ -20,6 +20,8 @@ operations! {
     TakeAbandoned "take_abandoned" { worker: WorkerId, definition: String, version: u32, limit: usize }
     HasDue "has_due" { definition: String, version: u32 }
     TakeDue "take_due" { worker: WorkerId, definition: String, version: u32, limit: usize }
+    Signal "signal" { signal: NewSignal<P> }
+    Signals "signals" { saga: SagaId }
     TakeSaga "take_saga" { worker: WorkerId, saga: SagaId }
     Owned "owned" { worker: WorkerId, definition: String, version: u32 }
     HasUnowned "has_unowned" { definition: String, version: u32 }
@@ -87,6 +89,20 @@ where
         self.pass(operation, run).await
     }
 
+    fn keeps_signals(&self) -> bool {
+        self.store().keeps_signals()
+    }
+
+    async fn signal(&self, signal: NewSignal<P>) -> Answer<SignalAnswer> {
+        let operation = Operation::Signal { signal: signal.clone() };
+        self.pass(operation, async move |store: S| store.signal(signal).await).await
+    }
+
+    async fn signals(&self, saga: SagaId) -> Answer<Vec<Signal<P>>> {
+        let run = async move |store: S| store.signals(saga).await;
+        self.pass(Operation::Signals { saga }, run).await
+    }
+
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
         let run = async move |store: S| store.take_saga(worker, saga).await;
         self.pass(Operation::TakeSaga { worker, saga }, run).await
@@ -138,5 +154,11 @@ where
 impl<Tx: Send, P: Send, S: Send + Sync, H: CreateIn<Tx, P>> CreateIn<Tx, P> for Hooked<S, H> {
     async fn create_in(&self, tx: &mut Tx, saga: NewSaga<P>) -> Answer<Option<Record<P>>> {
         self.hook().create_in(tx, saga).await
+    }
+}
+
+impl<Tx: Send, P: Send, S: Send + Sync, H: SignalIn<Tx, P>> SignalIn<Tx, P> for Hooked<S, H> {
+    async fn signal_in(&self, tx: &mut Tx, signal: NewSignal<P>) -> Answer<SignalAnswer> {
+        self.hook().signal_in(tx, signal).await
     }
 }

@@ -6,11 +6,12 @@ use super::{Head, Line};
 use crate::columns::Columns;
 
 /// The columns of a [`Head`].
-pub(crate) const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker, due_at";
+pub(crate) const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker, due_at, \
+     signals";
 
 /// The column after those of [`HEAD`], in statements that select the time as well.
 #[cfg(feature = "postgres")]
-pub(crate) const NOW: usize = 12;
+pub(crate) const NOW: usize = 13;
 
 /// Reads the row of a saga, whose columns are [`HEAD`].
 pub(crate) fn head<R: Columns>(row: &R) -> sqlx::Result<Head> {
@@ -27,6 +28,7 @@ pub(crate) fn head<R: Columns>(row: &R) -> sqlx::Result<Head> {
         deadline: row.int_or_null(9)?,
         worker: WorkerId::new(row.id(10)?),
         due_at: row.int_or_null(11)?,
+        signals: row.int(12)?,
     })
 }
 

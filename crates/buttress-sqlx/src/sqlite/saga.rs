@@ -5,8 +5,8 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, NewSaga, Page, Record, SagaId, Status, Store, Summary, TakeOver, TakenOver,
-    WorkerId,
+    Append, Appended, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer, Status,
+    Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -29,6 +29,7 @@ mod append;
 mod create_in;
 mod old;
 mod read;
+mod signals;
 mod waits;
 
 pub(super) use append::write;
@@ -124,6 +125,18 @@ impl Store<Vec<u8>> for SqliteStore {
 
     async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Vec<u8>>> {
         self.take_due_waits(sagas).await
+    }
+
+    fn keeps_signals(&self) -> bool {
+        true
+    }
+
+    async fn signal(&self, signal: NewSignal<Vec<u8>>) -> Answer<SignalAnswer> {
+        self.send_signal(signal).await
+    }
+
+    async fn signals(&self, saga: SagaId) -> Answer<Vec<Signal<Vec<u8>>>> {
+        self.signals_of(saga).await
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {

@@ -100,6 +100,8 @@ mod on_sqlite {
         conformance::saga::all(&databases).await;
         conformance::saga::in_transactions::<_, Own, _>(&databases).await;
         conformance::saga::in_transactions::<_, Users, _>(&databases).await;
+        conformance::saga::signals_in_transactions::<_, Own, _>(&databases).await;
+        conformance::saga::signals_in_transactions::<_, Users, _>(&databases).await;
     }
 
     async fn idempotency(databases: Databases) {
@@ -276,6 +278,7 @@ mod on_postgres {
     async fn sagas(schemas: Rc<Schemas>) {
         conformance::saga::all(&*schemas).await;
         conformance::saga::in_transactions(&*schemas).await;
+        conformance::saga::signals_in_transactions(&*schemas).await;
     }
 
     async fn idempotency(schemas: Rc<Schemas>) {

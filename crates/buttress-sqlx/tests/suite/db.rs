@@ -24,6 +24,7 @@ pub(crate) trait Db: Clone + Send + Sync + 'static {
         + Inbox<Self::Tx>
         + saga::Barrier<Self::Tx>
         + saga::CreateIn<Self::Tx, Vec<u8>>
+        + saga::SignalIn<Self::Tx, Vec<u8>>
         + DeadLetters
         + event_store::Store
         + event_store::Append<Self::Tx>

@@ -220,8 +220,15 @@ async fn sagas_of_a_process_that_crashed_after_the_commit_run_elsewhere<D: Db>(d
     there.shut_down().await.unwrap();
 }
 
-/// Removes from the tables what version 7 added.
+/// Removes from the tables what version 8 added.
+pub(crate) async fn without_signals<D: Db>(db: &D) {
+    db.execute("DROP TABLE {s}buttress_saga_signal").await;
+    db.execute("ALTER TABLE {s}buttress_saga DROP COLUMN signals").await;
+}
+
+/// Removes from the tables what version 7 and later ones added.
 pub(crate) async fn without_waits<D: Db>(db: &D) {
+    without_signals(db).await;
     for index in ["due", "due_since", "waiting"] {
         db.execute(&format!("DROP INDEX {{s}}buttress_saga_{index}")).await;
     }

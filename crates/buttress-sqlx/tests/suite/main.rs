@@ -49,6 +49,7 @@ mod server;
 mod service_role;
 #[cfg(feature = "postgres")]
 mod sessions;
+mod signals;
 mod sqlite;
 mod takeover;
 mod transactional;

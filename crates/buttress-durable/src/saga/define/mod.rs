@@ -4,5 +4,6 @@ pub(in crate::saga) mod builder;
 pub(in crate::saga) mod definition;
 pub(in crate::saga) mod needs;
 pub(in crate::saga) mod rules;
+pub(in crate::saga) mod signal;
 pub(in crate::saga) mod step;
 mod wait;

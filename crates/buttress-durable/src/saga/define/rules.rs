@@ -30,7 +30,7 @@ impl Rules {
         plan: &StepPlan,
     ) -> Result<(), InvalidDefinition> {
         let step = plan.name;
-        if plan.waits {
+        if plan.waits.is_some() {
             let settings = [
                 ("timeout", self.timeout.is_some()),
                 ("undo_timeout", self.undo_timeout.is_some()),

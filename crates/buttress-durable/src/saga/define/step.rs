@@ -12,6 +12,7 @@ use crate::cloned::Cloned;
 use crate::saga::define::builder::{Builder, StepBuilder};
 use crate::saga::define::needs::{Needs, Outputs, StepHandle, StepRef};
 use crate::saga::define::rules::Rules;
+use crate::saga::define::signal::PayloadType;
 use crate::saga::model::plan::StepPlan;
 use crate::saga::run::attempt::{Attempt, AttemptFuture, Output, Terms, attempt};
 use crate::saga::run::call::{Call, Definite, Leaf};
@@ -21,7 +22,7 @@ type Undo<I> =
     Box<dyn Fn(&Arc<I>, &Outputs, Option<&Output>, Terms) -> AttemptFuture + Send + Sync>;
 type Length<I> = Box<dyn Fn(&I, &Outputs) -> Option<Duration> + Send + Sync>;
 type Encode<F> = fn(&F, &Output) -> Result<<F as Format>::Encoded, CodecError>;
-type Decode<F> = fn(&F, &<F as Format>::Encoded) -> Result<Output, CodecError>;
+pub(in crate::saga) type Decode<F> = fn(&F, &<F as Format>::Encoded) -> Result<Output, CodecError>;
 
 /// The code of a step, without the types of its services.
 pub(in crate::saga) struct StepCode<I, F: Format> {
@@ -29,6 +30,10 @@ pub(in crate::saga) struct StepCode<I, F: Format> {
     pub(in crate::saga) undo: Option<Undo<I>>,
     /// The length of a step that waits. Such a step has no action.
     pub(in crate::saga) wait: Option<Length<I>>,
+    /// The output of a step that waits, after its time. `None` if it fails then.
+    pub(in crate::saga) waited: Option<fn() -> Output>,
+    /// The type of the signal for which the step waits.
+    pub(in crate::saga) payload: Option<PayloadType>,
     pub(in crate::saga) encode: Encode<F>,
     pub(in crate::saga) decode: Decode<F>,
     pub(in crate::saga) rules: Rules,
@@ -162,6 +167,8 @@ where
             act: (self.make)(self.definite),
             undo: self.undo,
             wait: None,
+            waited: None,
+            payload: None,
             encode: |codec: &F, output| match output.clone().downcast::<T>() {
                 Ok(output) => codec.encode(&output),
                 Err(_) => Err(CodecError::new(F::NAME, "an output of another type")),

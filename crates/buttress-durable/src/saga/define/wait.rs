@@ -10,6 +10,7 @@ use crate::saga::define::builder::StepBuilder;
 use crate::saga::define::definition::Inner;
 use crate::saga::define::needs::{Needs, Outputs, StepHandle};
 use crate::saga::define::step::StepCode;
+use crate::saga::model::plan::Wait;
 use crate::saga::run::attempt::not_made;
 
 impl<I, F, N> StepBuilder<'_, I, F, N>
@@ -63,7 +64,7 @@ where
         length: impl Fn(&I, N::Outputs) -> Duration + Send + Sync + 'static,
     ) -> StepHandle<()> {
         let Self { builder, mut plan, after, needs, rules } = self;
-        plan.waits = true;
+        plan.waits = Some(Wait::Time);
         let steps = needs.steps();
         let code = StepCode {
             // A step that waits is never launched.
@@ -72,6 +73,8 @@ where
             wait: Some(Box::new(move |input, outputs| {
                 needs.gather(outputs).map(|outputs| length(input, outputs))
             })),
+            waited: Some(|| Arc::new(())),
+            payload: None,
             encode: |_, _| Err(CodecError::new(F::NAME, "a step that waits has no output")),
             decode: |_, _| Ok(Arc::new(())),
             rules,

@@ -8,7 +8,8 @@ use super::MemoryStore;
 use crate::answer::Answer;
 use crate::instant;
 use crate::saga::store::{
-    Append, Appended, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer, Store,
+    Summary, TakeOver, TakenOver, WorkerId,
 };
 
 impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
@@ -45,6 +46,18 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
 
     async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
         Ok(self.take_due_now(sagas))
+    }
+
+    fn keeps_signals(&self) -> bool {
+        true
+    }
+
+    async fn signal(&self, signal: NewSignal<P>) -> Answer<SignalAnswer> {
+        self.signal_now(signal)
+    }
+
+    async fn signals(&self, saga: SagaId) -> Answer<Vec<Signal<P>>> {
+        Ok(self.signals_now(saga))
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::saga::model::plan::{Kind, Plan};
+use crate::saga::model::plan::{Kind, Plan, Wait};
 
 /// Returns a mermaid flow chart of the steps.
 pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
@@ -10,7 +10,7 @@ pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
     for (number, step) in plan.steps.iter().enumerate() {
         let name = step.name.as_str().replace('"', "&quot;");
         let (open, close) = match step.kind {
-            _ if step.waits => ("{{\"", "\"}}"),
+            _ if step.waits.is_some() => ("{{\"", "\"}}"),
             Kind::Compensatable => ("[\"", "\"]"),
             Kind::Pivot => ("{\"", "\"}"),
             Kind::Retryable => ("([\"", "\"])"),
@@ -35,10 +35,15 @@ pub(in crate::saga) fn shape(plan: &Plan) -> String {
     let mut shape = String::new();
     for step in &plan.steps {
         let kind = match step.kind {
-            _ if step.waits => 'w',
             Kind::Compensatable => 'c',
             Kind::Pivot => 'p',
             Kind::Retryable => 'r',
+        };
+        let kind = match step.waits {
+            Some(Wait::Time) => 'w',
+            Some(Wait::Signal) => 's',
+            Some(Wait::OptionalSignal) => 'o',
+            None => kind,
         };
         let _ = write!(shape, "{}:{kind}{:?};", step.name, step.parents);
     }

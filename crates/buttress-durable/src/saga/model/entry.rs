@@ -67,6 +67,8 @@ kinds! {
     WaitStarted,
     /// The time of a step that waits has come.
     WaitEnded,
+    /// The signal for which a step waits has come.
+    Signalled,
 }
 
 impl EntryKind {
@@ -158,6 +160,8 @@ pub enum Entry<P> {
     WaitStarted { step: u16, length: String },
     /// The time of a step that waits has come.
     WaitEnded { step: u16 },
+    /// The signal for which a step waits has come. Its payload is the output of the step.
+    Signalled { step: u16, output: P },
 }
 
 /// Evaluates `$found` with the text of an entry; `None` for an entry without a text.
@@ -230,6 +234,7 @@ impl<P> Entry<P> {
             EntryKind::Attempted => Self::Attempted { step, why },
             EntryKind::WaitStarted => Self::WaitStarted { step, length: why? },
             EntryKind::WaitEnded => Self::WaitEnded { step },
+            EntryKind::Signalled => Self::Signalled { step, output: payload? },
         })
     }
 
@@ -251,7 +256,8 @@ impl<P> Entry<P> {
             | Self::DidNotHappen { step, .. }
             | Self::Attempted { step, .. }
             | Self::WaitStarted { step, .. }
-            | Self::WaitEnded { step } => *step,
+            | Self::WaitEnded { step }
+            | Self::Signalled { step, .. } => *step,
             Self::Unwinding { .. } | Self::Completed | Self::Compensated => 0,
         }
     }
@@ -260,7 +266,9 @@ impl<P> Entry<P> {
     #[must_use]
     pub const fn payload(&self) -> Option<&P> {
         match self {
-            Self::ActionDone { output, .. } | Self::Happened { output, .. } => Some(output),
+            Self::ActionDone { output, .. }
+            | Self::Happened { output, .. }
+            | Self::Signalled { output, .. } => Some(output),
             _ => None,
         }
     }
@@ -295,7 +303,7 @@ pub enum Status {
     Completed,
     /// The saga has ended: every effect is undone.
     Compensated,
-    /// The saga only waits for a time. No worker runs it until then.
+    /// The saga only waits, for a time or a signal. No worker runs it until then.
     Waiting,
 }
 

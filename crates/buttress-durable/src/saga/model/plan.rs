@@ -172,6 +172,23 @@ pub enum InvalidDefinition {
     },
 }
 
+/// What a step waits for that calls no service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::saga) enum Wait {
+    /// A time.
+    Time,
+    /// A signal. Without it the step fails at its deadline.
+    Signal,
+    /// A signal. Without it the step is done at its deadline.
+    OptionalSignal,
+}
+
+impl Wait {
+    pub(in crate::saga) const fn is_for_signal(self) -> bool {
+        matches!(self, Self::Signal | Self::OptionalSignal)
+    }
+}
+
 /// The facts about a step that the state machine needs.
 #[derive(Clone, Debug, Default)]
 pub(in crate::saga) struct StepPlan {
@@ -179,12 +196,19 @@ pub(in crate::saga) struct StepPlan {
     pub(in crate::saga) kind: Kind,
     pub(in crate::saga) on_crash: OnCrash,
     pub(in crate::saga) has_undo: bool,
-    /// Whether the step waits for a time, and calls no service.
-    pub(in crate::saga) waits: bool,
+    /// What the step waits for. Such a step calls no service.
+    pub(in crate::saga) waits: Option<Wait>,
     /// The steps that must be done before this one.
     pub(in crate::saga) parents: Vec<u16>,
     /// The steps that wait for this one.
     pub(in crate::saga) children: Vec<u16>,
+}
+
+impl StepPlan {
+    /// Whether the step waits for a signal, whose name is the name of the step.
+    pub(in crate::saga) fn takes_signal(&self) -> bool {
+        self.waits.is_some_and(Wait::is_for_signal)
+    }
 }
 
 /// The facts about a definition that the state machine needs.
@@ -195,8 +219,10 @@ pub(in crate::saga) struct Plan {
     pub(in crate::saga) order: Vec<u16>,
     /// How many steps of one saga run concurrently.
     pub(in crate::saga) max_concurrent: usize,
-    /// Whether a step waits for a time.
+    /// Whether a step waits for a time or a signal.
     pub(in crate::saga) has_waits: bool,
+    /// Whether a step waits for a signal.
+    pub(in crate::saga) has_signals: bool,
 }
 
 impl Plan {
@@ -238,8 +264,9 @@ impl Plan {
                 }
             }
         }
-        let has_waits = steps.iter().any(|step| step.waits);
-        let mut plan = Self { steps, order: Vec::new(), max_concurrent, has_waits };
+        let has_waits = steps.iter().any(|step| step.waits.is_some());
+        let has_signals = steps.iter().any(StepPlan::takes_signal);
+        let mut plan = Self { steps, order: Vec::new(), max_concurrent, has_waits, has_signals };
         let (order, ancestors) = plan.ancestors(saga)?;
         plan.order = order;
         plan.check_kinds(saga, &ancestors)?;
@@ -282,7 +309,7 @@ impl Plan {
         let of = |kind: Kind| {
             let numbered = (0u16..).zip(&self.steps).zip(ancestors);
             // A wait has no effect, so it may come before and after the point of no return.
-            numbered.filter(move |((_, step), _)| step.kind == kind && !step.waits)
+            numbered.filter(move |((_, step), _)| step.kind == kind && step.waits.is_none())
         };
         let mut pivots = of(Kind::Pivot);
         let pivot = pivots.next();

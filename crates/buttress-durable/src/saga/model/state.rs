@@ -12,7 +12,7 @@ pub(in crate::saga) enum Step {
     Pending,
     /// Its action may be in progress.
     Acting,
-    /// It waits for a time.
+    /// It waits for a time or a signal.
     Waiting,
     /// The action of the step has had its effect.
     Done,
@@ -154,7 +154,9 @@ impl State {
             (EntryKind::Attempted, now @ (Step::Acting | Step::Undoing { .. })) => now,
             // Pending => Waiting => Done. A worker that resumes the saga starts the wait again.
             (EntryKind::WaitStarted, Step::Pending | Step::Waiting) if forward => Step::Waiting,
-            (EntryKind::WaitEnded, Step::Waiting) if forward => Step::Done,
+            (EntryKind::WaitEnded | EntryKind::Signalled, Step::Waiting) if forward => Step::Done,
+            // Waiting => Failed. No signal came in time, or its payload cannot be read.
+            (EntryKind::ActionFailed, Step::Waiting) if forward => Step::Failed,
             // Undoing => the end of the undo.
             (EntryKind::UndoDone, Step::Undoing { .. }) => Step::Undone,
             (EntryKind::UndoFailed, Step::Undoing { in_doubt }) => Step::UndoFailed { in_doubt },
@@ -188,7 +190,9 @@ impl State {
                     }
                 }
             }
-            EntryKind::WaitEnded => self.waits.retain(|(waiting, _)| *waiting != step),
+            EntryKind::WaitEnded | EntryKind::Signalled | EntryKind::ActionFailed => {
+                self.waits.retain(|(waiting, _)| *waiting != step);
+            }
             EntryKind::Stuck => self.stuck = true,
             // Stuck => running: an operator has decided.
             EntryKind::Retried
@@ -215,7 +219,7 @@ impl State {
         }
     }
 
-    /// Whether the saga only waits for a time, so that no worker needs to run it until then.
+    /// Whether the saga only waits, for times or signals, so that no worker needs to run it until then.
     pub(in crate::saga) fn is_waiting(&self, plan: &Plan, situation: Situation) -> bool {
         !self.waits.is_empty()
             && self.phase == Phase::Forward
@@ -248,9 +252,12 @@ impl State {
         let mut pivoting = false;
         for (number, step, kind) in self.each(plan) {
             match (step, kind) {
-                // The length of a wait is not known. Past the point of no return nothing is undone for it.
+                // A wait that failed. Past the point of no return nothing is undone for it.
                 (Step::Failed, Kind::Compensatable)
-                    if plan.steps.get(usize::from(number)).is_some_and(|step| step.waits)
+                    if plan
+                        .steps
+                        .get(usize::from(number))
+                        .is_some_and(|step| step.waits.is_some())
                         && self.is_committed(plan) =>
                 {
                     stuck = Some(number);
@@ -290,7 +297,7 @@ impl State {
             if step != Step::Pending || !plan.parents.iter().all(done) {
                 return None;
             }
-            if plan.waits {
+            if plan.waits.is_some() {
                 return Some(Command::Wait(number));
             }
             room = room.checked_sub(1)?;

@@ -8,6 +8,7 @@ pub(in crate::saga) enum Counter {
     Started,
     Resumed,
     Woken,
+    Signalled,
     Completed,
     Compensated,
     Stuck,

@@ -33,6 +33,10 @@ pub(in crate::saga) struct Draft<P> {
     pub(in crate::saga) reason: Option<Arc<str>>,
     /// The time until the saga is due, if it only waits after these entries. No worker runs it until then.
     pub(in crate::saga) due_in: Option<Duration>,
+    /// Whether a wait for a signal ends here without one. Everything else in the draft follows from this end.
+    pub(in crate::saga) ends_without_signal: bool,
+    /// How many signals the draft depends on. The store leaves it out if the saga has more.
+    pub(in crate::saga) seen_signals: Option<u64>,
 }
 
 impl<P> Draft<P> {
@@ -44,6 +48,8 @@ impl<P> Draft<P> {
             launch: Vec::new(),
             reason: None,
             due_in: None,
+            ends_without_signal: false,
+            seen_signals: None,
         }
     }
 

@@ -28,10 +28,12 @@ use crate::saga::run::step_runs::{Ended, Finished, StepRuns};
 use crate::saga::store::{SagaId, Store};
 
 mod drafting;
+mod signals;
 mod waiting;
 mod writing;
 
 use drafting::NOT_SENT;
+pub(in crate::saga) use signals::Signals;
 
 pub(in crate::saga) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 
@@ -39,6 +41,7 @@ pub(in crate::saga) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 #[derive(Debug, Default)]
 pub(in crate::saga) struct Control {
     cancelled: AtomicBool,
+    signalled: AtomicBool,
     pub(in crate::saga) notify: Notify,
 }
 
@@ -46,6 +49,16 @@ impl Control {
     pub(in crate::saga) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Makes the saga read its signals.
+    pub(in crate::saga) fn signal(&self) {
+        self.signalled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn take_signalled(&self) -> bool {
+        self.signalled.load(Ordering::Relaxed) && self.signalled.swap(false, Ordering::AcqRel)
     }
 
     /// Makes the saga check its situation again.
@@ -72,6 +85,9 @@ pub(in crate::saga) struct Run<I, F: Format, St> {
     pub(in crate::saga) notes: HashMap<u16, String>,
     /// When the waits in progress end.
     pub(in crate::saga) alarms: Vec<(u16, Instant)>,
+    /// How long the steps in the log wait in all.
+    pub(in crate::saga) limits: HashMap<u16, Duration>,
+    pub(in crate::saga) signals: Signals<F::Encoded>,
     /// The histories of the steps according to the log, by this worker's clock.
     pub(in crate::saga) histories: Histories,
     /// `Some` until the saga is in the store.
@@ -224,15 +240,22 @@ where
             }
         }
         loop {
+            self.read_signals().await?;
+            self.take_signals(&mut draft);
             if !self.core.is_shutting_down() || self.creating.is_some() {
                 self.decide(&mut draft);
             }
             self.park(&mut draft);
+            self.guard(&mut draft);
             let (was_full, parked) = (draft.is_full(), draft.due_in.is_some());
             if !draft.entries.is_empty() {
                 let was_stopped = self.stopped().is_some();
                 match self.write(&draft).await {
-                    Ok(permit) => match self.stopped().filter(|_| !was_stopped) {
+                    Ok(None) => {
+                        draft = self.without_waits(draft);
+                        continue;
+                    }
+                    Ok(Some(permit)) => match self.stopped().filter(|_| !was_stopped) {
                         Some(why) => {
                             draft = self.hold_back(draft, &permit, why);
                             if !draft.entries.is_empty() {
@@ -256,8 +279,8 @@ where
                 return Ok(Some(self.report(status)));
             }
             if parked {
-                // A cancel came, or the deadline passed, during the write.
-                if self.only_waits() {
+                // A cancel or a signal came, or the deadline passed, during the write.
+                if self.only_waits() && !self.control.signalled.load(Ordering::Acquire) {
                     return Ok(None);
                 }
                 draft = Draft::new(self.durable.clone());
@@ -296,7 +319,8 @@ where
             && !self.durable.is_committed(&core.definition.inner.plan);
         let clock = &core.config.common.clock;
         let deadline = self.step_runs.deadline.filter(|at| may_unwind && *at > clock.now());
-        let first = deadline.into_iter().chain(self.alarm()).min();
+        let look = self.next_look();
+        let first = deadline.into_iter().chain(self.alarm()).chain(look).min();
         let mut notified = pin!(control.notify.notified());
         let mut alarm = pin!(first.map(|at| clock.sleep_until(at)));
         let was_notified = poll_fn(|cx| {
@@ -306,6 +330,9 @@ where
             if ended || notified || alarm { Poll::Ready(notified) } else { Poll::Pending }
         })
         .await;
+        if look.is_some_and(|look| clock.now() >= look) {
+            self.signals.is_stale = true;
+        }
         // The lease lapsed: no step starts before its start is recorded again under a live lease.
         if self.step_runs.has_lapsed() && !was_notified {
             let mut live = pin!(core.lease.live());
@@ -343,6 +370,15 @@ where
         | Entry::UndoFailed { step, why: Some(why) } = entry
         {
             self.notes.insert(*step, why.clone());
+        }
+        match entry {
+            Entry::WaitStarted { step, .. } => {
+                if let Some(length) = entry.wait() {
+                    self.limits.entry(*step).or_insert(length);
+                }
+            }
+            Entry::Retried { step, .. } => drop(self.limits.remove(step)),
+            _ => {}
         }
     }
 

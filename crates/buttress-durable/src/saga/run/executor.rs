@@ -16,7 +16,7 @@ use crate::saga::memory::MemoryStore;
 use crate::saga::model::state::State;
 use crate::saga::report::{Stats, Tree};
 use crate::saga::run::counters::{Counter, Counters};
-use crate::saga::run::drive::{Control, Registered, Run};
+use crate::saga::run::drive::{Control, Registered, Run, Signals};
 use crate::saga::run::execution::Execution;
 use crate::saga::run::lease::Lease;
 use crate::saga::run::shared::Core;
@@ -41,8 +41,8 @@ where
     ///
     /// # Errors
     /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter, if a backoff is
-    /// invalid, or if the definition has a step that waits and the store does not
-    /// [keep waiting sagas](Store::keeps_waits).
+    /// invalid, or if the definition has a step that waits and the store does not keep
+    /// [waiting sagas](Store::keeps_waits) or [signals](Store::keeps_signals).
     pub fn new(
         definition: Definition<I, F>,
         store: St,
@@ -52,6 +52,11 @@ where
         if definition.inner.plan.has_waits && !store.keeps_waits() {
             let bound = "a store that keeps waiting sagas, for a definition with a step that waits";
             return Err(InvalidConfig::new("store", "a store without waiting sagas", bound));
+        }
+        if definition.inner.plan.has_signals && !store.keeps_signals() {
+            let bound =
+                "a store that keeps signals, for a definition with a step that waits for one";
+            return Err(InvalidConfig::new("store", "a store without signals", bound));
         }
         let worker = WorkerId::random(&config.common.rng);
         let lease = Lease::new(worker, config.lease, config.common.clock.clone());
@@ -107,6 +112,8 @@ where
             reason: None,
             notes: HashMap::new(),
             alarms: Vec::new(),
+            limits: HashMap::new(),
+            signals: Signals::default(),
             histories: Histories::new(steps),
             creating: None,
             reply: Some(reply),
@@ -119,7 +126,7 @@ where
     /// Requests that a saga unwinds, wherever it runs. Returns `false` if the saga is unknown or
     /// has ended.
     ///
-    /// Steps in progress end first. A saga that waits for a time unwinds immediately. A saga past its
+    /// Steps in progress end first. A saga that only waits unwinds immediately. A saga past its
     /// point of no return still completes. A stuck saga stays stuck.
     ///
     /// # Errors
@@ -200,6 +207,7 @@ where
             started: sum(Counter::Started),
             resumed: sum(Counter::Resumed),
             woken: sum(Counter::Woken),
+            signalled: sum(Counter::Signalled),
             completed: sum(Counter::Completed),
             compensated: sum(Counter::Compensated),
             stuck: sum(Counter::Stuck),

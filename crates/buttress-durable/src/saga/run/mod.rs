@@ -17,6 +17,7 @@ mod purging;
 pub(in crate::saga) mod recovery;
 pub(in crate::saga) mod searching;
 pub(in crate::saga) mod shared;
+pub(in crate::saga) mod signalling;
 pub(in crate::saga) mod slots;
 pub(in crate::saga) mod starting;
 pub(in crate::saga) mod step_runs;

@@ -10,6 +10,7 @@ use crate::instant;
 use crate::saga::define::needs::StepHandle;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::{Entry, Status};
+use crate::saga::model::plan::Wait;
 use crate::saga::model::state::{Phase, State, Step};
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::MOST_ENTRIES;
@@ -77,6 +78,12 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
     {
         if self.core.definition.inner.step_name(step.number()) != step.name() {
             let why = format!("\"{}\" is a step of another definition", step.name());
+            return Err(SagaError::NotPossible { saga, why });
+        }
+        let plan = self.core.definition.inner.plan.steps.get(usize::from(step.number()));
+        if plan.is_some_and(|plan| plan.waits == Some(Wait::OptionalSignal)) {
+            let why =
+                format!("\"{}\" waits for a signal: send it, and retry the saga", step.name());
             return Err(SagaError::NotPossible { saga, why });
         }
         let (step, why) = (step.number(), by_operator());

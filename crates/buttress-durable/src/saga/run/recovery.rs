@@ -11,6 +11,7 @@ use crate::caught::caught;
 use crate::causes::WithCauses;
 use crate::instant;
 use crate::saga::define::needs::Outputs;
+use crate::saga::define::signal::UNLIMITED;
 use crate::saga::error::SagaError;
 use crate::saga::history::Histories;
 use crate::saga::model::entry::{Entry, Status};
@@ -284,9 +285,9 @@ where
         let outputs = self.outputs_of(saga, record.entries.iter().chain(&decision))?;
         let mut first = decision;
         first.extend(self.again(&state));
-        first.extend(
-            state.waits.iter().map(|(step, length)| self.wait_again(&record, *step, *length)),
-        );
+        let (signals, times): (Vec<_>, Vec<_>) =
+            state.waits.iter().copied().partition(|(step, _)| definition.takes_signal(*step));
+        first.extend(times.iter().map(|(step, length)| self.wait_again(&record, *step, *length)));
         let deadline = record.deadline.map(|deadline| self.deadline(deadline));
         let position = record.entries.len() as u64;
         let step_runs = StepRuns::new(core.clone(), saga, input, outputs, deadline);
@@ -298,6 +299,11 @@ where
         };
         run.histories = Histories::of(definition.steps.len(), &record.entries, &record.times);
         run.reason = reason(&record.entries).map(Into::into);
+        run.signals.is_stale = record.signals > 0 && definition.plan.has_signals;
+        let now = core.config.common.clock.now();
+        for (step, length) in signals.into_iter().filter(|(_, length)| *length < UNLIMITED) {
+            run.alarms.push((step, instant::after(now, self.left_of(&record, step, length))));
+        }
         for entry in &record.entries {
             run.note(entry);
         }
@@ -319,7 +325,7 @@ where
         let definition = &self.core.definition.inner;
         let mut outputs = Outputs::new(definition.steps.len());
         for (position, entry) in entries.into_iter().enumerate() {
-            outputs.set_waited(entry);
+            outputs.set_waited(entry, definition);
             let code = definition.steps.get(usize::from(entry.step()));
             if let (Some(payload), Some(code)) = (entry.payload(), code) {
                 let output = caught(|| (code.decode)(&definition.codec, payload));

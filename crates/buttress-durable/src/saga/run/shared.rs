@@ -85,6 +85,7 @@ impl<I, F: Format, St> Core<I, F, St> {
         self.counters.add(match kind {
             EntryKind::ActionDone => Counter::Executed,
             EntryKind::ActionFailed | EntryKind::ActionInDoubt => Counter::Failed,
+            EntryKind::Signalled => Counter::Signalled,
             EntryKind::UndoDone => Counter::Undone,
             EntryKind::UndoFailed => Counter::UndoFailed,
             _ => return,

@@ -16,10 +16,11 @@ pub(in crate::saga) enum Operation {
     Recover,
     Write,
     Wake,
+    Signals,
 }
 
 impl Operation {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 
     const fn doing(self) -> &'static str {
         match self {
@@ -27,6 +28,7 @@ impl Operation {
             Self::Recover => "looking for sagas to recover",
             Self::Write => "writing to the log of a saga",
             Self::Wake => "looking for sagas whose wait is over",
+            Self::Signals => "reading the signals of a saga",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Waking sagas that wait for a time.
+//! Waking sagas that wait for a time or a signal.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -51,7 +51,7 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Wakes a saga that was cancelled during its wait, if this executor runs sagas.
+    /// Wakes a saga that was cancelled or signalled during its wait, if this executor runs sagas.
     pub(in crate::saga) fn wake_soon(&self) {
         let core = &self.core;
         if core.definition.inner.plan.has_waits && core.lease.is_live() && !core.is_shutting_down()
@@ -121,13 +121,26 @@ where
         .await
     }
 
-    /// Returns the first entry of a new owner for a step that waits: the rest of the wait, or its end.
+    /// Returns the first entry of a new owner for a step that waits for a time: the rest of the wait, or its end.
     pub(in crate::saga) fn wait_again(
         &self,
         record: &Record<F::Encoded>,
         step: u16,
         length: Duration,
     ) -> Entry<F::Encoded> {
+        match self.left_of(record, step, length) {
+            Duration::ZERO => Entry::WaitEnded { step },
+            left => Entry::wait_started(step, left),
+        }
+    }
+
+    /// Returns the rest of a wait when the store has handed the saga over.
+    pub(in crate::saga) fn left_of(
+        &self,
+        record: &Record<F::Encoded>,
+        step: u16,
+        length: Duration,
+    ) -> Duration {
         let own = |entry: &Entry<_>| entry.wait().is_some() && entry.step() == step;
         let began = record.entries.iter().rposition(own);
         let began = began.and_then(|at| record.times.get(at).copied().flatten());
@@ -135,8 +148,8 @@ where
         // Later than it could be, never earlier: a wait without a known start begins again.
         let waited = began.map_or(Duration::ZERO, |began| now.saturating_sub(began));
         match length.saturating_sub(waited) {
-            left if left < AS_GOOD_AS_OVER => Entry::WaitEnded { step },
-            left => Entry::wait_started(step, left),
+            left if left < AS_GOOD_AS_OVER => Duration::ZERO,
+            left => left,
         }
     }
 }

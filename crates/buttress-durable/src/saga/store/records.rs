@@ -83,6 +83,9 @@ pub struct Append<P> {
     /// The time from now on after which a [waiting](Status::Waiting) saga is due. `None` for every other
     /// status.
     pub due_in: Option<Duration>,
+    /// How many signals of the saga the caller has seen. If the store has recorded more, it appends nothing, and
+    /// [answers](Appended::has_unseen_signals) so. `None` for an append that does not depend on signals.
+    pub seen_signals: Option<u64>,
 }
 
 impl<P> Append<P> {
@@ -91,6 +94,13 @@ impl<P> Append<P> {
     pub const fn waiting(mut self, due_in: Duration) -> Self {
         self.status = Status::Waiting;
         self.due_in = Some(due_in);
+        self
+    }
+
+    /// Makes the append depend on the signals: the store appends nothing if it has recorded more than `seen`.
+    #[must_use]
+    pub const fn unless_signalled(mut self, seen: u64) -> Self {
+        self.seen_signals = Some(seen);
         self
     }
 
@@ -103,7 +113,7 @@ impl<P> Append<P> {
         entries: Vec<Entry<P>>,
         status: Status,
     ) -> Self {
-        Self { saga, epoch, position, entries, status, due_in: None }
+        Self { saga, epoch, position, entries, status, due_in: None, seen_signals: None }
     }
 }
 
@@ -113,13 +123,22 @@ impl<P> Append<P> {
 pub struct Appended {
     /// Whether a caller has requested the cancellation of the saga.
     pub cancel_requested: bool,
+    /// Whether the store has appended nothing, because it has recorded more signals than the caller has
+    /// [seen](Append::seen_signals).
+    pub has_unseen_signals: bool,
 }
 
 impl Appended {
-    /// Creates an answer.
+    /// Creates the answer to an append that the log holds.
     #[must_use]
     pub const fn new(cancel_requested: bool) -> Self {
-        Self { cancel_requested }
+        Self { cancel_requested, has_unseen_signals: false }
+    }
+
+    /// Creates the answer to an append that the store has left out, because its caller has not seen all signals.
+    #[must_use]
+    pub const fn unseen_signals(cancel_requested: bool) -> Self {
+        Self { cancel_requested, has_unseen_signals: true }
     }
 }
 
@@ -157,6 +176,9 @@ pub struct Record<P> {
     /// When the store has read the record to hand it over, as wall time since 1970 by its own clock. `None`
     /// in a record that was only loaded.
     pub taken_at: Option<Duration>,
+    /// How many signals the store has recorded for the saga. [`Store::signals`](super::Store::signals) returns
+    /// them.
+    pub signals: u64,
     /// When each of the entries was recorded, like [`created_at`](Self::created_at). Entries without
     /// a place in it have no known time.
     pub times: Vec<Option<Duration>>,
@@ -187,6 +209,7 @@ impl<P> Record<P> {
             created_at: None,
             due_at: None,
             taken_at: None,
+            signals: 0,
             times: Vec::new(),
         }
     }

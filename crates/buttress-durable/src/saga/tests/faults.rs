@@ -175,10 +175,14 @@ async fn the_rest_of_a_wait_beside_a_step_is_waited_for_after_a_crash() {
     assert_seen(&world, &[(0, "a"), (1211, "a"), (3600, "b")]);
 }
 
-/// A store of a user's that implements only the required methods.
-struct Plain(MemoryStore);
+/// A store of a user's that implements only the required methods, and says whether it keeps waits.
+struct Plain(MemoryStore, bool);
 
 impl Store<Payload> for Plain {
+    fn keeps_waits(&self) -> bool {
+        self.1
+    }
+
     async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Answer<()> {
         self.0.renew_worker(worker, lease).await
     }
@@ -223,7 +227,7 @@ impl Store<Payload> for Plain {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_keeps_no_waits_is_refused_for_a_definition_with_one() {
     let world = World::new();
-    let store = || Plain(world.store.inner.clone());
+    let store = || Plain(world.store.inner.clone(), false);
     let refused = Executor::new(order(&world).build().unwrap(), store(), config()).unwrap_err();
     let wanted = "a store that keeps waiting sagas, for a definition with a step that waits";
     assert!(refused.to_string().contains(wanted), "{refused}");
@@ -236,4 +240,28 @@ async fn a_store_that_keeps_no_waits_is_refused_for_a_definition_with_one() {
     world.step(&mut without, "c", Duration::ZERO);
     let sagas = Executor::new(without.build().unwrap(), store(), config()).unwrap();
     assert_eq!(sagas.run_to_end(7).await.unwrap().status(), Status::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_keeps_no_signals_is_refused_for_a_definition_with_one() {
+    let world = World::new();
+    let order = || super::signals::approval(&world, Duration::ZERO).build().unwrap();
+    let store = || Plain(world.store.inner.clone(), true);
+    let refused = Executor::new(order(), store(), config()).unwrap_err();
+    let wanted = "a store that keeps signals, for a definition with a step that waits for one";
+    assert!(refused.to_string().contains(wanted), "{refused}");
+    assert!(Executor::new(order(), BoxStore::new(store()), config()).is_err());
+    let id = SagaId::new(1);
+    let payload = buttress::Codec::encode(&InMemory, &Arc::new(7_u32)).unwrap();
+    let signal = NewSignal::new(id, ("order", 1), "approved", SignalId::new(2), payload);
+    let error = store().signal(signal).await.unwrap_err();
+    assert_eq!(error.kind(), buttress::StoreErrorKind::Invalid);
+    assert!(error.to_string().contains("the store keeps no signals"), "{error}");
+    assert_eq!(store().signals(id).await.unwrap().len(), 0);
+    let boxed = BoxStore::new(world.store.clone());
+    let sagas = Executor::new(order(), boxed, config()).unwrap();
+    let execution = sagas.start(7).await.unwrap();
+    let sent = sagas.signal(execution.id(), "approved", 7_u32, SignalId::new(1)).await;
+    assert_eq!(sent.unwrap(), Signalled::Delivered);
+    assert_eq!(execution.await.unwrap().status(), Status::Completed);
 }

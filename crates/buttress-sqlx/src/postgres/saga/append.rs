@@ -120,9 +120,10 @@ const WRITE: &str = "\
             $8::int8[]) AS new(id, definition, version, codec, worker, length, deadline) \
         ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, number), \
     locked AS ( \
-        SELECT s.number, new.epoch, new.position, new.entries, new.status, new.due_in \
-        FROM unnest($9::uuid[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $20::int8[]) \
-            AS new(id, epoch, position, entries, status, due_in) \
+        SELECT s.number, new.epoch, new.position, new.entries, new.status, new.due_in, \
+            new.seen \
+        FROM unnest($9::uuid[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $20::int8[], \
+            $21::int8[]) AS new(id, epoch, position, entries, status, due_in, seen) \
         JOIN {s}buttress_saga AS s ON s.id = new.id ORDER BY s.number FOR UPDATE OF s), \
     moved AS ( \
         UPDATE {s}buttress_saga AS s SET length = s.length + l.entries, status = l.status, \
@@ -131,6 +132,7 @@ const WRITE: &str = "\
             due_length = l.due_in \
         FROM locked AS l WHERE s.number = l.number AND s.epoch = l.epoch \
             AND s.length = l.position AND s.status NOT IN {ended} \
+            AND (l.seen IS NULL OR s.signals <= l.seen) \
         RETURNING s.id, s.number, s.cancel), \
     passed AS (SELECT id, number, false AS cancel FROM created \
         UNION ALL SELECT id, number, cancel FROM moved), \
@@ -190,6 +192,7 @@ pub(super) async fn write_logs(
         .bind(lines.payload)
         .bind(lines.note)
         .bind(appends.iter().map(|job| job.input.due_in.map(span)).collect::<Vec<_>>())
+        .bind(appends.iter().map(|job| job.input.seen_signals.map(signed)).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     let mut passed: HashMap<SagaId, bool> = HashMap::with_capacity(rows.len());

@@ -30,12 +30,14 @@ impl PostgresStore {
              SELECT number FROM {s}buttress_saga WHERE ended_at IS NOT NULL AND ended_at > {now} \
              LIMIT $2 FOR UPDATE SKIP LOCKED))",
         );
-        // One statement is one transaction: it removes a saga with its log.
+        // One statement is one transaction: it removes a saga with its log and its signals.
         let sagas = self.sql(&format!(
             "WITH old AS (SELECT number FROM {{s}}buttress_saga WHERE ended_at IS NOT NULL {own} \
                  AND ended_at <= {{now}} - $2::int8 ORDER BY ended_at LIMIT $3 \
                  FOR UPDATE SKIP LOCKED), \
              lines AS (DELETE FROM {{s}}buttress_saga_entry \
+                 WHERE saga = ANY (ARRAY(SELECT number FROM old))), \
+             signals AS (DELETE FROM {{s}}buttress_saga_signal \
                  WHERE saga = ANY (ARRAY(SELECT number FROM old))) \
              DELETE FROM {{s}}buttress_saga WHERE number = ANY (ARRAY(SELECT number FROM old))"
         ));

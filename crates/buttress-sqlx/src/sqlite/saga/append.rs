@@ -70,16 +70,18 @@ struct HeadRow {
     length: i64,
     status: i64,
     cancel: bool,
+    signals: i64,
 }
 
 impl HeadRow {
-    /// Whether the append is for the end of a log that its caller owns.
+    /// Whether the append is for the end of a log that its caller owns, and whose signals it has seen.
     fn takes(&self, job: &Add) -> bool {
         let append = &job.input;
         !self.is_new
             && self.epoch == signed(append.epoch)
             && self.length == signed(append.position)
             && !matches!(self.status, 4 | 5)
+            && append.seen_signals.is_none_or(|seen| self.signals <= signed(seen))
     }
 }
 
@@ -98,8 +100,8 @@ async fn read_heads(
         .texts(
             tx,
             "WITH asked(place, id) AS (VALUES {values}) \
-             SELECT group_concat(format('%d %d %d %d %d %d', place, number, epoch, length, status, \
-                    cancel)) FROM asked CROSS JOIN buttress_saga AS s ON s.id = asked.id \
+             SELECT group_concat(format('%d %d %d %d %d %d %d', place, number, epoch, length, \
+                    status, cancel, signals)) FROM asked CROSS JOIN buttress_saga AS s ON s.id = asked.id \
              WHERE place IS NOT NULL",
         )
         .await?;
@@ -117,6 +119,7 @@ async fn read_heads(
                 length: next(),
                 status: next(),
                 cancel: next() != 0,
+                signals: next(),
             };
         }
     }
@@ -126,6 +129,8 @@ async fn read_heads(
         let last = "SELECT max(coalesce((SELECT max(number) FROM buttress_saga \
                         WHERE number < 4611686018427387904), 0), \
                     coalesce((SELECT max(saga) FROM buttress_saga_entry \
+                        WHERE saga < 4611686018427387904), 0), \
+                    coalesce((SELECT max(saga) FROM buttress_saga_signal \
                         WHERE saga < 4611686018427387904), 0))";
         let last: i64 = sqlx::query_scalar(last).fetch_one(tx).await?;
         let new = heads.iter_mut().take(creates.len()).filter(|head| head.is_new);

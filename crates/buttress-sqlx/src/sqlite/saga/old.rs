@@ -54,6 +54,7 @@ impl SqliteStore {
         let numbers: Vec<i64> = old.fetch_all(&mut **tx).await.map_err(purging)?;
         let list = json(&numbers);
         for sql in [
+            "DELETE FROM buttress_saga_signal WHERE saga IN (SELECT value FROM json_each(?1))",
             "DELETE FROM buttress_saga_entry WHERE saga IN (SELECT value FROM json_each(?1))",
             "DELETE FROM buttress_saga WHERE number IN (SELECT value FROM json_each(?1))",
         ] {

@@ -49,7 +49,8 @@ fn kinds_in_an_order_that_leaves_a_way_back() {
     let after = vec![step("a", Pivot, &[]), step("b", Compensatable, &[0])];
     let misplaced = InvalidDefinition::Misplaced { saga, step: name("b"), before: name("a") };
     assert_eq!(check(after), Err(misplaced));
-    let wait = |parents| StepPlan { waits: true, ..step("wait", Compensatable, parents) };
+    let wait =
+        |parents| StepPlan { waits: Some(Wait::Time), ..step("wait", Compensatable, parents) };
     let after = vec![step("a", Pivot, &[]), wait(&[0]), step("c", Retryable, &[1])];
     assert_eq!(check(after), Ok(()), "a wait can come after the pivot");
     let beside = vec![wait(&[]), step("b", Pivot, &[])];

@@ -2,7 +2,7 @@ use buttress::Name;
 use proptest::prelude::*;
 
 use super::*;
-use crate::saga::model::plan::{OnCrash, StepPlan};
+use crate::saga::model::plan::{OnCrash, StepPlan, Wait as Waits};
 
 use Command::{Act, Compensate, Complete, Stick, Undo, Unwind, Wait};
 use EntryKind::{
@@ -231,18 +231,21 @@ fn a_late_result_changes_nothing() {
     assert!(state.apply(ActionDone, 7).is_err(), "a step that does not exist");
 }
 
+#[path = "tests/signals.rs"]
+mod signals;
 #[path = "tests/waits.rs"]
 mod waits;
 
 proptest! {
     /// For all failures and all orders of ends: dependencies hold in both directions, no more steps
-    /// run than allowed, waits hold nothing up but what comes after them, and every saga ends with all effects or none.
+    /// run than allowed, waits for times and signals hold nothing up but what comes after them, and every saga ends with all effects or none.
     #[test]
     fn every_saga_ends_whole(
         edges in proptest::collection::vec((0u16..6, 0u16..6), 0..8),
         outcomes in proptest::collection::vec(0u8..8, 64),
         max in 1usize..4,
         waits in 0u8..64,
+        signals in 0u8..64,
     ) {
         let parents = |step: u16| -> Vec<u16> {
             let own = edges.iter().filter(|(a, b)| a < b && *b == step).map(|(a, _)| *a);
@@ -254,7 +257,7 @@ proptest! {
         let mut plan = plan(&steps, max);
         let is_wait = |step: u16| waits >> step & 1 == 1;
         for (_, step) in (0u16..).zip(&mut plan.steps).filter(|(number, _)| is_wait(*number)) {
-            (step.waits, step.has_undo) = (true, false);
+            (step.waits, step.has_undo) = (Some(Waits::Signal), false);
         }
         let mut waiting: Vec<u16> = Vec::new();
         let mut state = State::new(6);
@@ -298,7 +301,13 @@ proptest! {
             if running.is_empty() {
                 prop_assert_eq!(state.is_waiting(&plan, Situation::default()), !waiting.is_empty());
                 if let Some(step) = waiting.pop() {
-                    state.apply(EntryKind::WaitEnded, step).unwrap();
+                    let is_late = outcomes.next().unwrap() == 0;
+                    let end = match (signals >> step & 1 == 1, is_late) {
+                        (true, true) => ActionFailed,
+                        (true, false) => EntryKind::Signalled,
+                        (false, _) => EntryKind::WaitEnded,
+                    };
+                    state.apply(end, step).unwrap();
                 }
                 continue;
             }

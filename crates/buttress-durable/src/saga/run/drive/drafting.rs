@@ -194,7 +194,10 @@ where
         error: &StoreError,
     ) -> Result<Draft<F::Encoded>, SagaError> {
         let mut draft = draft;
-        let mut outputs = std::mem::take(&mut draft.outputs).into_iter();
+        let mut outputs = std::mem::take(&mut draft.outputs);
+        // The next draft takes the signals again.
+        outputs.retain(|(step, _)| !self.core.definition.inner.takes_signal(*step));
+        let mut outputs = outputs.into_iter();
         let Some((first, output)) = outputs.next() else {
             let refused = || SagaError::Store { saga: self.id, error: error.clone() };
             return Self::without_notes(draft).ok_or_else(refused);

@@ -1,13 +1,14 @@
 //! Steps that wait: their alarms while the saga runs, and the end of the run while the saga only waits.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use buttress::Codec;
+use buttress::{Codec, Format};
 
 use super::Run;
 use crate::instant;
+use crate::saga::define::definition::Inner;
 use crate::saga::define::needs::Outputs;
+use crate::saga::define::signal::UNLIMITED;
 use crate::saga::model::entry::Entry;
 use crate::saga::model::state::Step;
 use crate::saga::run::draft::Draft;
@@ -26,7 +27,9 @@ where
         match definition.wait(step, &self.step_runs.input, &outputs) {
             Ok(length) => {
                 draft.push(Entry::wait_started(step, length));
-                if length.is_zero() {
+                if definition.takes_signal(step) {
+                    self.take_signal(draft, step);
+                } else if length.is_zero() {
                     draft.push(Entry::WaitEnded { step });
                 }
             }
@@ -39,12 +42,13 @@ where
 
     /// Returns the outputs of the steps that are done after the draft.
     fn outputs_after(&self, draft: &Draft<F::Encoded>) -> Outputs {
+        let definition = &self.core.definition.inner;
         let mut outputs = self.step_runs.outputs.clone();
         for (step, output) in &draft.outputs {
             outputs.set(*step, Some(output.clone()));
         }
         for entry in &draft.entries {
-            outputs.set_waited(entry);
+            outputs.set_waited(entry, definition);
         }
         outputs
     }
@@ -54,13 +58,18 @@ where
         match entry {
             Entry::WaitStarted { step, .. } => {
                 let Some(length) = entry.wait() else { return };
-                let ends = instant::after(self.core.config.common.clock.now(), length);
                 self.alarms.retain(|(waiting, _)| waiting != step);
-                self.alarms.push((*step, ends));
+                if length < UNLIMITED {
+                    let ends = instant::after(self.core.config.common.clock.now(), length);
+                    self.alarms.push((*step, ends));
+                }
             }
-            Entry::WaitEnded { step } => {
+            Entry::WaitEnded { step }
+            | Entry::Signalled { step, .. }
+            | Entry::ActionFailed { step, .. } => {
                 self.alarms.retain(|(waiting, _)| waiting != step);
-                self.step_runs.outputs.set_waited(entry);
+                let definition = &self.core.definition.inner;
+                self.step_runs.outputs.set_waited(entry, definition);
             }
             Entry::Unwinding { .. } => self.alarms.clear(),
             _ => {}
@@ -72,13 +81,20 @@ where
         self.alarms.iter().map(|(_, ends)| *ends).min()
     }
 
+    /// Returns when the wait of a step ends.
+    pub(super) fn alarm_of(&self, step: u16) -> Option<Instant> {
+        self.alarms.iter().find(|(waiting, _)| *waiting == step).map(|(_, ends)| *ends)
+    }
+
     /// Adds the ends of waits whose time has come.
     pub(super) fn end_waits(&self, draft: &mut Draft<F::Encoded>) {
         if self.alarms.is_empty() {
             return;
         }
         let now = self.core.config.common.clock.now();
-        for (step, ends) in &self.alarms {
+        let definition = &self.core.definition.inner;
+        let times = self.alarms.iter().filter(|(step, _)| !definition.takes_signal(*step));
+        for (step, ends) in times {
             let waits = draft.state.steps.get(usize::from(*step)) == Some(&Step::Waiting);
             if waits && *ends <= now && !draft.is_full() {
                 draft.push(Entry::WaitEnded { step: *step });
@@ -107,32 +123,42 @@ where
         if is_early || !draft.state.is_waiting(plan, self.situation()) {
             return;
         }
+        let takes_signal = |step| self.core.definition.inner.takes_signal(step);
         let now = self.core.config.common.clock.now();
         let may_unwind = !draft.state.is_committed(plan);
         let deadline = self.step_runs.deadline.filter(|_| may_unwind);
         let mut least = deadline.map(|at| at.saturating_duration_since(now));
-        for (step, length) in draft.state.waits.clone() {
-            let own = |entry: &Entry<_>| entry.wait().is_some() && entry.step() == step;
-            let alarm = self.alarms.iter().find(|(waiting, _)| *waiting == step);
-            let left = match alarm {
-                Some((_, ends)) if !draft.entries.iter().any(own) => {
-                    let left = ends.saturating_duration_since(now);
-                    draft.push(Entry::wait_started(step, left));
-                    left
-                }
-                _ => length,
+        let mut again = Vec::new();
+        for (step, length) in &draft.state.waits {
+            let own = |entry: &Entry<_>| entry.wait().is_some() && entry.step() == *step;
+            let begins = draft.entries.iter().any(own);
+            let left = match self.alarm_of(*step) {
+                Some(ends) if !begins => ends.saturating_duration_since(now),
+                _ => *length,
             };
+            // The next draft ends the wait.
+            if self.has_signal(*step) || left.is_zero() && takes_signal(*step) {
+                return;
+            }
+            if !begins {
+                again.push(Entry::wait_started(*step, left));
+            }
             least = Some(least.map_or(left, |least| least.min(left)));
         }
+        again.into_iter().for_each(|entry| draft.push(entry));
         draft.due_in = least;
     }
 }
 
 impl Outputs {
-    /// Sets the output of a step whose wait has ended.
-    pub(in crate::saga) fn set_waited<P>(&mut self, entry: &Entry<P>) {
+    /// Sets the output of a step whose wait has ended by time.
+    pub(in crate::saga) fn set_waited<I, F: Format, P>(
+        &mut self,
+        entry: &Entry<P>,
+        definition: &Inner<I, F>,
+    ) {
         if let Entry::WaitEnded { step } = entry {
-            self.set(*step, Some(Arc::new(())));
+            self.set(*step, definition.waited(*step));
         }
     }
 }

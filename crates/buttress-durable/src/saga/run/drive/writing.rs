@@ -30,12 +30,17 @@ where
 {
     /// Writes a draft to the store, and repeats the write while the store is unavailable. Running
     /// steps continue in the meantime. Returns the permit for the steps of the draft. It was taken
-    /// before the store confirmed that this worker owns the saga.
-    pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<Permit, StoreError> {
+    /// before the store confirmed that this worker owns the saga. Returns `None` if the store has left the draft
+    /// out, because the saga has signals that this run has not seen.
+    pub(super) async fn write(
+        &mut self,
+        draft: &Draft<F::Encoded>,
+    ) -> Result<Option<Permit>, StoreError> {
         let core = self.core.clone();
         let clock = &core.config.common.clock;
         let began = self.creating.as_ref().map_or_else(|| clock.now(), |creating| creating.asked);
         let (mut wait, mut longer) = (Duration::from_millis(10), core.config.patience);
+        let mut is_left_out = false;
         let at_shut_down = SHUT_DOWN_PATIENCE.min(core.config.patience);
         loop {
             let permit = core.lease.permit();
@@ -77,11 +82,13 @@ where
                             None => draft.state.status(),
                         },
                         due_in: draft.due_in,
+                        seen_signals: draft.seen_signals,
                     };
                     let appending = core.store.append(append);
                     let appending = bounded(clock, limit, "appending to a saga", appending);
                     let appended = self.step_runs.beside(appending).await;
                     appended.map(|appended| {
+                        is_left_out = appended.has_unseen_signals;
                         // Only once: a saga that was notified checks its situation again without
                         // waiting.
                         if appended.cancel_requested && !self.control.is_cancelled() {
@@ -94,6 +101,7 @@ where
                 Err(error) if error.may_pass() => error,
                 other => {
                     core.store_worked(Operation::Write);
+                    let permit = (!is_left_out).then_some(permit);
                     return self.created(other).map(|()| permit);
                 }
             };
@@ -106,7 +114,7 @@ where
             // A shutdown does not wait for an unavailable store. Steps that are not recorded run
             // again, with the same key, under the next worker.
             if core.is_shutting_down() && waited >= at_shut_down {
-                return self.created(Err(error)).map(|()| permit);
+                return self.created(Err(error)).map(|()| Some(permit));
             }
             let pause = if error.is_misconfigured() { by_hand } else { wait };
             self.pause(pause).await;
@@ -117,7 +125,7 @@ where
     }
 
     /// Waits for `time`, or until a shutdown has waited long enough.
-    async fn pause(&mut self, time: Duration) {
+    pub(super) async fn pause(&mut self, time: Duration) {
         let clock = self.core.config.common.clock.clone();
         let ends = instant::after(clock.now(), time);
         loop {

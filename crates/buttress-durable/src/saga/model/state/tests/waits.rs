@@ -2,13 +2,19 @@
 
 use super::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Returns a plan of these steps, one at a time, of which those in `waits` wait.
 fn with_waits(kinds: &[(Kind, bool, &[u16])], waits: &[usize]) -> Plan {
+    let waits: Vec<_> = waits.iter().map(|number| (*number, Waits::Time)).collect();
+    with(kinds, &waits)
+}
+
+/// Returns a plan of these steps, one at a time, of which some wait.
+pub(super) fn with(kinds: &[(Kind, bool, &[u16])], waits: &[(usize, Waits)]) -> Plan {
     let mut steps = steps(kinds);
-    for number in waits {
-        steps[*number].waits = true;
+    for (number, wait) in waits {
+        steps[*number].waits = Some(*wait);
     }
     let plan = Plan::new(Name::from("test"), steps, 1).unwrap();
     assert!(plan.has_waits);
@@ -21,11 +27,11 @@ fn three_with_a_wait() -> Plan {
     with_waits(&[(step, true, &[]), (step, false, &[0]), (step, true, &[1])], &[1])
 }
 
-fn waits(state: &mut State, step: u16, length: Duration) {
+pub(super) fn waits(state: &mut State, step: u16, length: Duration) {
     state.add(&Entry::<()>::wait_started(step, length)).unwrap();
 }
 
-fn is_waiting(state: &State, plan: &Plan) -> bool {
+pub(super) fn is_waiting(state: &State, plan: &Plan) -> bool {
     state.is_waiting(plan, Situation::default())
 }
 
