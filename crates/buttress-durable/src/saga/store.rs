@@ -59,7 +59,8 @@ pub trait Store<P>: Send + Sync + 'static {
     ///
     /// A saga with status [`Waiting`](Status::Waiting) is due [`due_in`](Append::due_in) from now, by the
     /// store's clock. Its owner can still append to its log until another worker takes it. Without `due_in` the
-    /// store returns `Invalid`.
+    /// store returns `Invalid`. If a cancellation is requested, and the append does not
+    /// [know](Append::knows_cancel) of it, the saga is due immediately: its owner may end before it acts.
     ///
     /// If the append has [`seen_signals`](Append::seen_signals) and the store has recorded more signals of the
     /// saga, it appends nothing and returns [`has_unseen_signals`](Appended::has_unseen_signals). The check and

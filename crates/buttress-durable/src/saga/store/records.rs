@@ -86,6 +86,9 @@ pub struct Append<P> {
     /// How many signals of the saga the caller has seen. If the store has recorded more, it appends nothing, and
     /// [answers](Appended::has_unseen_signals) so. `None` for an append that does not depend on signals.
     pub seen_signals: Option<u64>,
+    /// Whether the caller knows that the cancellation of the saga is requested. If it does not know of the request, a
+    /// saga that [waits](Status::Waiting) after this append is due immediately.
+    pub knows_cancel: bool,
 }
 
 impl<P> Append<P> {
@@ -104,6 +107,13 @@ impl<P> Append<P> {
         self
     }
 
+    /// Sets whether the caller [knows](Self::knows_cancel) of a requested cancellation. Default: `false`.
+    #[must_use]
+    pub const fn knowing_cancel(mut self, knows: bool) -> Self {
+        self.knows_cancel = knows;
+        self
+    }
+
     /// Creates an append to the log of `saga`, which is owned under `epoch` and holds `position` entries.
     #[must_use]
     pub const fn new(
@@ -113,7 +123,16 @@ impl<P> Append<P> {
         entries: Vec<Entry<P>>,
         status: Status,
     ) -> Self {
-        Self { saga, epoch, position, entries, status, due_in: None, seen_signals: None }
+        Self {
+            saga,
+            epoch,
+            position,
+            entries,
+            status,
+            due_in: None,
+            seen_signals: None,
+            knows_cancel: false,
+        }
     }
 }
 

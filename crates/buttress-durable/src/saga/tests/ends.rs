@@ -56,6 +56,28 @@ async fn a_cancel_before_the_wait_is_written_lets_no_saga_wait() {
     assert_eq!(sagas.stats().woken, 0);
 }
 
+/// The owner ends with the step that runs beside the wait, and never acts on the cancel.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_its_owner_does_not_know_of_at_its_end_is_not_forgotten() {
+    let world = World::new();
+    let mut saga = Definition::builder("order", 1);
+    let a = world.step(&mut saga, "a", MINUTE);
+    let wait = saga.step("wait").wait(|_, ()| 72 * HOUR);
+    let last = service_fn(async |_: Call<()>| Ok::<(), BoxError>(()));
+    saga.step("b").needs((a, wait)).action((), last, |_, _| ()).add();
+    let saga = saga.build().unwrap();
+    let executor = || Executor::new(saga.clone(), world.store.clone(), config()).unwrap();
+    let (sagas, other) = (executor(), executor());
+    let id = sagas.start(7).await.unwrap().id();
+    world.clock.sleep(SECOND).await;
+    assert!(other.cancel(id).await.unwrap());
+    sagas.shut_down().await.unwrap();
+    // The other one keeps itself alive by recovering.
+    other.recover().await.unwrap();
+    world.until(&other, id, Status::Compensated).await;
+    assert_seen(&world, &[(0, "a"), (60, "undo a")]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_a_saga_ends_its_wait() {
     let world = World::new();

@@ -22,6 +22,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         a_wait_of_zero_is_over_and_one_without_end_is_not,
         a_wait_without_its_time_is_refused,
         a_cancel_ends_a_wait_and_changes_no_other_saga,
+        a_wait_of_an_owner_that_does_not_know_of_a_cancel_is_over,
         a_wait_whose_answer_was_lost,
         an_owner_that_goes_on_waits_no_longer,
         a_saga_waits_again,
@@ -106,6 +107,24 @@ where
     let late = store.append(append(1, 1, 3, Status::Running)).await;
     refused(late, StoreErrorKind::Fenced, "the owner before");
     expect(store.append(append(1, 2, 3, Status::Running)).await, "the new owner");
+}
+
+async fn a_wait_of_an_owner_that_does_not_know_of_a_cancel_is_over<S, H>(harness: &H)
+where
+    S: Store<Vec<u8>>,
+    H: Harness<S>,
+{
+    let store = with(harness, &[1, 2]).await;
+    for id in [1, 2] {
+        assert!(expect(store.request_cancel(SagaId::new(id)).await, "request_cancel"));
+        let appended = store.append(wait(id, WAIT).knowing_cancel(id == 2)).await;
+        assert!(expect(appended, "append").cancel_requested);
+    }
+    assert_eq!(take(&store, TWO).await, [(1, 2)], "its owner may end before it acts");
+    harness.advance(WAIT - GRAIN).await;
+    assert!(!due(&store).await, "a saga that cannot be undone any more waits its whole time");
+    harness.advance(GRAIN).await;
+    assert_eq!(take(&store, TWO).await, [(2, 2)]);
 }
 
 async fn a_saga_that_waits_is_listed_with_its_time<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {

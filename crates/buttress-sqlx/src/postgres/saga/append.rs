@@ -121,14 +121,16 @@ const WRITE: &str = "\
         ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, number), \
     locked AS ( \
         SELECT s.number, new.epoch, new.position, new.entries, new.status, new.due_in, \
-            new.seen \
+            new.seen, new.knows \
         FROM unnest($9::uuid[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $20::int8[], \
-            $21::int8[]) AS new(id, epoch, position, entries, status, due_in, seen) \
+            $21::int8[], $22::bool[]) \
+            AS new(id, epoch, position, entries, status, due_in, seen, knows) \
         JOIN {s}buttress_saga AS s ON s.id = new.id ORDER BY s.number FOR UPDATE OF s), \
     moved AS ( \
         UPDATE {s}buttress_saga AS s SET length = s.length + l.entries, status = l.status, \
             ended_at = CASE WHEN l.status IN {ended} THEN {now} END, \
-            due_at = CASE WHEN l.due_in IS NOT NULL THEN {now} + l.due_in END, \
+            due_at = CASE WHEN l.due_in IS NULL THEN NULL \
+                WHEN s.cancel AND NOT l.knows THEN {now} ELSE {now} + l.due_in END, \
             due_length = l.due_in \
         FROM locked AS l WHERE s.number = l.number AND s.epoch = l.epoch \
             AND s.length = l.position AND s.status NOT IN {ended} \
@@ -193,6 +195,7 @@ pub(super) async fn write_logs(
         .bind(lines.note)
         .bind(appends.iter().map(|job| job.input.due_in.map(span)).collect::<Vec<_>>())
         .bind(appends.iter().map(|job| job.input.seen_signals.map(signed)).collect::<Vec<_>>())
+        .bind(appends.iter().map(|job| job.input.knows_cancel).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     let mut passed: HashMap<SagaId, bool> = HashMap::with_capacity(rows.len());

@@ -209,7 +209,9 @@ async fn set_due(
     for (job, head) in jobs.iter().zip(heads).filter(|(job, head)| head.takes(job)) {
         if let Some(due_in) = job.input.due_in {
             let length = span(due_in);
-            rows.row([Int(head.number), Int(now.saturating_add(length)), Int(length)]);
+            let forgets_cancel = head.cancel && !job.input.knows_cancel;
+            let due_at = if forgets_cancel { now } else { now.saturating_add(length) };
+            rows.row([Int(head.number), Int(due_at), Int(length)]);
         }
     }
     let sql = "WITH new(number, due_at, due_length) AS (VALUES {values}) \

@@ -83,6 +83,7 @@ where
                         },
                         due_in: draft.due_in,
                         seen_signals: draft.seen_signals,
+                        knows_cancel: self.control.is_cancelled(),
                     };
                     let appending = core.store.append(append);
                     let appending = bounded(clock, limit, "appending to a saga", appending);
