@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use buttress::Clock;
+use buttress_amqp::Publisher;
 use buttress_amqp::lapin::BasicProperties;
 use buttress_amqp::lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use buttress_amqp::{Publisher, Rabbit};
 use buttress_durable::consume::{Received, Settle, Source as _};
 use buttress_sim::TcpProxy;
 use buttress_sim::conformance::publisher::{Broker, Features, all};
@@ -92,8 +92,10 @@ async fn events_2_15_rabbitmq_passes_every_case_for_publishers() {
     let url = server::url();
     let address = url.trim_start_matches("amqp://").split(['/', '@']).next_back().unwrap();
     let proxy = TcpProxy::to(address.parse().unwrap()).unwrap();
-    let through = Rabbit::new(&format!("amqp://{}", proxy.address())).unwrap();
-    let world = World::new(through.limit(Duration::from_secs(2)), url.clone(), 4);
+    let through = server::at(&format!("amqp://{}", proxy.address()));
+    let mut world = World::new(through, url.clone(), 4);
+    // One case waits for this long.
+    world.limit = Duration::from_secs(10);
     let cut = Cut { world, proxy, read: RefCell::default() };
     all(&cut).await;
     cut.world.end().await;

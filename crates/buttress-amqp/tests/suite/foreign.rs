@@ -8,7 +8,7 @@ use buttress_amqp::lapin::{BasicProperties, Connection, ConnectionProperties};
 use buttress_durable::consume::{Settle, Source as _};
 use buttress_sim::conformance::source::{Group, Transport as _};
 
-use crate::world::{World, receive, until, world};
+use crate::world::{World, take, until, world};
 
 /// Publishes to a shard, as another program does.
 async fn send(world: &World, url: &str, shard: u16, sent: Vec<(BasicProperties, String)>) {
@@ -67,10 +67,7 @@ async fn a_count_of_another_publisher_makes_no_dead_letter() {
     for redeliveries in [Some(0), Some(1)] {
         let source = world.member("billing").await;
         source.want(10);
-        let mut held = Vec::new();
-        while held.len() < 2 {
-            held.extend(receive(&source).await.unwrap().messages);
-        }
+        let held = take(&source, 2).await;
         let counts: Vec<_> = held.iter().map(|message| message.redeliveries).collect();
         assert_eq!(counts, [redeliveries; 2], "only the queue counts");
         if redeliveries == Some(1) {

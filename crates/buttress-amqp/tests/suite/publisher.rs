@@ -11,7 +11,7 @@ use buttress_durable::outbox::NewMessage;
 
 use crate::server::{self, Server};
 use crate::wire::{BLOCKED, UNBLOCKED, Wire};
-use crate::world::{World, message, receive, world};
+use crate::world::{World, message, publish, receive, world};
 
 fn classified(error: PublishError) -> Outcome {
     PublishErrors.classify(&Err::<(), _>(error))
@@ -160,15 +160,22 @@ async fn events_2_15_a_server_that_is_short_of_memory_blocks_and_the_error_says_
     let limit = Duration::from_millis(500);
     let publisher = world.rabbit.publisher(&world.topic(), Publish::new().limit(limit)).await;
     let publisher = publisher.unwrap();
-    // The server notifies a connection with its first message.
-    let error = publisher.publish(message("a", "1")).await.unwrap_err();
-    assert!(matches!(error, PublishError::Unconfirmed { .. }), "{error:?}");
-    let (clock, begun) = (Clock::default(), Clock::default().now());
-    let error = publisher.publish(message("a", "2")).await.unwrap_err();
-    let took = clock.now() - begun;
-    assert!(matches!(error, PublishError::Blocked), "{error:?}");
-    assert!(took >= limit && took < 10 * limit, "{took:?}");
-    assert_eq!(classified(error), Outcome::Ignored);
+    let clock = Clock::default();
+    for early in 0.. {
+        let begun = clock.now();
+        let error = publisher.publish(message("a", "1")).await.unwrap_err();
+        let took = clock.now() - begun;
+        assert!(took >= limit && took < 20 * limit, "{took:?}");
+        let is_blocked = matches!(error, PublishError::Blocked);
+        // The server notifies a connection with its first message. On a busy machine its channel opens late.
+        let is_early =
+            matches!(error, PublishError::Unconfirmed { .. } | PublishError::Disconnected { .. });
+        assert!(is_blocked || (is_early && early < 20), "{error:?}");
+        assert_eq!(classified(error), Outcome::Ignored);
+        if is_blocked {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
@@ -176,7 +183,7 @@ async fn an_error_that_lasts_costs_no_connection_for_each_message() {
     let Some(world) = world("an error that lasts", 1).await else { return };
     world.begin("billing").await;
     let wire = Wire::to(&world.url);
-    let through = Rabbit::new(&wire.url()).unwrap();
+    let through = server::at(&wire.url());
     let topic = world.topic().create(false);
     let publisher = through.publisher(&topic, Publish::new()).await.unwrap();
     publisher.publish(message("a", "1")).await.unwrap();
@@ -205,16 +212,18 @@ async fn a_message_whose_caller_is_gone_is_not_sent_later() {
     let Some(world) = world("a caller that is gone", 1).await else { return };
     world.begin("billing").await;
     let wire = Wire::to(&world.url);
-    let through = Rabbit::new(&wire.url()).unwrap();
-    let publisher = through.publisher(&world.topic(), Publish::new()).await.unwrap();
+    let through = server::at(&wire.url());
+    let limit = Publish::new().limit(Duration::from_secs(3));
+    let publisher = through.publisher(&world.topic(), limit).await.unwrap();
     wire.tell(BLOCKED);
-    let (clock, short) = (Clock::default(), Duration::from_millis(200));
-    // The client may send this one: until it has read of the block.
-    while clock.within(short, publisher.publish(message("a", "early"))).await.is_some() {}
+    // The client may send the first ones: until it has read of the block.
+    while !matches!(publisher.publish(message("a", "early")).await, Err(PublishError::Blocked)) {}
+    let short = Duration::from_millis(200);
+    let clock = Clock::default();
     let given_up = clock.within(short, publisher.publish(message("a", "given up"))).await;
     assert!(given_up.is_none(), "the server takes nothing: {given_up:?}");
     wire.tell(UNBLOCKED);
-    publisher.publish(message("a", "last")).await.unwrap();
+    publish(&publisher, message("a", "last")).await;
     let source = world.member("billing").await;
     source.want(1000);
     let mut found = Vec::new();
@@ -232,8 +241,8 @@ async fn events_2_15_a_block_that_ends_before_the_channel_opens_is_over() {
     let Some(world) = world("a block before the channel opens", 1).await else { return };
     world.begin("billing").await;
     let wire = Wire::to(&world.url);
-    let through = Rabbit::new(&wire.url()).unwrap();
-    let limit = Duration::from_secs(5);
+    let through = server::at(&wire.url());
+    let limit = Duration::from_secs(20);
     let topic = world.topic().create(false);
     let publisher = through.publisher(&topic, Publish::new().limit(limit)).await.unwrap();
     // A block comes with the answer to the next declaration, and ends before the channel opens.
@@ -245,6 +254,9 @@ async fn events_2_15_a_block_that_ends_before_the_channel_opens_is_over() {
     let mut sent = std::pin::pin!(sent);
     let short = Duration::from_millis(300);
     let clock = Clock::default();
+    while wire.changed() == 0 {
+        assert!(clock.within(short, sent.as_mut()).await.is_none(), "the server is blocked");
+    }
     assert!(clock.within(short, sent.as_mut()).await.is_none(), "the server is blocked");
     wire.tell(UNBLOCKED);
     sent.await.unwrap();

@@ -18,6 +18,7 @@ pub(crate) struct Wire {
 struct Shared {
     target: SocketAddr,
     connections: AtomicUsize,
+    changed: AtomicUsize,
     ended: AtomicBool,
     /// Bytes to replace, each with others.
     changes: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
@@ -29,9 +30,9 @@ impl Wire {
         let target = url.trim_start_matches("amqp://").parse().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let (connections, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let (changes, clients) = Default::default();
-        let shared = Arc::new(Shared { target, connections, ended, changes, clients });
+        let (connections, changed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (ended, (changes, clients)) = (AtomicBool::new(false), Default::default());
+        let shared = Arc::new(Shared { target, connections, changed, ended, changes, clients });
         let theirs = shared.clone();
         thread::spawn(move || theirs.accept(&listener));
         Self { address, shared }
@@ -44,6 +45,11 @@ impl Wire {
     /// How many connections there were.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How often bytes were replaced and sent on.
+    pub(crate) fn changed(&self) -> usize {
+        self.shared.changed.load(Ordering::SeqCst)
     }
 
     /// Replaces bytes that come in one piece, in both directions.
@@ -100,7 +106,7 @@ impl Shared {
     fn forward(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
-            let mut bytes = buffer[..length].to_vec();
+            let (mut bytes, mut changed) = (buffer[..length].to_vec(), 0);
             for (old, new) in &*self.changes.lock().unwrap() {
                 let mut next = 0;
                 let find = |bytes: &[u8], from: usize| {
@@ -110,11 +116,13 @@ impl Shared {
                     let at = next + at;
                     bytes.splice(at..at + old.len(), new.iter().copied());
                     next = at + new.len();
+                    changed += 1;
                 }
             }
             if to.write_all(&bytes).is_err() {
                 break;
             }
+            self.changed.fetch_add(changed, Ordering::SeqCst);
         }
         for stream in [from, to] {
             let _closed = stream.shutdown(Shutdown::Both);

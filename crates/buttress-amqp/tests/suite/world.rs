@@ -8,7 +8,7 @@ use buttress::{Clock, StoreError};
 use buttress_amqp::lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use buttress_amqp::lapin::{Channel, Connection, ConnectionProperties};
 use buttress_amqp::{Publish, Publisher, Rabbit, Subscribe, Subscription, Token, Topic};
-use buttress_durable::consume::{Batch, Source as _, Start};
+use buttress_durable::consume::{Batch, Received, Source as _, Start};
 use buttress_durable::outbox::{Message, MessageId, NewMessage};
 use buttress_sim::conformance::source::{Features, Seen, Topology, Transport};
 use tower::BoxError;
@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) shards: u16,
     pub(crate) prefetch: Option<u16>,
+    /// The limit of the publisher. Default: one that a busy machine does not miss.
+    pub(crate) limit: Duration,
     now: RefCell<Option<Case>>,
 }
 
@@ -34,7 +36,8 @@ struct Case {
 
 impl World {
     pub(crate) fn new(rabbit: Rabbit, url: String, shards: u16) -> Self {
-        Self { rabbit, url, shards, prefetch: None, now: RefCell::default() }
+        let limit = Duration::from_secs(20);
+        Self { rabbit, url, shards, prefetch: None, limit, now: RefCell::default() }
     }
 
     pub(crate) fn topic(&self) -> Topic {
@@ -54,7 +57,7 @@ impl World {
         self.end().await;
         let name = fresh("suite");
         let topic = Topic::new(&name).shards(self.shards);
-        let settings = Publish::new().limit(Duration::from_secs(2));
+        let settings = Publish::new().limit(self.limit);
         let publisher = self.rabbit.publisher(&topic, settings).await.unwrap();
         let groups = BTreeSet::new();
         self.now.replace(Some(Case { name, topic, publisher, groups }));
@@ -206,6 +209,16 @@ pub(crate) async fn receive(source: &Subscription) -> Result<Batch<Token>, Store
         received = source.receive() => received,
         () = Clock::default().sleep(Duration::from_secs(60)) => panic!("nothing within a minute"),
     }
+}
+
+/// Receives `count` messages. They can come in several batches, and a batch can be empty.
+pub(crate) async fn take(source: &Subscription, count: usize) -> Vec<Received<Token>> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        taken.extend(receive(source).await.unwrap().messages);
+    }
+    assert_eq!(taken.len(), count, "{taken:?}");
+    taken
 }
 
 /// The world of the machine's server, if there is one.
