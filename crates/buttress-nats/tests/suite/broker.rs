@@ -23,7 +23,8 @@ struct Cut {
 
 impl Cut {
     async fn publisher(&self, topic: &Fresh) -> Publisher {
-        let settings = Publish::new().limit(Duration::from_secs(2));
+        // One case waits for this long. A busy server confirms earlier.
+        let settings = Publish::new().limit(Duration::from_secs(10));
         self.through.publisher(&topic.topic, settings).await.unwrap()
     }
 }

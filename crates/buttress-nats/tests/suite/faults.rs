@@ -17,17 +17,19 @@ use buttress_nats::{Nats, Publish, Publisher, Subscribe, Topic};
 use buttress_sim::TcpProxy;
 use tower::{BoxError, service_fn};
 
+use crate::received::{receive, take};
 use crate::server::{self, Fresh, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(3);
 
 async fn at(address: SocketAddr) -> Nats {
     Nats::connect(&address.to_string(), ConnectOptions::new()).await.unwrap()
 }
 
-/// A lease that a busy machine does not miss.
+/// A short lease that a busy machine rarely misses.
 fn settings() -> Subscribe {
-    Subscribe::new("billing").lease(3 * SECOND).ack_wait(SECOND)
+    Subscribe::new("billing").lease(LEASE).ack_wait(SECOND)
 }
 
 fn message(key: &str, payload: &str) -> Message {
@@ -66,14 +68,26 @@ impl Handled {
         }
     }
 
-    async fn member(&self, nats: &Nats, topic: &Topic, takes: Duration) -> ConsumerHandle {
-        let source = nats.subscribe(topic, settings()).await.unwrap();
+    async fn member(&self, nats: &Nats, topic: &Topic) -> ConsumerHandle {
+        self.consumer(nats, topic, settings(), |_| Duration::from_millis(1)).await
+    }
+
+    /// Adds a consumer whose handler takes the time that `takes` returns for a payload.
+    async fn consumer(
+        &self,
+        nats: &Nats,
+        topic: &Topic,
+        settings: Subscribe,
+        takes: fn(&str) -> Duration,
+    ) -> ConsumerHandle {
+        let source = nats.subscribe(topic, settings).await.unwrap();
         let handled = self.clone();
         let handler = service_fn(move |delivery: Delivery| {
             let payload = String::from_utf8_lossy(delivery.payload()).into_owned();
+            let time = takes(&payload);
             handled.0.lock().unwrap().push((delivery.key().to_owned(), payload));
             async move {
-                Clock::default().sleep(takes).await;
+                Clock::default().sleep(time).await;
                 Ok::<(), BoxError>(())
             }
         });
@@ -99,11 +113,8 @@ async fn events_2_3_connections_are_cut_at_random() {
     let through = [at(proxy.address()).await, at(proxy.address()).await];
     let publisher =
         at(proxy.address()).await.publisher(&topic, Publish::new().limit(SECOND)).await.unwrap();
-    let takes = Duration::from_millis(1);
-    let members = [
-        handled.member(&through[0], &topic, takes).await,
-        handled.member(&through[1], &topic, takes).await,
-    ];
+    let members =
+        [handled.member(&through[0], &topic).await, handled.member(&through[1], &topic).await];
     for number in 0..100 {
         for key in ["a", "b", "c", "d", "e"] {
             publish(&publisher, message(key, &number.to_string())).await;
@@ -125,7 +136,7 @@ async fn events_2_1_the_server_is_killed_and_restarted() {
     let (nats, topic, handled) =
         (at(own.address()).await, Topic::new("orders").shards(2), Handled::default());
     let publisher = nats.publisher(&topic, Publish::new().limit(SECOND)).await.unwrap();
-    let member = handled.member(&at(own.address()).await, &topic, Duration::from_millis(1)).await;
+    let member = handled.member(&at(own.address()).await, &topic).await;
     for number in 0..90 {
         for key in ["a", "b"] {
             publish(&publisher, message(key, &number.to_string())).await;
@@ -145,11 +156,11 @@ async fn events_2_1_the_server_is_killed_and_restarted() {
 async fn an_outage_is_one_error_and_ends_with_an_answer() {
     let Some(mut own) = Server::start("an outage").await else { return };
     let (nats, topic) = (at(own.address()).await, Topic::new("orders").shards(1));
-    let source = nats.subscribe(&topic, settings().lease(SECOND)).await.unwrap();
+    let source = nats.subscribe(&topic, settings()).await.unwrap();
     let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
     source.want(10);
     publish(&publisher, message("a", "1")).await;
-    assert_eq!(source.receive().await.unwrap().messages.len(), 1);
+    take(&source, 1).await;
     own.kill();
     let error = source.receive().await.unwrap_err();
     assert!(error.is_transient(), "{error}");
@@ -160,14 +171,15 @@ async fn an_outage_is_one_error_and_ends_with_an_answer() {
         let mut waiting = std::pin::pin!(source.receive());
         let quiet = tokio::select! {
             answer = &mut waiting => panic!("{answer:?}"),
-            () = Clock::default().sleep(1500 * Duration::from_millis(1)) => true,
+            // Longer than the lease.
+            () = Clock::default().sleep(4 * SECOND) => true,
         };
         assert!(quiet);
         own.restart().await;
         let mut answer = waiting.await.unwrap();
         assert_eq!(answer.revoked, [Shard(0)], "the lease had run out");
         while answer.messages.is_empty() {
-            answer = source.receive().await.unwrap();
+            answer = receive(&source).await;
         }
         assert!(
             answer.messages[0].redeliveries >= Some(1),
@@ -177,22 +189,33 @@ async fn an_outage_is_one_error_and_ends_with_an_answer() {
 }
 
 #[tokio::test]
-async fn events_2_3_a_successor_begins_with_what_was_not_settled() {
+async fn events_2_3_and_8_a_successor_begins_with_what_was_not_settled_after_the_lease() {
     let Some(nats) = server::nats("a successor").await else { return };
-    let fresh = Fresh::new(&nats, "successor");
+    let mut all = Vec::new();
+    // A busy machine can stop this process for a second.
+    while all.len() < 5 {
+        let took = a_successor_begins_with_what_was_not_settled(&nats).await;
+        if took < LEASE + SECOND {
+            return;
+        }
+        all.push(took);
+    }
+    panic!("the lease and a second: {all:?}");
+}
+
+/// Returns how long the successor waited for the messages.
+async fn a_successor_begins_with_what_was_not_settled(nats: &Nats) -> Duration {
+    let fresh = Fresh::new(nats, "successor");
     let topic = fresh.topic.clone().shards(1);
     // The ack wait is out of reach: a successor does not wait for it.
-    let long = || settings().lease(SECOND).ack_wait(600 * SECOND);
+    let long = || settings().ack_wait(600 * SECOND);
     let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
     let first = nats.subscribe(&topic, long()).await.unwrap();
     first.want(6);
     for number in 0..6 {
         publish(&publisher, message("a", &number.to_string())).await;
     }
-    let mut held = Vec::new();
-    while held.len() < 6 {
-        held.extend(first.receive().await.unwrap().messages);
-    }
+    let held = take(&first, 6).await;
     first
         .settle(&[(held[1].token.clone(), Settle::Done), (held[5].token.clone(), Settle::Back)])
         .await
@@ -200,17 +223,15 @@ async fn events_2_3_a_successor_begins_with_what_was_not_settled() {
     publish(&publisher, message("a", "6")).await;
     let (clock, second) = (Clock::default(), nats.subscribe(&topic, long()).await.unwrap());
     second.want(100);
-    let (begun, mut taken) = (clock.now(), Vec::new());
-    while taken.len() < 6 {
-        taken.extend(second.receive().await.unwrap().messages);
-    }
-    assert!(clock.now() - begun < 2 * SECOND, "the lease and a second: {:?}", clock.now() - begun);
+    let begun = clock.now();
+    let taken = take(&second, 6).await;
+    let took = clock.now() - begun;
     let payloads: Vec<_> =
         taken.iter().map(|message| String::from_utf8_lossy(&message.payload)).collect();
     assert_eq!(payloads, ["0", "2", "3", "4", "5", "6"]);
     assert!(taken[..5].iter().all(|message| message.redeliveries >= Some(1)));
     // The first member was stopped, and comes back: it hands out nothing and says what it has lost.
-    let late = first.receive().await.unwrap();
+    let late = receive(&first).await;
     assert_eq!((late.messages.len(), late.revoked), (0, vec![Shard(0)]));
     // Its acknowledgement of a handled message counts.
     first.settle(&[(held[0].token.clone(), Settle::Done)]).await.unwrap();
@@ -226,6 +247,7 @@ async fn events_2_3_a_successor_begins_with_what_was_not_settled() {
     assert_eq!(pending().await, 0, "confirmed");
     second.settle(&all).await.unwrap();
     fresh.remove().await;
+    took
 }
 
 #[tokio::test]
@@ -240,17 +262,11 @@ async fn events_2_3_a_successor_with_a_backlog_begins_with_what_was_not_settled(
     for number in 0..200 {
         publish(&publisher, message("a", &number.to_string())).await;
     }
-    let mut held = 0;
-    while held < 6 {
-        held += first.receive().await.unwrap().messages.len();
-    }
+    take(&first, 6).await;
     first.close().await.unwrap();
     let second = nats.subscribe(&topic, lasting()).await.unwrap();
     second.want(300);
-    let mut taken = Vec::new();
-    while taken.len() < 200 {
-        taken.extend(second.receive().await.unwrap().messages);
-    }
+    let taken = take(&second, 200).await;
     let payloads: Vec<u32> = taken
         .iter()
         .map(|message| String::from_utf8_lossy(&message.payload).parse().unwrap())
@@ -268,7 +284,7 @@ async fn a_consumer_that_a_take_over_left_is_mended_by_its_owner() {
     let source = nats.subscribe(&topic, settings()).await.unwrap();
     source.want(10);
     publish(&publisher, message("a", "1")).await;
-    assert_eq!(source.receive().await.unwrap().messages.len(), 1);
+    take(&source, 1).await;
     // What a member does that has lost its lease, was stopped before this request, and is killed after it.
     let mut config = fresh.stream().await.consumer_info("billing-0").await.unwrap().config;
     config.max_ack_pending = 1;
@@ -279,11 +295,7 @@ async fn a_consumer_that_a_take_over_left_is_mended_by_its_owner() {
         .await
         .unwrap();
     publish(&publisher, message("a", "2")).await;
-    let (clock, receiving) = (Clock::default(), source.receive());
-    tokio::select! {
-        next = receiving => assert_eq!(next.unwrap().messages.len(), 1),
-        () = clock.sleep(30 * SECOND) => panic!("its owner does not look after it"),
-    }
+    assert_eq!(take(&source, 1).await[0].payload, b"2", "its owner looks after it");
     fresh.remove().await;
 }
 
@@ -297,13 +309,10 @@ async fn a_successor_goes_on_without_messages_that_are_gone_from_the_stream() {
         let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
         let first = nats.subscribe(&topic, lasting()).await.unwrap();
         first.want(3);
-        let mut held = 0;
         for number in 1..=3 {
             publish(&publisher, message("a", &number.to_string())).await;
         }
-        while held < 3 {
-            held += first.receive().await.unwrap().messages.len();
-        }
+        take(&first, 3).await;
         for sequence in deleted {
             assert!(fresh.stream().await.delete_message(*sequence).await.unwrap());
         }
@@ -311,10 +320,7 @@ async fn a_successor_goes_on_without_messages_that_are_gone_from_the_stream() {
         first.close().await.unwrap();
         let second = nats.subscribe(&topic, lasting()).await.unwrap();
         second.want(100);
-        let (left, mut taken) = (4 - deleted.len(), Vec::new());
-        while taken.len() < left {
-            taken.extend(second.receive().await.unwrap().messages);
-        }
+        let taken = take(&second, 4 - deleted.len()).await;
         let payloads: Vec<u64> = taken
             .iter()
             .map(|message| String::from_utf8_lossy(&message.payload).parse().unwrap())
@@ -329,12 +335,15 @@ async fn a_successor_goes_on_without_messages_that_are_gone_from_the_stream() {
 async fn events_2_9_a_handler_that_takes_three_ack_waits_runs_once() {
     let Some(nats) = server::nats("a long handler").await else { return };
     let (fresh, handled) = (Fresh::new(&nats, "long"), Handled::default());
-    let member = handled.member(&nats, &fresh.topic, 3 * SECOND).await;
+    // A busy machine misses neither the lease nor the ack wait.
+    let settings = Subscribe::new("billing").ack_wait(3 * SECOND);
+    let takes = |payload: &str| if payload == "0" { 9 * SECOND } else { Duration::ZERO };
+    let member = handled.consumer(&nats, &fresh.topic, settings, takes).await;
     let publisher = nats.publisher(&fresh.topic, Publish::new()).await.unwrap();
     publish(&publisher, message("a", "0")).await;
     publish(&publisher, message("a", "1")).await;
     until("the first one runs", || handled.all().len() == 1).await;
-    Clock::default().sleep(5 * SECOND / 2).await;
+    Clock::default().sleep(15 * SECOND / 2).await;
     // Two ack waits and a half: the server has a report that it is being handled.
     let consumer = format!("billing-{}", NewMessage::partition("a", 8));
     let known = fresh.stream().await.consumer_info(consumer).await.unwrap();
@@ -354,7 +363,7 @@ async fn a_deleted_consumer_is_an_error_that_names_it() {
     let source = nats.subscribe(&topic, settings()).await.unwrap();
     source.want(10);
     nats.publisher(&topic, Publish::new()).await.unwrap().publish(message("a", "1")).await.unwrap();
-    assert_eq!(source.receive().await.unwrap().messages.len(), 1);
+    take(&source, 1).await;
     source.want(10);
     fresh.stream().await.delete_consumer("billing-0").await.unwrap();
     let error = loop {

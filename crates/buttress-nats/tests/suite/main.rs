@@ -6,5 +6,6 @@ mod broker;
 mod conformance;
 mod faults;
 mod publisher;
+mod received;
 mod server;
 mod topology;
