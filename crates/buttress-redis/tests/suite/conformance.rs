@@ -55,7 +55,8 @@ impl Transport for Streams {
 impl Topology for Streams {
     async fn subscribe_at(&self, group: &str, start: Start) -> RedisSource {
         let topic = self.now.borrow().as_ref().unwrap().0.clone();
-        let config = SourceConfig::new().start(start).lease(Duration::from_secs(1));
+        // A case waits for a lease. A busy machine rarely misses it.
+        let config = SourceConfig::new().start(start).lease(Duration::from_secs(4));
         self.redis.source(topic, group, config).await.unwrap()
     }
 
@@ -91,7 +92,8 @@ impl Broker for Publishers {
     async fn fresh(&self) -> Publisher {
         let topic = topic(&fresh(&self.scene.name), 4);
         drop(self.now.replace(topic.clone()));
-        let limit = Duration::from_secs(2);
+        // A cut connection is noticed earlier.
+        let limit = Duration::from_secs(20);
         let redis = at(&format!("redis://{}", self.proxy.address())).limit(limit);
         redis.publisher(topic, Trim::Handled).await.unwrap()
     }

@@ -54,20 +54,20 @@ async fn without_a_clock_of_a_test_time_is_the_servers() {
     let store = scene.redis.idempotency(&scene.name).unwrap();
     let key = Key::new("k").unwrap();
     let [one, two] = [1, 2].map(|id| KeyClaim::new(&key, ClaimId::new(id)));
-    assert_eq!(store.claim(one, SECOND / 5).await.unwrap(), Claimed::Owned);
+    assert_eq!(store.claim(one, 2 * SECOND).await.unwrap(), Claimed::Owned);
     let Claimed::InFlight { lease_left } = store.claim(two, SECOND).await.unwrap() else {
         panic!("in flight")
     };
-    assert!(lease_left > Duration::ZERO && lease_left <= SECOND / 5);
+    assert!(lease_left > Duration::ZERO && lease_left <= 2 * SECOND);
     crate::server::until("the lease ends", async || {
-        store.claim(two, 10 * SECOND).await.unwrap() == Claimed::Owned
+        store.claim(two, 60 * SECOND).await.unwrap() == Claimed::Owned
     })
     .await;
     assert!(store.renew_claim(one, SECOND).await.unwrap_err().is_fenced());
     // Redis removes by itself what no sweep removes.
     let keys: Vec<String> = scene.ask(&["KEYS", &format!("*{}*of*", scene.name)]).await;
     let left: u64 = scene.ask(&["PTTL", &keys[0]]).await;
-    assert!(left > 3_600_000 && left <= 3_610_000, "{left}");
+    assert!(left > 3_600_000 && left <= 3_660_000, "{left}");
     scene.end().await;
 }
 

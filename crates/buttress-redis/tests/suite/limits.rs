@@ -70,12 +70,19 @@ async fn patterns_6_1_processes_together_admit_exactly_the_burst_and_the_rate() 
         ]);
         children.start("limit", &scene.url, &values);
     }
+    // On a busy machine a process takes a second to start.
+    let bucket = format!("buttress:limit:{}:{{a}}", scene.name);
+    crate::server::until("a process takes a token", async || scene.ask(&["EXISTS", &bucket]).await)
+        .await;
+    let first = server_time(&scene).await;
     let passed: u64 = children.lines().await.iter().map(|line| line.parse::<u64>().unwrap()).sum();
-    let micros = server_time(&scene).await - begun;
-    let most = 100 + micros * 3 / 10_000;
-    assert!(passed <= most, "{passed} of at most {most} in {micros} us");
+    let end = server_time(&scene).await;
+    let came = |since: u64| 100 + (end - since) * 3 / 10_000;
+    let most = came(begun);
+    assert!(passed <= most, "{passed} of at most {most} in {} us", end - begun);
     // 100 000 calls take some seconds, and every token that came is taken.
-    assert!(passed * 100 >= most * 95, "{passed} of {most} in {micros} us");
+    let least = came(first) * 95 / 100;
+    assert!(passed >= least, "{passed} of at least {least} in {} us", end - first);
     scene.end().await;
 }
 
@@ -109,10 +116,12 @@ async fn patterns_6_2_an_outage_switches_at_once_and_ends_without_a_burst() {
     let Some(mut server) = Server::start(test, &[]).await else { return };
     let proxy = TcpProxy::to(([127, 0, 0, 1], server.port()).into()).unwrap();
     let redis = at(&format!("redis://{}", proxy.address()));
-    // A token in ten seconds: what passes is the burst.
-    let rule = Config::new("search").max_tokens(100).refill(1, 10 * SECOND);
-    let rule = rule.on_outage(OnOutage::Local { share: 0.5 }).retry_after(SECOND / 2);
-    let handle = limiter(&redis, rule);
+    // A token in a thousand seconds: what passes is the burst.
+    let rule = Config::new("search").max_tokens(100).refill(1, 1000 * SECOND);
+    let rule = rule.on_outage(OnOutage::Local { share: 0.5 });
+    // A busy machine does not miss the limit, and the calls of the outage end before Redis is asked again.
+    let limit = 2 * SECOND;
+    let handle = limiter(&redis, rule.call_limit(limit).retry_after(3 * limit));
     let clock = Clock::default();
     for _ in 0..20 {
         handle.try_acquire("a", 1).await.unwrap();
@@ -120,14 +129,14 @@ async fn patterns_6_2_an_outage_switches_at_once_and_ends_without_a_burst() {
     assert_eq!(handle.stats().without_redis, 0);
     // Redis is there, and does not answer.
     let scene = Scene::at(server.url(), 1);
-    let _: () = scene.ask(&["CLIENT", "PAUSE", "2000", "ALL"]).await;
+    let _: () = scene.ask(&["CLIENT", "PAUSE", "60000", "ALL"]).await;
     let (mut passed, mut slow) = (20, 0);
     for _ in 0..200 {
         let begun = clock.now();
         passed += u64::from(handle.try_acquire("a", 1).await.is_ok());
         let took = clock.now() - begun;
-        assert!(took < Duration::from_millis(150), "50 ms, and some for a busy machine: {took:?}");
-        slow += usize::from(took > Duration::from_millis(40));
+        assert!(took < 5 * limit, "the limit, and some for a busy machine: {took:?}");
+        slow += usize::from(took >= limit);
     }
     assert_eq!(slow, 1, "one call waits, the others do not");
     assert_eq!(passed, 50, "the bucket of the process was warm");
@@ -159,14 +168,15 @@ async fn patterns_6_2_an_outage_allows_or_refuses_where_told() {
     for (policy, kind) in
         [(OnOutage::Allow, None), (OnOutage::Refuse, Some(ErrorKind::CircuitOpen))]
     {
-        let rule = Config::new("search").on_outage(policy);
+        // A hundred waits would take a hundred seconds.
+        let rule = Config::new("search").on_outage(policy).call_limit(SECOND);
         let handle = limiter(&at("redis://127.0.0.1:1"), rule);
         let begun = clock.now();
         for _ in 0..100 {
             let error = handle.try_acquire("a", 1).await.err();
             assert_eq!(error.map(|error| error.kind()), kind, "{policy:?}");
         }
-        assert!(clock.now() - begun < SECOND);
+        assert!(clock.now() - begun < 20 * SECOND);
         assert_eq!(handle.stats().without_redis, 100);
     }
 }
@@ -307,7 +317,7 @@ async fn a_dropped_call_keeps_the_debt_of_an_outage() {
     let proxy = TcpProxy::to(([127, 0, 0, 1], server.port()).into()).unwrap();
     proxy.refuse(true);
     let redis = at(&format!("redis://{}", proxy.address()));
-    let rule = Config::new(fresh("debt")).max_tokens(10).refill(1, 1000 * SECOND);
+    let rule = config(&fresh("debt")).max_tokens(10).refill(1, 1000 * SECOND);
     let rule = rule.on_outage(OnOutage::Local { share: 1.0 }).retry_after(Duration::from_millis(1));
     let handle = Arc::new(limiter(&redis, rule));
     for _ in 0..6 {

@@ -27,11 +27,11 @@ fn skip(test: &str, why: &str) {
     println!("skipped {test} on Redis: {why}");
 }
 
-/// Returns a connection for a test's own commands.
+/// Returns a connection for a test's own commands, within a time that a busy machine does not miss.
 pub(crate) async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
     let client = redis::Client::open(url)?;
     let connecting = client.get_multiplexed_async_connection();
-    tokio::time::timeout(Duration::from_secs(1), connecting)
+    tokio::time::timeout(Duration::from_secs(20), connecting)
         .await
         .map_err(|_| redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
 }
@@ -91,9 +91,9 @@ impl Scene {
         self.redis.publisher(self.topic.clone(), trim).await.unwrap()
     }
 
-    /// Joins a group with a lease of one second.
+    /// Joins a group with a lease of three seconds, which a busy machine rarely misses.
     pub(crate) async fn source(&self, group: &str) -> RedisSource {
-        let config = SourceConfig::new().lease(Duration::from_secs(1));
+        let config = SourceConfig::new().lease(Duration::from_secs(3));
         self.redis.source(self.topic.clone(), group, config).await.unwrap()
     }
 
