@@ -55,7 +55,8 @@ impl Suite {
         }
         let cluster = self.cluster();
         let topic = cluster.topic("conformance", PARTITIONS);
-        let settings = Publish::new().limit(2 * SECOND);
+        // One case waits for this long. A busy machine does not miss it.
+        let settings = Publish::new().limit(10 * SECOND);
         let publisher = cluster.kafka.publisher(&topic, settings).await.unwrap();
         self.topic.replace(Some((topic, publisher.clone())));
         publisher

@@ -62,5 +62,5 @@ async fn a_publisher_that_is_dropped_ends_without_blocking_its_task() {
     publishing.abort();
     drop(publishing.await);
     drop(publisher);
-    assert!(clock.now() - begun < SECOND / 2, "{:?}", clock.now() - begun);
+    assert!(clock.now() - begun < 10 * SECOND, "{:?}", clock.now() - begun);
 }
