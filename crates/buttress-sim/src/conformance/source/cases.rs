@@ -288,7 +288,15 @@ async fn case_2_11_a_shutdown_returns_the_rest<T: Transport>(transport: &T) {
     first.shut_down().await;
     let second = group.consumer(transport, group.config(), async |_| Ok(())).await;
     group.until("the rest is handled", || settled(&second, 2)).await;
-    assert_eq!(group.payloads(), ["1", "hangs", "hangs", "3"]);
+    // A transport keeps no order between keys.
+    let of_key = |key: &str| {
+        let seen = group.seen().into_iter().filter(|seen| seen.key == key);
+        seen.map(|seen| String::from_utf8_lossy(&seen.payload).into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of_key("a"), of_key("b")),
+        (vec!["1".into()], ["hangs", "hangs", "3"].map(Into::into).into())
+    );
     second.shut_down().await;
 }
 
@@ -313,8 +321,8 @@ async fn case_2_13_memory_is_bounded<T: Transport>(transport: &T) {
         publish(transport, message(&format!("key-{number}"), number.to_string())).await;
         assert!(consumer.stats().held <= 16);
     }
-    group.until("it is full", || consumer.stats().held == 16).await;
-    assert_eq!(consumer.stats().running, 8);
+    let is_full = || (consumer.stats().held, consumer.stats().running) == (16, 8);
+    group.until("it is full", is_full).await;
     stop.store(false, Ordering::Relaxed);
     group.until("all are handled", || settled(&consumer, many as u64)).await;
     consumer.shut_down().await;
