@@ -350,7 +350,7 @@ async fn events_6_5_a_replica_reads_and_gives_no_positions() {
             Clock::default().sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(20 * SECOND, caught_up).await.expect("the replica follows");
+    tokio::time::timeout(60 * SECOND, caught_up).await.expect("the replica follows");
     reader.close().await;
     store.close().await;
 }

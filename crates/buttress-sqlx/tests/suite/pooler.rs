@@ -68,7 +68,7 @@ impl Pooler {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(20 * SECOND, answers).await.expect("the pooler answers");
+        tokio::time::timeout(60 * SECOND, answers).await.expect("the pooler answers");
         Some(pooler)
     }
 

@@ -60,7 +60,7 @@ async fn adopted<St: Store<Vec<u8>> + Clone>(
     what: &str,
 ) {
     sagas.recover().await.unwrap();
-    let give_up = Clock::default().now() + Duration::from_secs(10);
+    let give_up = Clock::default().now() + Duration::from_secs(60);
     while sagas.stats().active > 0 {
         assert!(Clock::default().now() < give_up, "{what}: still running");
         Clock::default().sleep(Duration::from_millis(1)).await;
@@ -116,7 +116,7 @@ mod cut {
 
     async fn through(db: &Postgres, proxy: &Proxy) -> PostgresStore {
         let config = PostgresConfig::with_options(proxy.options(&db.url, &db.schema));
-        let config = config.schema(&db.schema).operation_timeout(3 * SECOND);
+        let config = config.schema(&db.schema).operation_timeout(10 * SECOND);
         PostgresStore::open(config.clock(db.time().clock())).await.unwrap()
     }
 
@@ -172,7 +172,7 @@ mod cut {
                 };
                 tokio::select! {
                     _ = async { tokio::join!(sagas.recover(), cutting) } => {}
-                    () = Clock::default().sleep(5 * SECOND) => proxy.release(),
+                    () = Clock::default().sleep(15 * SECOND) => proxy.release(),
                 }
                 adopted(&sagas, &db.store, &calls, &ids, word).await;
                 sagas.shut_down().await.unwrap();

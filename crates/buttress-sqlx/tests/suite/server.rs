@@ -11,14 +11,15 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 pub(crate) async fn postgres_url(test: &str) -> Option<String> {
     let url = std::env::var("BUTTRESS_POSTGRES_URL")
         .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
-    let connecting = tokio::time::timeout(Duration::from_secs(1), PgConnection::connect(&url));
+    // A busy machine needs longer than a second.
+    let connecting = tokio::time::timeout(Duration::from_secs(20), PgConnection::connect(&url));
     let why = match connecting.await {
         Ok(Ok(connection)) => {
             let _ = connection.close().await;
             return Some(url);
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "no answer within a second".to_owned(),
+        Err(_) => "no answer within 20 seconds".to_owned(),
     };
     let required = std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
     assert!(!required, "PostgreSQL is required, and is unavailable: {why}");

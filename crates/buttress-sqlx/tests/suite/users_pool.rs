@@ -107,7 +107,7 @@ async fn an_operation_on_a_full_pool_is_bounded() {
     on_postgres("an_operation_on_a_full_pool", async |db: Postgres| {
         let pool = PgPoolOptions::new().max_connections(1).connect(&db.url).await.unwrap();
         let config = PostgresConfig::with_pool(pool.clone()).schema(&db.schema);
-        let store = PostgresStore::open(config.operation_timeout(SECOND / 4)).await.unwrap();
+        let store = PostgresStore::open(config.operation_timeout(2 * SECOND)).await.unwrap();
         let tx = store.begin().await.unwrap();
         for error in [
             store.backlog().await.unwrap_err(),
