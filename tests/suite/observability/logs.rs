@@ -9,6 +9,8 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, span};
 
+use crate::support::lines::ask_every_subscriber;
+
 type Line = (Level, String, Vec<(String, String)>);
 
 /// A subscriber that keeps every log line.
@@ -70,6 +72,7 @@ fn field<'a>(lines: &'a [Line], name: &str) -> Option<&'a str> {
 
 #[tokio::test(start_paused = true)]
 async fn fields_are_plain_values_and_an_unnamed_layer_says_its_pattern() {
+    ask_every_subscriber();
     let lines = Lines::default();
     let _capturing = tracing::subscriber::set_default(lines.clone());
 

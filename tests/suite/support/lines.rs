@@ -1,12 +1,12 @@
 //! The log lines of this thread.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// The log lines of this thread while it lives, from INFO up: level and text.
 pub(crate) struct Lines {
@@ -16,6 +16,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn capture() -> Self {
+        ask_every_subscriber();
         let lines = Arc::<Mutex<Vec<_>>>::default();
         let guard = tracing::subscriber::set_default(Capture(lines.clone()));
         Self { lines, _guard: guard }
@@ -32,6 +33,24 @@ impl Lines {
         let of = |level: Level| lines.iter().filter(|line| line.0 == level).count();
         (of(Level::ERROR), of(Level::WARN), of(Level::INFO))
     }
+}
+
+/// Lets `tracing` ask the subscribers of all threads about a line that is written for the first time.
+///
+/// While the process has one subscriber only, `tracing` asks the subscriber of the thread that writes the line. A thread
+/// without a subscriber then switches the line off for all threads. This adds a second subscriber, which lives forever.
+pub(crate) fn ask_every_subscriber() {
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+}
+
+#[test]
+fn a_line_that_another_thread_has_written_before_is_captured() {
+    let lines = Lines::capture();
+    let write = || tracing::warn!(target: "buttress", "a line");
+    std::thread::scope(|scope| scope.spawn(write).join().unwrap());
+    write();
+    assert_eq!(lines.levels(), (0, 1, 0));
 }
 
 struct Capture(Arc<Mutex<Vec<(Level, String)>>>);
