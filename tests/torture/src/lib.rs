@@ -167,7 +167,7 @@ async fn torture(
     account.wrote_for = clock.now() - begun;
     let ended = clock.now();
     while account::count(&effects).await? < u64::from(account.written)
-        && clock.now() < ended + Duration::from_secs(120)
+        && clock.now() < ended + Duration::from_secs(300)
     {
         clock.sleep(Duration::from_millis(200)).await;
     }
