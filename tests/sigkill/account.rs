@@ -110,7 +110,7 @@ async fn sagas<D: Answers>(
         let number = i64::try_from(saga.id.get())?;
         let in_transaction = starts_in_transaction(number);
         // A worker takes each saga that started in a transaction, from nobody.
-        taken_over += u64::from(saga.epoch > 1 + u64::from(in_transaction));
+        taken_over += saga.epoch.saturating_sub(1 + u64::from(in_transaction));
         let rows = started.remove(&number).unwrap_or(0);
         account.check(rows == i64::from(in_transaction), || {
             format!("saga {number}: started in {rows} transactions")
@@ -134,7 +134,7 @@ async fn sagas<D: Answers>(
     let many = taken_over * 4 >= kills;
     account.check(many, || "too little was going on for the kills to hit anything".to_owned());
     account.text.push(format!(
-        "{} sagas, {taken_over} of them taken over, {in_transactions} started in a transaction",
+        "{} sagas, {taken_over} take-overs, {in_transactions} started in a transaction",
         all.len()
     ));
     Ok(())

@@ -1,6 +1,9 @@
 //! The rounds: in each, one of two workers is killed and replaced.
 
-use std::process::{Child, Command};
+use std::io::{self, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use buttress::{Clock, Rng};
@@ -12,8 +15,10 @@ use crate::worker::{Duty, Share};
 
 /// The time between two kills, in milliseconds.
 const PAUSE: (u64, u64) = (50, 150);
+/// The time limit of a worker until a saga runs in it.
+const FIRST_WORK: Duration = Duration::from_secs(60);
 /// The time limit of the last worker for the remaining work.
-const LAST_WORK: Duration = Duration::from_secs(60);
+const LAST_WORK: Duration = Duration::from_secs(180);
 
 pub(crate) struct Rounds {
     kills: u64,
@@ -48,13 +53,16 @@ impl Rounds {
         let mut pair = (hire(Share::Even)?, hire(Share::Odd)?);
         for _ in 0..self.kills {
             clock.sleep(Duration::from_millis(rng.between(PAUSE.0, PAUSE.1))).await;
+            let (victim, share) = match rng.between(0, 1) {
+                0 => (&mut pair.0, Share::Even),
+                _ => (&mut pair.1, Share::Odd),
+            };
+            // On a busy machine most workers would be killed before they have work. Some should be.
             if rng.between(0, 1) == 0 {
-                pair.0.kill()?;
-                pair.0 = hire(Share::Even)?;
-            } else {
-                pair.1.kill()?;
-                pair.1 = hire(Share::Odd)?;
+                victim.until_it_works()?;
             }
+            victim.kill()?;
+            *victim = hire(share)?;
         }
         pair.0.kill()?;
         pair.1.kill()?;
@@ -84,13 +92,29 @@ impl Rounds {
 /// A worker process that is killed on drop.
 struct Worker {
     process: Child,
+    /// Receives a message when a saga runs in the worker.
+    has_work: Receiver<()>,
 }
 
 impl Worker {
     fn hire(duty: &Duty) -> Result<Self, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
         duty.pass_to(&mut command)?;
-        Ok(Self { process: command.spawn()? })
+        let mut process = command.stdout(Stdio::piped()).spawn()?;
+        let (works, has_work) = mpsc::channel();
+        if let Some(output) = process.stdout.take() {
+            thread::spawn(move || follow(output, &works));
+        }
+        Ok(Self { process, has_work })
+    }
+
+    /// Waits until a saga runs in the worker.
+    fn until_it_works(&self) -> Result<(), BoxError> {
+        match self.has_work.recv_timeout(FIRST_WORK) {
+            Err(RecvTimeoutError::Timeout) => Err("a worker has no saga after a minute".into()),
+            // A worker that has ended is reported by the kill.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+        }
     }
 
     /// Sends SIGKILL. Fails if the worker has already ended by itself.
@@ -101,6 +125,15 @@ impl Worker {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())
+    }
+}
+
+/// Reads the output of a worker, which is one line when a saga runs in it.
+fn follow(mut output: ChildStdout, works: &mpsc::Sender<()>) {
+    if output.read_exact(&mut [0]).is_ok() {
+        // The worker may have been killed before.
+        let _ = works.send(());
+        let _ = io::copy(&mut output, &mut io::sink());
     }
 }
 

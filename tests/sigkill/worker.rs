@@ -7,7 +7,7 @@ use buttress::idempotency::{
     self, Answers, CompleteIn, IdempotencyLayer, InvalidKey, Key, Transactional, WithClaim,
 };
 use buttress::retry::Backoff;
-use buttress::{AsError, Clock, InvalidConfig, Json, Rng};
+use buttress::{AsError, Clock, InvalidConfig, Json, Rng, StoreError};
 use buttress_durable::event_store::{self, Log, Projection};
 use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay};
 use buttress_durable::saga::{self, Executor, Page, SagaId, Status};
@@ -57,13 +57,15 @@ pub(crate) async fn work<D>(duty: &Duty) -> Result<(), BoxError>
 where
     D: Recording + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>,
 {
-    let database = D::open_at(&duty.place).await?;
+    let database = patiently(async || D::open_at(&duty.place).await).await?;
     let outbox = Outbox::new(database.clone());
     let site =
         Site { database: database.clone(), outbox: outbox.clone(), rng: Rng::seeded(duty.seed) };
     let soon = || Backoff::fixed(Duration::from_millis(10));
+    // The last worker is not killed. On a busy machine it would miss the short lease, and begin its sagas again and again.
+    let lease = if duty.share == Share::WhatIsLeft { 50 * LEASE } else { LEASE };
 
-    let config = saga::Config::new().lease(LEASE).undo_retry(50, soon()).run_again(50, soon());
+    let config = saga::Config::new().lease(lease).undo_retry(50, soon()).run_again(50, soon());
     let sagas = Executor::new(steps::definition(&site)?, database.clone(), config)?;
     sagas.keep_recovering(LEASE / 4);
 
@@ -73,7 +75,7 @@ where
         async move { steps::receive(&site, &message).await }
     });
     let config = outbox::Config::new()
-        .lease(LEASE)
+        .lease(lease)
         .batch(20)
         .poll(Duration::from_millis(10))
         .idle_poll(Duration::from_millis(20))
@@ -85,7 +87,7 @@ where
     let relay = Relay::new(&outbox, publisher, config)?.spawn();
 
     let soon_again = Duration::from_millis(10);
-    let config = event_store::Config::new().lease(LEASE).poll(soon_again).batch(20);
+    let config = event_store::Config::new().lease(lease).poll(soon_again).batch(20);
     let projection = Projection::new(
         "folds",
         &Log::new(database.clone()),
@@ -99,7 +101,7 @@ where
         Share::Even => _ = tokio::try_join!(start(&sagas, &database, 0), ask(&database))?,
         Share::Odd => _ = tokio::try_join!(start(&sagas, &database, 1), ask(&database))?,
         Share::WhatIsLeft => {
-            while !is_done(&database).await? {
+            while !patiently(async || is_done(&database).await).await? {
                 Clock::default().sleep(LEASE / 10).await;
             }
         }
@@ -107,6 +109,18 @@ where
     relay.shut_down().await;
     projection.shut_down().await;
     Ok(sagas.shut_down().await?)
+}
+
+/// Repeats an operation until a busy database does it in time.
+async fn patiently<T>(operation: impl AsyncFn() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    loop {
+        match operation().await {
+            Err(error) if error.downcast_ref().is_some_and(StoreError::is_transient) => {
+                Clock::default().sleep(LEASE / 10).await;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 async fn is_done<D: Recording>(database: &D) -> Result<bool, BoxError> {
@@ -127,8 +141,8 @@ async fn start<D: Recording>(
     rest: i64,
 ) -> Result<(), BoxError> {
     let last = "SELECT coalesce(max(saga), 0) FROM effects WHERE saga % 2 = $1";
-    let last = database.count(last, &[rest]).await?;
-    let mut number = last - last % 2 + rest;
+    let last = patiently(async || database.count(last, &[rest]).await).await?;
+    let (mut number, mut has_work) = (last - last % 2 + rest, false);
     loop {
         while sagas.stats().active < AT_ONCE {
             number += 2;
@@ -138,6 +152,14 @@ async fn start<D: Recording>(
             } else {
                 let _started = sagas.start_as(id(number), number).await;
             }
+            if !has_work && sagas.stats().active > 0 {
+                break;
+            }
+        }
+        if !has_work {
+            // The process that kills waits for a line.
+            println!("has work");
+            has_work = true;
         }
         Clock::default().sleep(Duration::from_millis(2)).await;
     }
@@ -182,7 +204,8 @@ where
             }
         },
     ));
-    let last = database.count("SELECT coalesce(max(request), 0) FROM answers", &[]).await?;
+    let last = "SELECT coalesce(max(request), 0) FROM answers";
+    let last = patiently(async || database.count(last, &[]).await).await?;
     for number in (last - 3).max(1).. {
         while service.clone().oneshot(number).await.is_err() {
             Clock::default().sleep(Duration::from_millis(5)).await;
