@@ -56,6 +56,7 @@
 //! | repeating a run exactly | [`check_determinism`], [`explore`], [`Outcome::trace_hash`] |
 //! | tasks without a scenario | [`Executor`], [`tokio_engine`] |
 //! | tests of stores and orchestrators | [`crash`], [`hooked`], [`scripted`], [`conformance`] |
+//! | faults at the steps of sagas and in stores | [`inject`], [`guide::testing_sagas`] |
 //! | gateway, idempotency, outbox, saga, sidecar | [`guide::microservices`] |
 //!
 //! # Requirements on a stack
@@ -81,6 +82,7 @@ mod executor;
 mod fault;
 pub mod guide;
 pub mod hooked;
+pub mod inject;
 mod link;
 mod load;
 mod math;

@@ -64,6 +64,18 @@ struct Life {
     guarded: u64,
 }
 
+impl Life {
+    /// Counts a boundary.
+    fn reach(&mut self, name: &'static str, side: Side) -> Result<Boundary, Crashed> {
+        if let Some(boundary) = self.crashed {
+            return Err(Crashed(boundary));
+        }
+        let boundary = Boundary { number: self.reached.len() as u64 + 1, name, side };
+        self.reached.push(boundary);
+        Ok(boundary)
+    }
+}
+
 impl CrashPoints {
     fn with(dies_at: Option<u64>) -> Self {
         let life = Life {
@@ -120,19 +132,31 @@ impl CrashPoints {
 
     fn hit_side(&self, name: &'static str, side: Side) -> Result<(), Crashed> {
         let mut life = self.lock();
-        if let Some(boundary) = life.crashed {
-            return Err(Crashed(boundary));
-        }
-        let boundary = Boundary { number: life.reached.len() as u64 + 1, name, side };
-        life.reached.push(boundary);
+        let boundary = life.reach(name, side)?;
         if life.dies_at != Some(boundary.number) {
             return Ok(());
         }
+        Err(Self::end(life, boundary))
+    }
+
+    /// Crashes the process at a boundary with this name. Returns the boundary at which the process has
+    /// crashed, which is an earlier one if it had crashed before.
+    #[expect(clippy::must_use_candidate, reason = "the process has crashed in any case")]
+    pub fn crash(&self, name: &'static str, side: Side) -> Crashed {
+        let mut life = self.lock();
+        match life.reach(name, side) {
+            Ok(boundary) => Self::end(life, boundary),
+            Err(crashed) => crashed,
+        }
+    }
+
+    /// Ends the process at `boundary`, and wakes its guarded futures, which end too.
+    fn end(mut life: MutexGuard<'_, Life>, boundary: Boundary) -> Crashed {
         life.crashed = Some(boundary);
         let parked = std::mem::take(&mut life.parked);
         drop(life);
         parked.into_iter().for_each(|(_, waker)| waker.wake());
-        Err(Crashed(boundary))
+        Crashed(boundary)
     }
 
     /// Reaches a boundary. Never returns if the process crashes there or has crashed.

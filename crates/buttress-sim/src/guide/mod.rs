@@ -8,3 +8,6 @@ pub mod microservices {}
 #[doc = include_str!("../../examples/permits.rs")]
 #[doc = "```"]
 pub mod permits {}
+
+#[doc = include_str!("testing_sagas.md")]
+pub mod testing_sagas {}
