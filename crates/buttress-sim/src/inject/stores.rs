@@ -8,7 +8,7 @@ use buttress::idempotency::{CompleteIn, Completion};
 use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::Answer;
 use buttress_durable::outbox::{NewMessage, Write};
-use buttress_durable::saga::{CreateIn, NewSaga, Record};
+use buttress_durable::saga::{CreateIn, NewSaga, NewSignal, Record, SignalAnswer, SignalIn};
 
 use super::rules::{Calls, Injection, Rules};
 use crate::crash::{CrashPoints, Side};
@@ -21,7 +21,7 @@ use crate::rng::Seed;
 /// [`over`](Self::over) wraps a store of sagas, of an outbox or of an idempotency layer.
 /// [`on`](Self::on) and [`on_all`](Self::on_all) then inject faults, before and while the store is used.
 /// An operation has the name of its method, e.g. `append` of [`Store`](buttress_durable::saga::Store).
-/// The methods `create_in`, `write`, `lock_key` and `complete_in`, which run in a transaction of the
+/// The methods `create_in`, `signal_in`, `write`, `lock_key` and `complete_in`, which run in a transaction of the
 /// caller, are operations too.
 ///
 /// If several faults match an operation, the operation has the fault that was added first. Without a
@@ -214,6 +214,12 @@ impl<S: Send + Sync + 'static, O: Operation> Hook<O> for StoreHook<S> {
 impl<Tx: Send, P: Send, S: CreateIn<Tx, P>> CreateIn<Tx, P> for StoreHook<S> {
     async fn create_in(&self, tx: &mut Tx, saga: NewSaga<P>) -> Answer<Option<Record<P>>> {
         self.faults.run("create_in", self.store.create_in(tx, saga)).await
+    }
+}
+
+impl<Tx: Send, P: Send, S: SignalIn<Tx, P>> SignalIn<Tx, P> for StoreHook<S> {
+    async fn signal_in(&self, tx: &mut Tx, signal: NewSignal<P>) -> Answer<SignalAnswer> {
+        self.faults.run("signal_in", self.store.signal_in(tx, signal)).await
     }
 }
 
