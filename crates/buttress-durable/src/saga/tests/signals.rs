@@ -49,7 +49,8 @@ async fn a_signal_continues_a_saga_that_waits_and_its_payload_is_the_output() {
     let left = tree.until.unwrap() - world.start;
     assert!(left >= HOUR && left < HOUR + SECOND, "{left:?}");
     assert!(tree.to_string().contains("approved: waiting for its signal, after a"), "{tree}");
-    world.clock.sleep(MINUTE).await;
+    // Between two looks for sagas that are due.
+    world.clock.sleep(MINUTE + SECOND * 137 / 1000).await;
     let sent = world.clock.now();
     assert_eq!(send(&sagas, id, 42, 1).await, Signalled::Delivered);
     without_time().await;
@@ -169,6 +170,25 @@ async fn without_its_signal_a_saga_unwinds_at_the_limit_with_a_reason() {
     assert_eq!(report.steps()[1].1, StepStatus::Failed);
     assert_eq!(report.history()[1].error.as_deref(), Some("no signal within 3600s"));
     assert_eq!((sagas.stats().signalled, sagas.stats().steps_failed), (0, 1));
+}
+
+/// Another signal wakes the saga in the middle of the wait. The reason names the whole limit, not its rest.
+#[tokio::test(start_paused = true)]
+async fn the_reason_names_the_limit_also_after_another_signal() {
+    let world = World::new();
+    let mut saga = Definition::builder("order", 1);
+    saga.parallel(|saga| {
+        saga.step("paid").signal::<u64>(|_, ()| Some(3 * HOUR));
+        saga.step(APPROVED).signal::<u32>(|_, ()| Some(HOUR));
+    });
+    let sagas = world.executor(saga);
+    let execution = sagas.start(7).await.unwrap();
+    world.until(&sagas, execution.id(), Status::Waiting).await;
+    world.clock.sleep(30 * MINUTE).await;
+    sagas.signal(execution.id(), "paid", 990_u64, SignalId::new(1)).await.unwrap();
+    let report = execution.await.unwrap();
+    assert_eq!(report.reason(), Some("approved: no signal within 3600s"));
+    assert_eq!((world.seconds(), sagas.stats().woken), (3600, 2));
 }
 
 #[tokio::test(start_paused = true)]
