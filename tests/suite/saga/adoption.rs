@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use buttress::{Clock, Spawner, Task};
 use buttress_durable::saga::{
-    Executor, MemoryStore, Page, SagaError, SagaId, Status, Store, TakeOver, WorkerId,
+    Executor, Page, SagaError, SagaId, Status, Store, TakeOver, WorkerId,
 };
 
-use super::stores::Flaky;
+use super::stores::{Flaky, flaky};
 use super::world::*;
 use crate::support::{is_pending, ms};
 
@@ -58,7 +58,7 @@ async fn all_complete(sagas: &Executor<u32, buttress::InMemory, Flaky>, ids: &[S
 
 #[tokio::test(start_paused = true)]
 async fn a_take_over_whose_answer_was_lost_is_adopted() {
-    let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
+    let (world, store) = (World::new(), flaky());
     let ids = orphans(&store, 10).await;
     let sagas = on(&store, &world);
     assert_eq!(sagas.list(Page::first(100)).await.unwrap().len(), 10);
@@ -75,14 +75,14 @@ async fn a_take_over_whose_answer_was_lost_is_adopted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_was_dropped_half_way_is_adopted() {
-    let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
+    let (world, store) = (World::new(), flaky());
     let ids = orphans(&store, 10).await;
     let sagas = on(&store, &world);
-    store.hang(true);
+    let hang = store.hook().faults.on("take_abandoned").always().hang_after();
     let mut recovering = Box::pin(sagas.recover());
     assert!(is_pending(&mut recovering));
     drop(recovering);
-    store.hang(false);
+    hang.lift();
     assert_eq!(sagas.recover().await.unwrap().resumed, ids);
     all_complete(&sagas, &ids).await;
     assert_eq!(world.seen().len(), 20, "each step once");
@@ -90,7 +90,7 @@ async fn a_recovery_that_was_dropped_half_way_is_adopted() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_worker_owns_is_not_adopted() {
-    let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
+    let (world, store) = (World::new(), flaky());
     orphans(&store, 3).await;
     let other = WorkerId::new(99);
     store.renew_worker(other, LEASE).await.unwrap();
@@ -105,7 +105,7 @@ async fn what_another_worker_owns_is_not_adopted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_saga_whose_task_died_is_adopted() {
-    let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
+    let (world, store) = (World::new(), flaky());
     let mut saga = sequence(&world, &[]);
     saga.step("a")
         .action((), world.service("a", &[Answer(1)], ms(50)), |input: &u32, ()| *input)
@@ -113,10 +113,10 @@ async fn a_saga_whose_task_died_is_adopted() {
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();
     let id = SagaId::new(5);
     let execution = sagas.start_as(id, 7).await.unwrap();
-    store.panic_once();
+    store.hook().faults.on("append").panic();
     match execution.await {
         Err(SagaError::Panicked { saga, why }) => {
-            assert_eq!((saga, why.as_str()), (id, "panicked: a store"));
+            assert_eq!((saga, why.as_str()), (id, "panicked: injected into \"append\""));
         }
         other => panic!("{other:?}"),
     }
@@ -129,7 +129,7 @@ async fn a_saga_whose_task_died_is_adopted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_saga_that_is_stuck_is_not_adopted() {
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let world = World::new();
     let mut saga = sequence(&world, &[]);
     saga.step("p")
@@ -145,7 +145,7 @@ async fn a_saga_that_is_stuck_is_not_adopted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_in_a_loop_beside_a_thousand_starts_repeats_no_step() {
-    let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
+    let (world, store) = (World::new(), flaky());
     let sagas = on(&store, &world);
     let looping = sagas.clone();
     let recovering = tokio::spawn(async move {

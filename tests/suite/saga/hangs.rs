@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use buttress::{Clock, InMemory, StoreError};
-use buttress_durable::saga::{Executor, MemoryStore, Page, SagaError, SagaId, Status};
+use buttress_durable::saga::{Executor, Page, SagaError, SagaId, Status};
+use buttress_sim::inject::Injection;
 
-use super::stores::Flaky;
+use super::stores::{Flaky, flaky};
 use super::world::*;
 use crate::support::ms;
 
@@ -26,6 +27,12 @@ async fn timed<T>(asking: impl Future<Output = T>) -> (T, u128) {
     (answer, (Clock::default().now() - began).as_millis())
 }
 
+/// Makes `operation` never answer from now on, with or without an effect.
+fn hang(store: &Flaky, operation: &'static str, done: bool) -> Injection {
+    let calls = store.hook().faults.on(operation).always();
+    if done { calls.hang_after() } else { calls.hang_before() }
+}
+
 fn is_unknown(error: &SagaError) -> bool {
     matches!(error, SagaError::Store { error, .. } if error.is_transient())
 }
@@ -42,17 +49,17 @@ async fn ended(sagas: &Sagas, id: SagaId) -> Status {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_returns_in_time_and_is_found_if_it_was_done() {
-    for (operation, done) in [("renew", false), ("create", false), ("create", true)] {
+    for (operation, done) in [("renew_worker", false), ("create", false), ("create", true)] {
         let (world, id) = (World::new(), SagaId::new(5));
-        let store = Flaky::new(MemoryStore::new(Clock::default()));
+        let store = flaky();
         let sagas = sagas(&world, &store);
-        store.hang_at(Some((operation, done)));
+        let hang = hang(&store, operation, done);
         let starts =
             async { tokio::join!(sagas.start_as(id, 7), sagas.start_as(SagaId::new(6), 7)) };
         let ((one, other), waited) = timed(starts).await;
         assert!(is_unknown(&one.unwrap_err()) && is_unknown(&other.unwrap_err()));
         assert_eq!(waited, PATIENCE.as_millis(), "{operation}");
-        store.hang_at(None);
+        hang.lift();
         let recovery = sagas.recover().await.unwrap();
         assert_eq!(recovery.resumed.len(), if done { 2 } else { 0 }, "{operation}");
         if done {
@@ -66,15 +73,15 @@ async fn a_start_returns_in_time_and_is_found_if_it_was_done() {
 async fn a_caller_of_a_saga_is_told_and_the_saga_goes_on() {
     for done in [false, true] {
         let world = World::new();
-        let store = Flaky::new(MemoryStore::new(Clock::default()));
+        let store = flaky();
         let sagas = sagas(&world, &store);
-        store.hang_at(Some(("append", done)));
+        let hang = hang(&store, "append", done);
         let execution = sagas.start(7).await.unwrap();
         let id = execution.id();
         let (ending, waited) = timed(execution).await;
         assert!(is_unknown(&ending.unwrap_err()));
         assert_eq!(waited, PATIENCE.as_millis());
-        store.hang_at(None);
+        hang.lift();
         assert_eq!(ended(&sagas, id).await, Status::Completed);
         assert_eq!(world.seen(), ["a", "b"], "each step once");
     }
@@ -83,7 +90,7 @@ async fn a_caller_of_a_saga_is_told_and_the_saga_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_does_not_wait_for_a_lease_that_cannot_be_renewed() {
     let world = World::new();
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let mut saga = buttress_durable::saga::Definition::<u32>::builder("test", 1);
     saga.step("a")
         .action((), world.service("a", &[Answer(1)], ms(5000)), |input: &u32, ()| *input)
@@ -94,7 +101,7 @@ async fn a_caller_does_not_wait_for_a_lease_that_cannot_be_renewed() {
     let config = config().patience(PATIENCE).lease(ms(3000));
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
     let execution = sagas.start(7).await.unwrap();
-    store.hang_at(Some(("renew", false)));
+    hang(&store, "renew_worker", false);
     let (ending, waited) = timed(execution).await;
     assert!(is_unknown(&ending.unwrap_err()));
     assert_eq!(waited, 5500);
@@ -104,15 +111,15 @@ async fn a_caller_does_not_wait_for_a_lease_that_cannot_be_renewed() {
 #[tokio::test(start_paused = true)]
 async fn every_method_returns_in_time() {
     let world = World::new();
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let sagas = sagas(&world, &store);
     let id = sagas.run_to_end(7).await.unwrap().id();
     let store_error = |error: SagaError| match error {
         SagaError::Store { error, .. } => error,
         other => panic!("{other}"),
     };
-    for operation in ["load", "request_cancel", "list", "take_over", "retire"] {
-        store.hang_at(Some((operation, false)));
+    for operation in ["load", "request_cancel", "list", "take_abandoned", "release_worker"] {
+        hang(&store, operation, false);
         let asking = async {
             match operation {
                 "load" => {
@@ -122,7 +129,7 @@ async fn every_method_returns_in_time() {
                 }
                 "request_cancel" => sagas.cancel(id).await.map(drop),
                 "list" => sagas.list(Page::first(9)).await.map(drop),
-                "take_over" => sagas.recover().await.map(drop),
+                "take_abandoned" => sagas.recover().await.map(drop),
                 _ => sagas.shut_down().await,
             }
         };
@@ -143,9 +150,9 @@ async fn every_method_returns_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_shut_down_does_not_wait_for_a_write_that_hangs() {
     let world = World::new();
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let sagas = sagas(&world, &store);
-    store.hang_at(Some(("append", false)));
+    hang(&store, "append", false);
     let execution = sagas.start(7).await.unwrap();
     let (shut, waited) = timed(sagas.shut_down()).await;
     shut.unwrap();

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use buttress::retry::Backoff;
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::saga::{
-    Definition, Executor, Kind, MemoryStore, SagaId, Search, Status, StepHistory,
-};
+use buttress_durable::saga::{Definition, Executor, Kind, SagaId, Search, Status, StepHistory};
 
-use super::stores::Flaky;
+use super::stores::flaky;
 use super::world::*;
 use crate::support::ms;
 
@@ -76,7 +74,7 @@ async fn undos_are_counted_apart() {
 #[tokio::test(start_paused = true)]
 async fn the_history_outlives_its_worker_and_a_lost_answer() {
     let (world, clock) = (World::new(), Clock::default());
-    let store = Flaky::new(MemoryStore::new(clock.clone()));
+    let store = flaky();
     let on = |world: &World, charge| {
         let saga = order(world, charge).build().unwrap();
         Executor::new(saga, store.clone(), config()).unwrap()
@@ -87,7 +85,7 @@ async fn the_history_outlives_its_worker_and_a_lost_answer() {
     clock.sleep(ms(100)).await;
     first.shut_down().await.unwrap();
     let second = on(&World::new(), &[Break, Answer(1)]);
-    store.fail_writes(3, true);
+    store.hook().lose_answers(3);
     assert_eq!(second.recover().await.unwrap().resumed, [id]);
     let report = second.start_or_attach(id, 7).await.unwrap().await.unwrap();
     assert_eq!(report.status(), Status::Completed);
@@ -100,7 +98,7 @@ async fn the_history_outlives_its_worker_and_a_lost_answer() {
 #[tokio::test(start_paused = true)]
 async fn sagas_are_found_by_status_age_step_and_reason() {
     let (world, clock) = (World::new(), Clock::default());
-    let store = Flaky::new(MemoryStore::new(clock.clone()));
+    let store = flaky();
     let sagas = |charge| {
         let saga = order(&world, charge).build().unwrap();
         Executor::new(saga, store.clone(), config()).unwrap()
@@ -134,6 +132,6 @@ async fn sagas_are_found_by_status_age_step_and_reason() {
     let (second, next) = find(Search::new().limit(1).after(SagaId::new(1))).await;
     assert_eq!((second, next), (ids(&[2]), Some(SagaId::new(2))));
     assert_eq!(find(Search::new().scan(2)).await, (ids(&[1, 2]), Some(SagaId::new(2))));
-    store.away(Some(StoreErrorKind::Transient));
+    store.hook().away(StoreErrorKind::Transient);
     assert!(orders.search(Search::new()).await.unwrap_err().is_transient());
 }

@@ -13,7 +13,7 @@ use buttress_durable::saga::{
 };
 use tower::{BoxError, service_fn};
 
-use super::stores::Flaky;
+use super::stores::flaky;
 use super::world::*;
 use crate::support::ms;
 
@@ -145,17 +145,17 @@ async fn a_saga_taken_from_oneself_goes_on_under_its_new_epoch() {
     // It froze between the check of its lease and the take-over.
     let world = World::new();
     let saga = a_and_b(&world, ms(500));
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let config = config().lease(ms(300));
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
     let execution = sagas.start(7).await.unwrap();
     let id = execution.id();
     tokio::time::advance(ms(10)).await;
-    store.fail_renewals(true);
-    store.stall(400);
+    let outage = store.hook().fail_renewals();
+    store.hook().stall(400);
     assert_eq!(sagas.recover().await.unwrap().resumed, [id]);
-    store.fail_renewals(false);
-    store.stall(0);
+    outage.lift();
+    store.hook().stall(0);
     assert!(matches!(execution.await, Err(SagaError::Fenced { .. })), "the run that was there");
     while sagas.state(id).await.unwrap().unwrap().status != Status::Completed {
         tokio::time::advance(ms(10)).await;
@@ -167,15 +167,15 @@ async fn a_saga_taken_from_oneself_goes_on_under_its_new_epoch() {
 #[tokio::test(start_paused = true)]
 async fn a_saga_whose_start_was_not_answered_is_found() {
     let world = World::new();
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let saga = sequence(&world, &[("a", &[Answer(1)])]);
     let config = config().patience(ms(100)).deadline(Duration::from_secs(60));
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
-    store.fail_writes(u32::MAX, true);
+    let lost = store.hook().lose_answers(u64::MAX);
     let id = SagaId::new(5);
     assert!(sagas.start_as(id, 7).await.is_err());
     assert_eq!((sagas.stats().started, sagas.stats().active), (0, 0));
-    store.fail_writes(0, false);
+    lost.lift();
     assert_eq!(sagas.recover().await.unwrap().resumed, [id]);
     while sagas.stats().active > 0 {
         tokio::time::advance(ms(100)).await;
@@ -219,8 +219,8 @@ async fn two_operators_at_once_do_not_defeat_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn outputs_that_fit_one_by_one_are_stored_one_by_one() {
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
-    store.fit(1);
+    let store = flaky();
+    store.hook().fit(1);
     let mut saga = Definition::<u32>::builder("test", 1);
     saga.parallel(|saga| {
         for name in ["a", "b", "c"] {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use buttress::telemetry::{Reading, Source as _};
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::saga::{Definition, Executor, MemoryStore, Monitor, Page, SagaError, Status};
+use buttress_durable::saga::{Definition, Executor, Monitor, Page, SagaError, Status};
 
-use super::stores::Flaky;
+use super::stores::{Flaky, flaky};
 use super::world::*;
 use crate::support::lines::Lines;
 
@@ -19,7 +19,7 @@ async fn pass(time: Duration) {
 /// Twenty sagas that write, a lease that is renewed, and a recovery that polls every second.
 async fn under_way() -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
     let world = World::new();
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let mut saga = Definition::builder("test", 1);
     for step in ["a", "b"] {
         let service = world.service(step, &[Answer(1)], Duration::from_millis(500));
@@ -53,16 +53,16 @@ async fn assert_ended(
 async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let lines = Lines::capture();
     let (store, sagas) = under_way().await;
-    store.away(Some(StoreErrorKind::Transient));
+    let outage = store.hook().away(StoreErrorKind::Transient);
     pass(MINUTE).await;
-    let before = store.failures();
+    let before = outage.hits();
     // Each saga, the lease and the recovery every ten seconds.
     pass(10 * MINUTE).await;
-    let failures = store.failures();
+    let failures = outage.hits() - before;
     assert!((200..=1500).contains(&failures), "{failures} questions in ten minutes");
     assert_eq!(lines.levels(), (0, 1, 0));
-    assert_eq!(sagas.stats().store_failed, (before + failures) as u64);
-    store.away(None);
+    assert_eq!(sagas.stats().store_failed, before + failures);
+    outage.lift();
     pass(MINUTE).await;
     assert_ended(&sagas, &lines, (0, 0, 1)).await;
 }
@@ -71,9 +71,9 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
 async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     let lines = Lines::capture();
     let (store, sagas) = under_way().await;
-    store.away(Some(StoreErrorKind::Misconfigured));
+    let outage = store.hook().away(StoreErrorKind::Misconfigured);
     pass(10 * MINUTE).await;
-    let failures = store.failures();
+    let failures = outage.hits();
     assert!((20 * 9..=22 * 11 + 22).contains(&failures), "{failures} questions in ten minutes");
     assert_eq!(lines.levels(), (1, 0, 0));
     // A new saga is refused immediately, without waiting for the repair of the store.
@@ -85,7 +85,7 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     );
     assert!(Clock::default().now() - began < Duration::from_secs(1));
     assert_eq!(lines.levels(), (0, 0, 0));
-    store.away(None);
+    outage.lift();
     pass(3 * MINUTE).await;
     assert_ended(&sagas, &lines, (0, 0, 1)).await;
 }
@@ -95,7 +95,7 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
 async fn an_outage_of_writes_alone_ends_in_the_log_as_well() {
     let lines = Lines::capture();
     let (store, sagas) = under_way().await;
-    store.fail_writes(40, false);
+    store.hook().faults.on("append").first(40).fail(StoreErrorKind::Transient);
     pass(MINUTE).await;
     assert_ended(&sagas, &lines, (0, 1, 1)).await;
 }
@@ -104,7 +104,7 @@ async fn an_outage_of_writes_alone_ends_in_the_log_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
     let (store, sagas) = under_way().await;
-    store.away(Some(StoreErrorKind::Misconfigured));
+    store.hook().away(StoreErrorKind::Misconfigured);
     pass(MINUTE / 2).await;
     let began = Clock::default().now();
     let _ = sagas.shut_down().await;
@@ -123,7 +123,7 @@ async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
     };
     assert_eq!(read("buttress.saga.refresh_failed", &[]), Some(0.0));
     monitor.refresh().await.unwrap();
-    store.away(Some(StoreErrorKind::Transient));
+    store.hook().away(StoreErrorKind::Transient);
     for _ in 0..2 {
         monitor.refresh().await.unwrap_err();
     }

@@ -145,19 +145,19 @@ async fn an_old_owner_that_wakes_up_is_fenced_before_its_next_step() {
 async fn without_a_live_lease_nothing_leaves() {
     // The store fails renewals for a while. The step that was due waits, and continues afterwards.
     let world = World::new();
-    let store = super::stores::Flaky::new(MemoryStore::new(Clock::default()));
+    let store = super::stores::flaky();
     let saga = two_steps(&world, OnCrash::RunAgain);
     let config = config().lease(ms(300));
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
     let execution = sagas.start(7).await.unwrap();
-    store.fail_renewals(true);
+    let outage = store.hook().fail_renewals();
     tokio::time::advance(ms(400)).await;
     let waiting = sagas.start(7).await;
     // The start is in the log; the first step waits for the lease.
     let waiting = waiting.unwrap();
     tokio::time::advance(ms(50)).await;
     assert_eq!(world.seen(), ["a", "b"]);
-    store.fail_renewals(false);
+    outage.lift();
     assert_eq!(waiting.await.unwrap().status(), Status::Completed);
     assert_eq!(execution.await.unwrap().status(), Status::Completed);
     assert_eq!(world.seen(), ["a", "b", "a", "b"]);

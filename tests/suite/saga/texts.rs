@@ -4,14 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use buttress::{Clock, Codec, InMemory};
+use buttress::{Codec, InMemory};
 use buttress_durable::saga::{
-    Beginning, Call, Definition, Entry, Executor, MemoryStore, NewSaga, OnCrash, SagaId, Status,
-    Store, WorkerId,
+    Beginning, Call, Definition, Entry, Executor, NewSaga, OnCrash, SagaId, Status, Store, WorkerId,
 };
 use tower::service_fn;
 
-use super::stores::Flaky;
+use super::stores::flaky;
 use super::world::*;
 
 /// An error whose text has this number of characters.
@@ -56,8 +55,8 @@ fn refusing(steps: u32, text: (usize, char), fails: usize) -> buttress_durable::
 #[tokio::test(start_paused = true)]
 async fn a_long_error_text_wedges_no_saga() {
     for (steps, text) in [(1, (17 << 20, 'x')), (16, (2 << 20, 'x')), (1, (5000, '\u{1f680}'))] {
-        let store = Flaky::new(MemoryStore::new(Clock::default()));
-        store.fit_text(16 << 20);
+        let store = flaky();
+        store.hook().fit_text(16 << 20);
         let saga = refusing(steps, text, 0);
         let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();
         let report = sagas.run_to_end(7).await.unwrap();
@@ -75,8 +74,8 @@ async fn a_long_error_text_wedges_no_saga() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_text_of_an_undo_is_cut_where_the_saga_is_stuck() {
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
-    store.fit_text(16 << 20);
+    let store = flaky();
+    store.hook().fit_text(16 << 20);
     let saga = refusing(1, (17 << 20, 'x'), 3);
     let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();
     let report = sagas.run_to_end(7).await.unwrap();
@@ -88,8 +87,8 @@ async fn a_long_text_of_an_undo_is_cut_where_the_saga_is_stuck() {
 
 #[tokio::test(start_paused = true)]
 async fn a_text_without_an_end_in_a_panic_is_cut_too() {
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
-    store.fit_text(16 << 20);
+    let store = flaky();
+    store.hook().fit_text(16 << 20);
     let mut saga = Definition::<u32>::builder("test", 1);
     let panic = service_fn(async |_: Call<u32>| -> Result<u32, Long> {
         std::panic::panic_any("p".repeat(17 << 20))
@@ -104,9 +103,9 @@ async fn a_text_without_an_end_in_a_panic_is_cut_too() {
 #[tokio::test(start_paused = true)]
 async fn many_texts_at_once_are_written_one_part_after_the_other() {
     // 5000 texts of 8000 bytes are more than 16 MiB, and more entries than one append accepts.
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
-    store.fit_text(16 << 20);
-    store.fit_entries(4096);
+    let store = flaky();
+    store.hook().fit_text(16 << 20);
+    store.hook().fit_entries(4096);
     let saga = refusing(5000, (2000, '\u{1f680}'), 0);
     let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();
     let report = sagas.run_to_end(7).await.unwrap();
@@ -116,11 +115,11 @@ async fn many_texts_at_once_are_written_one_part_after_the_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_takes_no_text_gets_none() {
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let world = World::new();
     let saga = sequence(&world, &[("a", &[Answer(1)]), ("b", &[Refuse])]);
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();
-    store.fit_text(3);
+    store.hook().fit_text(3);
     let report = sagas.run_to_end(7).await.unwrap();
     assert_eq!(report.status(), Status::Compensated);
     assert_eq!(world.seen(), ["a", "b", "undo a"]);
@@ -128,7 +127,7 @@ async fn a_store_that_takes_no_text_gets_none() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_worker_left_under_way_is_begun_again_in_parts() {
-    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let store = flaky();
     let (id, worker) = (SagaId::new(5), WorkerId::new(9));
     let mut saga = Definition::<u32>::builder("test", 1).max_concurrent(70_000);
     saga.parallel(|saga| {
@@ -147,7 +146,7 @@ async fn what_a_worker_left_under_way_is_begun_again_in_parts() {
     let mut begun = NewSaga::new(id, ("test", 1), "in-memory", worker, beginning);
     begun.entries.extend(started);
     store.create(begun).await.unwrap();
-    store.fit_entries(4096);
+    store.hook().fit_entries(4096);
     let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();
     assert_eq!(sagas.recover().await.unwrap().resumed, [id]);
     while sagas.stats().active > 0 {
