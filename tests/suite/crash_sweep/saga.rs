@@ -1,17 +1,17 @@
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::retry::{Backoff, Jitter};
-use buttress::{Answer, Clock, InMemoryValue, StoreError};
+use buttress::{Answer, Clock, InMemoryValue, Name, StoreError};
 use buttress_durable::outbox;
 use buttress_durable::saga::{
-    Barrier, Builder, Call, Config, CreateIn, Definition, Executor, Kind, MemoryStore, NewSaga,
-    OnCrash, Passage, Record, SagaId, Status, Store,
+    Barrier, Builder, Call, Config, CreateIn, Definition, Direction, Executor, Kind, MemoryStore,
+    NewSaga, OnCrash, Passage, Record, SagaId, Status, StepStatus, Store,
 };
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use buttress_sim::hooked::{Hook, Hooked, Operation, Run};
+use buttress_sim::inject::{Effects, Injected, StepFaults};
 use tower::service_fn;
 
 use super::store::{Crashing, Mortal};
@@ -27,57 +27,46 @@ struct World {
     log: MemoryStore,
     /// The participants' barrier.
     barrier: outbox::MemoryStore,
-    /// The effects that are not undone, by step.
-    effects: Mutex<BTreeMap<&'static str, i32>>,
-    /// All keys of all calls, by step and direction.
-    keys: Mutex<BTreeMap<(&'static str, bool), BTreeSet<String>>>,
-    stumbles: Mutex<u32>,
+    effects: Effects,
+    faults: StepFaults,
 }
 
 impl World {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            log: MemoryStore::new(Clock::default()),
-            barrier: outbox::MemoryStore::new(Clock::default()),
-            effects: Mutex::default(),
-            keys: Mutex::default(),
-            stumbles: Mutex::default(),
-        })
+    fn new(steps: Steps) -> Arc<Self> {
+        let (effects, faults) = (Effects::new(), StepFaults::new());
+        for (step, _, way) in steps {
+            match way {
+                Fine => continue,
+                Refuse => faults.action(*step).always().fail("refused"),
+                LoseAnswer => faults.action(*step).always().doubt_after(),
+                Stumble => {
+                    faults.action(*step).first(2).doubt_before();
+                    // Another one, if a crash makes the step run again after its end.
+                    faults.action(*step).nth(4).doubt_before()
+                }
+            };
+        }
+        let (log, barrier) = (MemoryStore::new(Clock::default()), Clock::default());
+        Arc::new(Self { log, barrier: outbox::MemoryStore::new(barrier), effects, faults })
     }
 
-    async fn act(&self, step: &'static str, way: Way, key: String) -> Result<u32, Failed> {
-        self.keys.lock().unwrap().entry((step, true)).or_default().insert(key);
-        if way == Refuse {
-            return Err(Failed(Refuse));
-        }
-        if way == Stumble {
-            let mut stumbles = self.stumbles.lock().unwrap();
-            *stumbles += 1;
-            if *stumbles % 3 != 0 {
-                return Err(Failed(Stumble));
+    /// Handles an action or an undo. Only the barrier prevents a second effect.
+    async fn serve(&self, call: &Call<u32>) -> Result<u32, Failed> {
+        let (key, mut tx) = (call.key(), self.barrier.begin());
+        let step = key.step().as_str();
+        let passage = match key.direction() {
+            Direction::Action => self.barrier.action(&mut tx, key.saga(), step).await.unwrap(),
+            Direction::Undo => self.barrier.undo(&mut tx, key.saga(), step).await.unwrap(),
+        };
+        match passage {
+            Passage::Proceed => self.effects.record(key),
+            Passage::Overtaken if key.direction() == Direction::Action => {
+                return Err(Failed(Refuse));
             }
-        }
-        let mut tx = self.barrier.begin();
-        match self.barrier.action(&mut tx, ID, step).await.unwrap() {
-            Passage::Proceed => *self.effects.lock().unwrap().entry(step).or_default() += 1,
-            Passage::Repeated => {}
-            Passage::Overtaken => return Err(Failed(Refuse)),
+            Passage::Repeated | Passage::Overtaken => {}
         }
         tx.commit();
-        if way == LoseAnswer {
-            return Err(Failed(LoseAnswer));
-        }
         Ok(1)
-    }
-
-    async fn undo(&self, step: &'static str, key: String) -> Result<u32, Failed> {
-        self.keys.lock().unwrap().entry((step, false)).or_default().insert(key);
-        let mut tx = self.barrier.begin();
-        if self.barrier.undo(&mut tx, ID, step).await.unwrap() == Passage::Proceed {
-            *self.effects.lock().unwrap().entry(step).or_default() -= 1;
-        }
-        tx.commit();
-        Ok(0)
     }
 }
 
@@ -87,30 +76,28 @@ fn definition(world: &Arc<World>, steps: Steps, on_crash: OnCrash, beside: bool)
     let mut saga = Definition::builder("sweep", 1);
     let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
     let add = |saga: &mut Builder<u32>| {
-        for (step, kind, way) in steps {
-            let acting = world.clone();
-            let act = service_fn(move |call: Call<u32>| {
-                let (world, key) = (acting.clone(), call.key().to_string());
-                async move { world.act(step, *way, key).await }
+        for (step, kind, _) in steps {
+            let serving = world.clone();
+            let service = service_fn(move |call: Call<u32>| {
+                let world = serving.clone();
+                async move { world.serve(&call).await }
             });
+            let failed = |injected: Injected| {
+                Failed(if injected.is_definite() { Refuse } else { LoseAnswer })
+            };
+            let service = world.faults.around(service, failed);
             let adding = saga.step(*step).kind(*kind).on_crash(on_crash);
             let adding = match kind {
                 Kind::Compensatable => adding,
                 _ => adding.run_again(9, backoff),
             };
             let added = adding
-                .action((), act, |input: &u32, ()| *input)
+                .action((), service.clone(), |input: &u32, ()| *input)
                 .definite(|failed: &Failed| failed.0 == Refuse);
-            if *kind == Kind::Compensatable {
-                let undoing = world.clone();
-                let undo = service_fn(move |call: Call<u32>| {
-                    let (world, key) = (undoing.clone(), call.key().to_string());
-                    async move { world.undo(step, key).await }
-                });
-                added.undo((), undo, |input: &u32, (), _| *input).add();
-            } else {
-                added.add();
-            }
+            match kind {
+                Kind::Compensatable => added.undo((), service, |input: &u32, (), _| *input).add(),
+                _ => added.add(),
+            };
         }
     };
     if beside {
@@ -189,20 +176,18 @@ async fn live(world: &Arc<World>, points: &CrashPoints, saga: Builder<u32>) {
     points.guard(life).await;
 }
 
-async fn check(world: &World, status: Status) -> Result<(), String> {
+async fn check(world: &World, steps: Steps, status: Status) -> Result<(), String> {
     let record = world.log.load(ID).await.unwrap().ok_or("it was lost")?;
     if record.status != status {
         return Err(format!("it is {:?}: {:#?}", record.status, record.entries));
     }
-    let wanted = i32::from(status == Status::Completed);
-    let effects = world.effects.lock().unwrap().clone();
-    if let Some((step, count)) = effects.iter().find(|(_, count)| **count != wanted) {
-        return Err(format!("{step} has its effect {count} times: {:#?}", record.entries));
-    }
-    match world.keys.lock().unwrap().iter().find(|(_, keys)| keys.len() != 1) {
-        Some((step, keys)) => Err(format!("{step:?} was called with {keys:?}")),
-        None => Ok(()),
-    }
+    let wanted = match status {
+        Status::Completed => StepStatus::Done,
+        _ => StepStatus::Undone,
+    };
+    let steps = steps.iter().map(|(step, ..)| (Name::from(*step), wanted));
+    let checked = world.effects.check(ID, steps);
+    checked.map_err(|wrong| format!("{wrong}: {:#?}", record.entries))
 }
 
 const C: Kind = Kind::Compensatable;
@@ -245,8 +230,8 @@ macro_rules! sweep {
     ($at_every:ident, |$name:ident, $report:ident| $judge:expr) => {
         for ($name, steps, status, beside) in CASES {
             let run = again(steps, beside);
-            let check = async |world: &Arc<World>| check(world, status).await;
-            let swept = $at_every(async || World::new(), run, check).await;
+            let check = async |world: &Arc<World>| check(world, steps, status).await;
+            let swept = $at_every(async || World::new(steps), run, check).await;
             let $report = swept.unwrap_or_else(|failure| panic!("{}: {failure}", $name));
             $judge;
         }
@@ -270,14 +255,14 @@ async fn and_when_the_next_one_dies_too() {
 async fn a_saga_that_undoes_what_a_crash_left_ends_whole_too() {
     let steps: Steps = &[("a", C, Fine), ("b", C, Fine), ("c", C, Fine)];
     at_every_boundary(
-        async || World::new(),
+        async || World::new(steps),
         async |world, points| {
             live(world, points, definition(world, steps, OnCrash::Undo, false)).await;
         },
         async |world| {
             // The place of the crash decides whether the saga completes. It is whole in every case.
             let record = world.log.load(ID).await.unwrap().ok_or("it was lost".to_owned())?;
-            check(world, record.status).await
+            check(world, steps, record.status).await
         },
     )
     .await
@@ -291,8 +276,8 @@ async fn a_saga_that_starts_in_a_transaction_ends_whole_wherever_its_process_die
             let saga = definition(world, steps, OnCrash::RunAgain, beside);
             live_in_transaction(world, points, saga).await;
         };
-        let check = async |world: &Arc<World>| check(world, status).await;
-        let swept = at_every_boundary(async || World::new(), run, check).await;
+        let check = async |world: &Arc<World>| check(world, steps, status).await;
+        let swept = at_every_boundary(async || World::new(steps), run, check).await;
         let report = swept.unwrap_or_else(|failure| panic!("{name}: {failure}"));
         // Besides those of another saga: creation, commit and take-over, each with two sides.
         assert!(report.crashes >= 12 && report.missed == 0, "{name}: {report:?}");
