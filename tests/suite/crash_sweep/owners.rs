@@ -36,6 +36,7 @@ fn scenario(steps: Vec<Step>) -> Scenario {
         retention: None,
         recovers: RECOVERS,
         in_transaction: false,
+        waits: None,
     }
 }
 
@@ -86,6 +87,8 @@ fn drawn(seed: Seed) -> Scenario {
         failed_undos: one_of(3) as usize,
         cancel: (one_of(3) == 0).then(|| Duration::from_secs(one_of(20))),
         in_transaction: one_of(3) == 0,
+        waits: (one_of(3) == 0)
+            .then(|| Duration::from_millis([400, 1_700, 9_000, 31_000][one_of(4) as usize])),
     }
 }
 

@@ -19,6 +19,8 @@ use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
 #[derive(Clone, Default)]
 pub(super) struct History {
     fates: Arc<Mutex<BTreeMap<SagaId, (Status, Instant)>>>,
+    /// When each waiting saga is due, by the clock of the store.
+    dues: Arc<Mutex<BTreeMap<SagaId, Duration>>>,
 }
 
 impl History {
@@ -68,12 +70,22 @@ impl Troubles {
                 // A repeated append may be older than what the log says.
                 if let Some(record) = self.store.load(append.saga).await? {
                     self.history.is(append.saga, record.status, self.clock.now());
+                    if let Some(due) = record.due_at {
+                        self.history.dues.lock().unwrap().insert(append.saga, due);
+                    }
                 }
                 Ok(appended)
             }
             Operation::TakeAbandoned { .. } => {
                 let taken = run.await?;
                 self.own(&answer::<TakenOver<InMemoryValue>, _>(&taken).sagas);
+                Ok(taken)
+            }
+            Operation::TakeDue { .. } => {
+                let taken = run.await?;
+                let sagas = &answer::<TakenOver<InMemoryValue>, _>(&taken).sagas;
+                self.own(sagas);
+                sagas.iter().for_each(|record| self.was_due(record));
                 Ok(taken)
             }
             Operation::TakeSaga { .. } => {
@@ -88,6 +100,15 @@ impl Troubles {
 
     fn own(&self, taken: &[Record<InMemoryValue>]) {
         taken.iter().for_each(|record| self.ledger.owned(record.id, self.process.number()));
+    }
+
+    /// Checks that a waiting saga is not taken before its time.
+    fn was_due(&self, record: &Record<InMemoryValue>) {
+        let due = self.history.dues.lock().unwrap().remove(&record.id);
+        if !record.cancel_requested && due.is_none_or(|due| self.clock.unix() < due) {
+            let (id, now) = (record.id, self.clock.unix());
+            self.ledger.violated(format!("saga {id} was woken at {now:?}, due at {due:?}"));
+        }
     }
 
     async fn watch_create<T>(&self, id: SagaId, create: Run<T>) -> Result<T, StoreError> {

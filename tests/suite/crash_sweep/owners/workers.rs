@@ -55,6 +55,8 @@ pub(super) struct Scenario {
     pub recovers: Duration,
     /// Whether the first worker starts its sagas in transactions.
     pub in_transaction: bool,
+    /// How long each saga waits after its first step.
+    pub waits: Option<Duration>,
 }
 
 impl Scenario {
@@ -90,7 +92,10 @@ fn worker(scenario: &Scenario, shared: &Shared, process: &Process) -> Worker {
     let world = &shared.world;
     let number = process.number();
     let mut saga = Definition::<u32>::builder("trouble", 1);
-    for (step, kind, ways) in scenario.steps.clone() {
+    for (at, (step, kind, ways)) in scenario.steps.iter().cloned().enumerate() {
+        if let Some(waits) = scenario.waits.filter(|_| at == 1) {
+            saga.step("wait").wait(move |_, ()| waits);
+        }
         let (takes, clock) = (scenario.takes, process.clock());
         let (wait, fail) = (scenario.layer, scenario.failed_undos);
         let layer_clock = clock.clone();
