@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use buttress::idempotency::{self, CompleteIn, WithClaim};
 use buttress_durable::event_store::{Filter, Position, StreamId};
-use buttress_durable::saga::{Page, Status};
+use buttress_durable::saga::{Entry, EntryKind, Page, Status};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::database::Database;
-use crate::steps::{KEYS, Recording, completes, starts_in_transaction, stream};
+use crate::steps::{KEYS, Recording, completes, starts_in_transaction, stream, waits_for};
 use crate::worker;
 
-/// The most messages that one kill may deliver again: the messages that a relay holds beyond its
+/// The most messages that one kill or freeze may deliver again: the messages that a relay holds beyond its
 /// batch.
 const TWICE: i64 = 40;
+
+/// The shortest difference of times that a store distinguishes.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// A database with all parts under test.
 pub(crate) trait Answers:
@@ -74,10 +78,21 @@ impl fmt::Display for Account {
     }
 }
 
-pub(crate) async fn draw_up<D: Answers>(database: &D, kills: u64) -> Result<Account, BoxError> {
+/// What happened to the workers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mishaps {
+    pub kills: u64,
+    pub freezes: u64,
+}
+
+pub(crate) async fn draw_up<D: Answers>(
+    database: &D,
+    mishaps: Mishaps,
+) -> Result<Account, BoxError> {
     let mut account = Account::default();
-    sagas(&mut account, database, kills).await?;
-    messages(&mut account, database, kills).await?;
+    sagas(&mut account, database, mishaps.kills).await?;
+    waits(&mut account, database).await?;
+    messages(&mut account, database, mishaps.kills + mishaps.freezes).await?;
     events(&mut account, database).await?;
     answers(&mut account, database).await?;
     Ok(account)
@@ -109,8 +124,11 @@ async fn sagas<D: Answers>(
     for saga in &all {
         let number = i64::try_from(saga.id.get())?;
         let in_transaction = starts_in_transaction(number);
-        // A worker takes each saga that started in a transaction, from nobody.
-        taken_over += saga.epoch.saturating_sub(1 + u64::from(in_transaction));
+        // A worker takes each saga that started in a transaction, from nobody. Another one takes each saga
+        // whose wait is over.
+        let waited = completes(number) && !waits_for(number).is_zero();
+        let first = 1 + u64::from(in_transaction) + u64::from(waited);
+        taken_over += saga.epoch.saturating_sub(first);
         let rows = started.remove(&number).unwrap_or(0);
         account.check(rows == i64::from(in_transaction), || {
             format!("saga {number}: started in {rows} transactions")
@@ -140,10 +158,49 @@ async fn sagas<D: Answers>(
     Ok(())
 }
 
+/// Every saga that had to wait has waited once, for its whole time by the clock of the store, and then had its
+/// next effect. Its effects are in the account of the sagas.
+async fn waits<D: Answers>(account: &mut Account, database: &D) -> Result<(), BoxError> {
+    let (mut waited, mut latest) = (0, Duration::ZERO);
+    for saga in database.list(Page::first(1_000_000)).await? {
+        let number = i64::try_from(saga.id.get())?;
+        let wanted = waits_for(number);
+        if wanted.is_zero() || !completes(number) {
+            continue;
+        }
+        let record = database.load(saga.id).await?.ok_or("a listed saga")?;
+        let at = |kind, last: bool| {
+            let mut places = record.entries.iter().zip(&record.times);
+            let of_kind = |(entry, _): &(&Entry<Vec<u8>>, _)| entry.kind() == kind;
+            let found = if last { places.rfind(of_kind) } else { places.find(of_kind) };
+            found.and_then(|(_, time)| *time)
+        };
+        let (began, ended) = (at(EntryKind::WaitStarted, false), at(EntryKind::WaitEnded, true));
+        let (Some(began), Some(ended)) = (began, ended) else {
+            account.wrong.push(format!("saga {number} did not wait: {:?}", record.entries));
+            continue;
+        };
+        let ends = record.entries.iter().filter(|entry| entry.kind() == EntryKind::WaitEnded);
+        account.check(ends.count() == 1, || format!("saga {number}: {:?}", record.entries));
+        let took = ended.saturating_sub(began);
+        account.check(took + GRAIN >= wanted, || {
+            format!("saga {number} waited for {took:?} instead of {wanted:?}")
+        });
+        waited += 1;
+        latest = latest.max(took.saturating_sub(wanted));
+    }
+    account.check(waited > 0, || "no saga waited".to_owned());
+    account.text.push(format!(
+        "{waited} sagas waited for a time, and none too short; the latest continued {} ms after it",
+        latest.as_millis()
+    ));
+    Ok(())
+}
+
 async fn messages<D: Answers>(
     account: &mut Account,
     database: &D,
-    kills: u64,
+    mishaps: u64,
 ) -> Result<(), BoxError> {
     let sums = "SELECT CAST(sum(written) AS BIGINT), CAST(sum(received) AS BIGINT), \
                 CAST(sum(deliveries) AS BIGINT), CAST(sum(violations) AS BIGINT), \
@@ -162,7 +219,7 @@ async fn messages<D: Answers>(
     account.check(written == received, || "messages were lost".to_owned());
     account.check(violations == 0, || "messages came out of order".to_owned());
     account.check(backlog.pending + backlog.dead == 0, || format!("{backlog:?}"));
-    let allowed = lost_answers + i64::try_from(kills)? * TWICE;
+    let allowed = lost_answers + i64::try_from(mishaps)? * TWICE;
     account.check(twice >= lost_answers && twice <= allowed, || "so many duplicates".to_owned());
     account.check(written > 0, || "no message was written".to_owned());
     Ok(())

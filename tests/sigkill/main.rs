@@ -2,9 +2,11 @@
 //!
 //! Two workers run sagas, relay messages and answer requests under idempotency keys, over one
 //! database. Every 50 to 150 ms one of them is killed and another takes its place. Half of the kills,
-//! at random, wait until a saga runs in the worker. Each kill is a round. After all rounds a last
-//! worker finishes the work, and the test counts everything. No message is lost, messages of one key
-//! are in order, only deliveries are duplicated, every effect happens once, and every saga is whole.
+//! at random, wait until a saga runs in the worker. Each kill is a round. In some rounds the other worker
+//! is frozen (SIGSTOP) until after the end of its leases, and then continues. Some sagas wait for a time.
+//! After all rounds a last worker finishes the work, and the test counts everything. No message is lost,
+//! messages of one key are in order, only deliveries are duplicated, every effect happens once, every wait
+//! takes its whole time, and every saga is whole.
 //!
 //! The test does not verify `synchronous=FULL`: after a SIGKILL the operating system still has all
 //! writes of the process. Only a loss of power can verify it.

@@ -1,6 +1,8 @@
 //! The saga of the test and its participants. They are part of the worker, so they too are killed
 //! in the middle of their transactions.
 
+use std::time::Duration;
+
 use buttress::{Json, Rng};
 use buttress_durable::event_store::{
     Append, AppendError, Batch, Begin, Checkpoint, Expected, NewBatch, NewEvent, Store, StreamId,
@@ -60,6 +62,15 @@ pub(crate) fn starts_in_transaction(number: i64) -> bool {
     number % 3 == 0
 }
 
+/// How long a saga with this number waits between its charge and its announcement. Zero does not wait. A worker
+/// lives for about 200 ms, so another worker than the one that recorded the wait continues most of these sagas.
+pub(crate) fn waits_for(number: i64) -> Duration {
+    match number % 4 {
+        0 => Duration::from_millis(150 + number.unsigned_abs() % 7 * 50),
+        _ => Duration::ZERO,
+    }
+}
+
 /// The number that stands for a step in the table of effects.
 fn code(step: &str) -> i64 {
     match step {
@@ -93,7 +104,7 @@ enum Failed {
     Statement(#[from] sqlx::Error),
 }
 
-/// Reserves and charges in parallel, announces, and confirms.
+/// Reserves and charges in parallel, waits for some time, announces, and confirms.
 pub(crate) fn definition<D: Recording>(
     site: &Site<D>,
 ) -> Result<Definition<i64, Json>, InvalidDefinition> {
@@ -110,6 +121,7 @@ pub(crate) fn definition<D: Recording>(
                 .add();
         }
     });
+    saga.step("settle").wait(|number: &i64, ()| waits_for(*number));
     saga.step("announce").kind(Kind::Pivot).action((), step(), number).add();
     saga.step("confirm").kind(Kind::Retryable).action((), step(), number).add();
     saga.build()

@@ -129,9 +129,12 @@ async fn is_done<D: Recording>(database: &D) -> Result<bool, BoxError> {
     if database.count(left, &[]).await? != 0 {
         return Ok(false);
     }
-    let running = database.list(Page::first(1).status(Status::Running)).await?;
-    let unwinding = database.list(Page::first(1).status(Status::Unwinding)).await?;
-    Ok(running.is_empty() && unwinding.is_empty() && database.backlog().await?.pending == 0)
+    for status in [Status::Running, Status::Unwinding, Status::Waiting] {
+        if !database.list(Page::first(1).status(status)).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(database.backlog().await?.pending == 0)
 }
 
 /// Starts one saga after another, with the numbers that leave `rest` when divided by two.
