@@ -209,7 +209,7 @@ where
     assert!(record.taken_at.unwrap() < began + WAIT, "the time has not come");
     assert!(!due(&store).await);
     // A saga past its point of no return waits on.
-    expect(store.append(wait_at(1, (2, 3), WAIT)).await, "wait again");
+    expect(store.append(wait_at(1, (2, 3), WAIT).knowing_cancel(true)).await, "wait again");
     assert!(!due(&store).await);
     harness.advance(WAIT).await;
     assert_eq!(
