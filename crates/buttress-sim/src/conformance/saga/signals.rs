@@ -119,7 +119,7 @@ where
     assert!(expect(store.request_cancel(SagaId::new(1)).await, "cancel"));
     assert_eq!(write(&store, wait(1, WAIT, 0)).await, Appended::unseen_signals(true));
     // The owner has read the signal, and it is for a later step.
-    assert_eq!(write(&store, wait(1, WAIT, 1)).await, Appended::new(true));
+    assert_eq!(write(&store, wait(1, WAIT, 1).knowing_cancel(true)).await, Appended::new(true));
     assert_eq!(load(&store, 1).await.status, Status::Waiting);
     assert!(!due(&store).await, "nothing has come since");
 }
