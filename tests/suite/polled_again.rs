@@ -283,7 +283,7 @@ enum After {
 }
 
 /// Every public future of the crates.
-const FUTURES: [(&str, After); 39] = [
+const FUTURES: [(&str, After); 40] = [
     ("buttress-durable/bus/publish.rs Publish", After::Name),
     ("buttress-durable/dispatch/future.rs ResponseFuture", After::Name),
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
@@ -297,6 +297,7 @@ const FUTURES: [(&str, After); 39] = [
     ("buttress-sim/crash/guarded.rs Guarded", After::Name),
     ("buttress-sim/crash/process.rs Alive", After::Name),
     ("buttress-sim/executor/named.rs Named", After::Inner),
+    ("buttress-sim/inject/participant.rs RecordingFuture", After::Inner),
     ("buttress-sim/link.rs LinkFuture", After::Name),
     ("buttress-sim/scripted/service.rs ScriptedFuture", After::Name),
     ("buttress-sim/server/future.rs StationFuture", After::Name),
