@@ -33,7 +33,7 @@ const READING: &str = "\
   each after one request. A measurement counts if all of them are still open at its end.
 - *Instructions* are those of user space, counted by callgrind, on one connection. System calls are not in them: they
   are about half of the time.
-- *Why the targets of CPU are missed.* A request with 100 routes takes about 22 000 instructions more than with bare hyper. A
+- *Why the targets of CPU are missed.* A request with 100 routes takes about 23 000 instructions more than with bare hyper. A
   profile by callgrind (1 500 requests) finds no single large cost: functions in sources of buttress 8 %, of `http` (maps
   of fields, targets) 11 %, copies of futures and bytes 9 %, the allocator 10 %, SipHash (in the pool of
   hyper-util, which bare hyper has too) 4 %, the clock 2 %. tokio, hyper, hyper-util and inlined code of the standard
