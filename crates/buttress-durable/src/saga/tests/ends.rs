@@ -61,10 +61,10 @@ async fn a_cancel_before_the_wait_is_written_lets_no_saga_wait() {
 async fn a_cancel_that_its_owner_does_not_know_of_at_its_end_is_not_forgotten() {
     let world = World::new();
     let mut saga = Definition::builder("order", 1);
-    let a = world.step(&mut saga, "a", MINUTE);
-    let wait = saga.step("wait").wait(|_, ()| 72 * HOUR);
-    let last = service_fn(async |_: Call<()>| Ok::<(), BoxError>(()));
-    saga.step("b").needs((a, wait)).action((), last, |_, _| ()).add();
+    saga.parallel(|saga| {
+        world.step(saga, "a", MINUTE);
+        saga.step("wait").wait(|_, ()| 72 * HOUR);
+    });
     let saga = saga.build().unwrap();
     let executor = || Executor::new(saga.clone(), world.store.clone(), config()).unwrap();
     let (sagas, other) = (executor(), executor());
