@@ -124,8 +124,8 @@ async fn sagas<D: Answers>(
     for saga in &all {
         let number = i64::try_from(saga.id.get())?;
         let in_transaction = starts_in_transaction(number);
-        // A worker takes each saga that started in a transaction, from nobody. Another one takes each saga
-        // whose wait is over.
+        // A saga that started in a transaction has no owner: a worker takes it. A worker also takes each saga whose
+        // wait is over. Both raise the epoch once.
         let waited = completes(number) && !waits_for(number).is_zero();
         let first = 1 + u64::from(in_transaction) + u64::from(waited);
         taken_over += saga.epoch.saturating_sub(first);

@@ -90,6 +90,8 @@ impl Config {
         /// 256. At least 1.
         ///
         /// The other sagas wait for their turn, oldest first; this worker owns them during the wait.
+        /// Sagas whose wait is over count too. The executor takes them while it has fewer than four times
+        /// this number of taken-over sagas. The others stay in the store, where any worker can take them.
         /// The limit keeps the sagas of a crashed worker from calling every service at the same moment.
         /// A saga that waits between two attempts counts. A saga that a caller starts, or that an
         /// operator lets continue, does not count and is not limited: put a bulkhead in front of the
