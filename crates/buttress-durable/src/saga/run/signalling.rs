@@ -43,9 +43,9 @@ where
     /// the signal is durable.
     ///
     /// The [step](crate::saga::StepBuilder::signal) called `name` waits for the signal, and `payload` is its
-    /// output. The store keeps a signal that comes before the wait until the saga ends. The saga has one signal of
-    /// each name: the first. A repetition with the same `id` has no effect, so repeat the call after a transient
-    /// error. Draw the `id` once per event, e.g. from the id of the request.
+    /// output. The store keeps a signal that comes before the wait, and removes it with the saga. The saga has one signal
+    /// of each name: the first. A repetition with the same `id` has no effect, whatever its payload, also after the end
+    /// of the saga. So repeat the call after a transient error. Draw the `id` once per event, e.g. from the id of the request.
     ///
     /// A saga that only waits continues immediately on this executor, if the executor runs sagas, and otherwise on
     /// any other within 500 ms. A saga that runs steps beside the wait takes the signal within 500 ms too.
