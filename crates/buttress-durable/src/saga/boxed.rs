@@ -66,7 +66,7 @@ trait Boxed<P>: Send + Sync {
     fn other_versions<'a>(
         &'a self,
         name: &'a str,
-        version: u32,
+        known: &'a [u32],
         limit: usize,
     ) -> Fut<'a, Vec<Summary>>;
 
@@ -150,10 +150,10 @@ impl<P: 'static, S: Store<P>> Boxed<P> for S {
     fn other_versions<'a>(
         &'a self,
         name: &'a str,
-        version: u32,
+        known: &'a [u32],
         limit: usize,
     ) -> Fut<'a, Vec<Summary>> {
-        Box::pin(Store::other_versions(self, name, version, limit))
+        Box::pin(Store::other_versions(self, name, known, limit))
     }
 
     fn purge_sagas<'a>(
@@ -235,8 +235,13 @@ impl<P: 'static + Send> Store<P> for BoxStore<P> {
         self.store.list(page).await
     }
 
-    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
-        self.store.other_versions(name, version, limit).await
+    async fn other_versions(
+        &self,
+        name: &str,
+        known: &[u32],
+        limit: usize,
+    ) -> Answer<Vec<Summary>> {
+        self.store.other_versions(name, known, limit).await
     }
 
     async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {

@@ -41,6 +41,6 @@ pub use run::searching::{Found, Search};
 pub use run::signalling::{Signalled, SignalledIn};
 pub use run::transactional::StartedIn;
 pub use store::{
-    Append, Appended, CreateIn, LARGEST_SIGNAL, NewSaga, NewSignal, Page, Record, SagaId, Signal,
-    SignalAnswer, SignalId, SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, CreateIn, LARGEST_SIGNAL, NewSaga, NewSignal, OVERDUE, Page, Record, SagaId,
+    Signal, SignalAnswer, SignalId, SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
 };

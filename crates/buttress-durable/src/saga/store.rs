@@ -10,12 +10,14 @@ use crate::answer::Answer;
 
 mod records;
 mod signals;
+mod versions;
 
 pub use records::{
     Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
 };
 pub use signals::{LARGEST_SIGNAL, NewSignal, Signal, SignalAnswer, SignalId, SignalIn};
 pub(in crate::saga) use signals::{bytes_of, check_payload_of_signal};
+pub use versions::OVERDUE;
 
 /// Stores the logs of sagas, and the worker that runs each saga. `P` is the encoded form of
 /// payloads.
@@ -230,38 +232,23 @@ pub trait Store<P>: Send + Sync + 'static {
     /// sagas than the limit of the page mean the end of the list.
     fn list(&self, page: Page) -> impl Future<Output = Answer<Vec<Summary>>> + Send;
 
-    /// Returns up to `limit` sagas of other versions of the definition `name` that no live worker
-    /// owns, oldest first. [`Executor::recover`](crate::saga::Executor::recover) reports them.
+    /// Returns up to `limit` sagas of the definition `name` that no executor seems to run, of other versions
+    /// than `known`. [`Executor::recover`](crate::saga::Executor::recover) reports them.
     ///
-    /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding).
+    /// First come the [`Running`](Status::Running) and [`Unwinding`](Status::Unwinding) sagas that no live worker
+    /// owns, oldest first. Then come the [`Waiting`](Status::Waiting) sagas that have been due for at least
+    /// [`OVERDUE`], the longest due first.
     ///
-    /// The default implementation lists up to 10 000 unfinished sagas with [`list`](Self::list). It
-    /// cannot see leases, so it returns sagas of live workers too. Stores should override it.
+    /// The default implementation lists up to 15 000 unfinished sagas with [`list`](Self::list). It sees neither
+    /// leases nor the store's clock, so it also returns sagas of live workers and sagas that are not due. Stores
+    /// should override it.
     fn other_versions(
         &self,
         name: &str,
-        version: u32,
+        known: &[u32],
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<Summary>>> + Send {
-        async move {
-            const PAGE: usize = 1000;
-            let mut found = Vec::new();
-            for status in [Status::Running, Status::Unwinding] {
-                let mut after = None;
-                for _ in 0..5 {
-                    let page = self.list(Page::first(PAGE).status(status).after(after)).await?;
-                    let full = page.len() == PAGE;
-                    after = page.last().map(|saga| saga.id);
-                    let other = |saga: &Summary| saga.definition == name && saga.version != version;
-                    found.extend(page.into_iter().filter(other));
-                    if !full || found.len() >= limit {
-                        break;
-                    }
-                }
-            }
-            found.truncate(limit);
-            Ok(found)
-        }
+        versions::listed(self, name, known, limit)
     }
 
     /// Removes up to `limit` sagas of the definition `name` that ended at least `age` ago, with their

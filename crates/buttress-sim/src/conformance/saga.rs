@@ -6,6 +6,7 @@ mod owners;
 mod signals;
 mod signals_in;
 mod transactions;
+mod versions;
 mod waits;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     owners::all(harness).await;
     if harness.fresh().await.keeps_waits() {
         waits::all(harness).await;
+        versions::all(harness).await;
     }
     if harness.fresh().await.keeps_signals() {
         signals::all(harness).await;

@@ -28,7 +28,7 @@ operations! {
     Load "load" { saga: SagaId }
     RequestCancel "request_cancel" { saga: SagaId }
     List "list" { page: Page }
-    OtherVersions "other_versions" { definition: String, version: u32, limit: usize }
+    OtherVersions "other_versions" { definition: String, known: Vec<u32>, limit: usize }
     PurgeSagas "purge_sagas" { definition: Option<String>, age: Duration, limit: usize }
 }
 
@@ -136,10 +136,16 @@ where
         self.pass(Operation::List { page }, run).await
     }
 
-    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
-        let name = name.to_owned();
-        let operation = Operation::OtherVersions { definition: name.clone(), version, limit };
-        let run = async move |store: S| store.other_versions(&name, version, limit).await;
+    async fn other_versions(
+        &self,
+        name: &str,
+        known: &[u32],
+        limit: usize,
+    ) -> Answer<Vec<Summary>> {
+        let (name, known) = (name.to_owned(), known.to_vec());
+        let operation =
+            Operation::OtherVersions { definition: name.clone(), known: known.clone(), limit };
+        let run = async move |store: S| store.other_versions(&name, &known, limit).await;
         self.pass(operation, run).await
     }
 

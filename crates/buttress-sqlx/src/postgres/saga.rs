@@ -25,6 +25,7 @@ mod create_in;
 mod old;
 mod read;
 mod signals;
+mod versions;
 mod waits;
 
 use old::PURGE_BATCH;
@@ -299,31 +300,13 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
-        let what = during("listing sagas of other versions");
-        // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from a scan of all
-        // rows in order.
-        let sql = self.sql(&format!(
-            "SELECT {HEAD} FROM {{s}}buttress_saga AS s WHERE definition = $2 \
-             AND (version < $3 OR version > $3) AND status IN {{working}} \
-             AND NOT EXISTS (SELECT 1 FROM {{s}}buttress_saga_worker AS w \
-                             WHERE w.worker = s.worker AND w.until > {{now}}) \
-             ORDER BY number + 0 LIMIT $4"
-        ));
-        self.bounded("listing sagas of other versions", async {
-            let mut loan = self.borrow().await?;
-            let rows = query(sql)
-                .bind(self.time())
-                .bind(name)
-                .bind(i64::from(version))
-                .bind(signed(limit as u64))
-                .fetch_all(&mut *loan)
-                .await
-                .map_err(what)?;
-            loan.finish().await?;
-            Ok(found::other_versions(&rows))
-        })
-        .await
+    async fn other_versions(
+        &self,
+        name: &str,
+        known: &[u32],
+        limit: usize,
+    ) -> Answer<Vec<Summary>> {
+        self.of_other_versions(name, known, limit).await
     }
 
     purge::sagas!(PURGE_BATCH);

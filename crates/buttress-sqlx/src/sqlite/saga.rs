@@ -30,6 +30,7 @@ mod create_in;
 mod old;
 mod read;
 mod signals;
+mod versions;
 mod waits;
 
 pub(super) use append::write;
@@ -285,29 +286,13 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
-        let what = "listing sagas of other versions";
-        // Two ranges of the index of unfinished sagas. `+` keeps SQLite from a scan of all rows in
-        // order.
-        let sql = AssertSqlSafe(format!(
-            "SELECT {HEAD} FROM buttress_saga WHERE definition = ?1 \
-             AND (version < ?2 OR version > ?2) AND status IN {WORKING} \
-             AND NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
-                             WHERE w.worker = buttress_saga.worker AND w.until > ?3) \
-             ORDER BY +number LIMIT ?4"
-        ));
-        self.bounded(what, async {
-            let rows = sqlx::query(sql)
-                .bind(name)
-                .bind(i64::from(version))
-                .bind(self.now())
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .fetch_all(self.pool())
-                .await
-                .map_err(|error| failed(what, error))?;
-            Ok(found::other_versions(&rows))
-        })
-        .await
+    async fn other_versions(
+        &self,
+        name: &str,
+        known: &[u32],
+        limit: usize,
+    ) -> Answer<Vec<Summary>> {
+        self.of_other_versions(name, known, limit).await
     }
 
     purge::sagas!(PURGE_BATCH);

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{MemoryStore, Row};
+use crate::instant;
 use crate::saga::model::entry::Status;
-use crate::saga::store::{Page, SagaId, Summary};
+use crate::saga::store::{OVERDUE, Page, SagaId, Summary};
 
 impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
     pub(super) fn list_now(&self, Page { status, after, limit }: Page) -> Vec<Summary> {
@@ -22,17 +23,21 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
     pub(super) fn other_versions_now(
         &self,
         definition: &str,
-        version: u32,
+        known: &[u32],
         limit: usize,
     ) -> Vec<Summary> {
         let now = self.inner.clock.now();
         let rows = self.lock();
-        let found = rows.unfinished.values().filter_map(|id| rows.sagas.get(id)).filter(|row| {
-            row.record.definition == definition
-                && row.record.version != version
-                && matches!(row.record.status, Status::Running | Status::Unwinding)
+        let other = |row: &&Row<P>| {
+            row.record.definition == definition && !known.contains(&row.record.version)
+        };
+        let unowned = rows.unfinished.values().filter_map(|id| rows.sagas.get(id)).filter(|row| {
+            matches!(row.record.status, Status::Running | Status::Unwinding)
                 && !rows.is_live(row.worker, now)
         });
-        found.take(limit).map(Row::summary).collect()
+        let overdue =
+            rows.waiting.iter().take_while(|((due, _), _)| instant::after(*due, OVERDUE) <= now);
+        let overdue = overdue.filter_map(|(_, id)| rows.sagas.get(id));
+        unowned.chain(overdue).filter(other).take(limit).map(Row::summary).collect()
     }
 }

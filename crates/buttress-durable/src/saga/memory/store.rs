@@ -97,8 +97,13 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(self.list_now(page))
     }
 
-    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
-        Ok(self.other_versions_now(name, version, limit))
+    async fn other_versions(
+        &self,
+        name: &str,
+        known: &[u32],
+        limit: usize,
+    ) -> Answer<Vec<Summary>> {
+        Ok(self.other_versions_now(name, known, limit))
     }
 
     async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {

@@ -38,14 +38,15 @@ pub struct Recovery {
     ///
     /// They stay unchanged. Other workers can take over these sagas when this worker has shut down.
     pub left: Vec<SagaError>,
-    /// Up to 100 running or unwinding sagas of other versions of the definition that no live worker
-    /// owns.
+    /// Up to 100 sagas of other versions of the definition that no executor seems to run: running and unwinding
+    /// sagas that no live worker owns, and [waiting](Status::Waiting) sagas that have been due for
+    /// [`OVERDUE`](crate::saga::OVERDUE).
     ///
     /// They stay unchanged until an executor of their version recovers them. The executor logs each
     /// version once.
     ///
-    /// An empty list does not mean that all sagas of an old version have ended. Sagas of a live
-    /// worker and [stuck](Status::Stuck) sagas are not in it. [`Executor::list`] finds them.
+    /// An empty list does not mean that all sagas of an old version have ended. Sagas of a live worker, sagas
+    /// whose wait is not over and [stuck](Status::Stuck) sagas are not in it. [`Executor::list`] finds them.
     pub other_versions: Vec<Summary>,
 }
 
@@ -185,7 +186,8 @@ where
         let core = &self.core;
         let definition = &core.definition.inner;
         let (name, version) = (definition.name.as_str(), definition.version);
-        let asking = core.store.other_versions(name, version, MOST);
+        let known = [version];
+        let asking = core.store.other_versions(name, &known, MOST);
         recovery.other_versions = core.ask("listing sagas of other versions", asking).await?;
         for other in &recovery.other_versions {
             let mut logged =

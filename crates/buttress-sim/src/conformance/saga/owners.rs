@@ -110,7 +110,7 @@ async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
     });
     expect(store.create(other).await, "create");
     let others = async |limit| {
-        let found = expect(store.other_versions("order", 3, limit).await, "other_versions");
+        let found = expect(store.other_versions("order", &[3], limit).await, "other_versions");
         found.into_iter().map(|saga| (saga.id.get(), saga.version)).collect::<Vec<_>>()
     };
     assert_eq!(others(9).await, [], "the worker is alive");
