@@ -327,6 +327,12 @@ pub(crate) fn judge_append(
     if u64::try_from(head.length) == Ok(append.position) && is_open && is_unseen {
         return Ok(Appended::unseen_signals(head.cancel));
     }
+    if u64::try_from(head.length) == Ok(append.position)
+        && is_open
+        && append.overlooks_cancel(head.cancel)
+    {
+        return Ok(Appended::unseen_cancel());
+    }
     if u64::try_from(head.length) == Ok(append.position) {
         return Err(StoreError::fenced(format!("saga {id}: it has ended, and has no owner")));
     }

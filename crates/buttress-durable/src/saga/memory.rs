@@ -277,6 +277,9 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         if append.seen_signals.is_some_and(|seen| seen < row.record.signals) {
             return Ok(Appended::unseen_signals(appended.cancel_requested));
         }
+        if append.overlooks_cancel(row.record.cancel_requested) {
+            return Ok(Appended::unseen_cancel());
+        }
         row.record.entries.extend(append.entries);
         row.record.times.resize(row.record.entries.len(), Some(self.inner.clock.unix()));
         row.record.status = append.status;

@@ -67,6 +67,10 @@ pub trait Store<P>: Send + Sync + 'static {
     /// If the append has [`seen_signals`](Append::seen_signals) and the store has recorded more signals of the
     /// saga, it appends nothing and returns [`has_unseen_signals`](Appended::has_unseen_signals). The check and
     /// the append are one step. So a signal is either seen before the saga waits, or makes the waiting saga due.
+    ///
+    /// If the saga would [complete](Status::Completed), a cancellation is requested, and the append does not know of
+    /// it, the store appends nothing and returns [`has_unseen_cancel`](Appended::has_unseen_cancel). This check is
+    /// part of the same step. So a requested cancellation is never overlooked at the end of a saga.
     fn append(&self, append: Append<P>) -> impl Future<Output = Answer<Appended>> + Send;
 
     /// Takes over the requested number of sagas of one version of a definition whose worker has no
@@ -222,8 +226,8 @@ pub trait Store<P>: Send + Sync + 'static {
 
     /// Requests the cancellation of a saga. Returns `false` if the saga is unknown or has ended.
     ///
-    /// The next append of the owner returns the request, and a take-over does too. A
-    /// [waiting](Status::Waiting) saga is due immediately.
+    /// The next append of the owner returns the request, and a take-over does too. The owner cannot complete the saga
+    /// before it [knows](Append::knows_cancel) of the request. A [waiting](Status::Waiting) saga is due immediately.
     fn request_cancel(&self, saga: SagaId) -> impl Future<Output = Answer<bool>> + Send;
 
     /// Lists the sagas of a page, ordered by id.

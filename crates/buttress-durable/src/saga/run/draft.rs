@@ -37,6 +37,8 @@ pub(in crate::saga) struct Draft<P> {
     pub(in crate::saga) ends_without_signal: bool,
     /// How many signals the draft depends on. The store leaves it out if the saga has more.
     pub(in crate::saga) seen_signals: Option<u64>,
+    /// Whether the run knew that the saga is cancelled when it decided the draft.
+    pub(in crate::saga) knows_cancel: bool,
 }
 
 impl<P> Draft<P> {
@@ -50,6 +52,7 @@ impl<P> Draft<P> {
             due_in: None,
             ends_without_signal: false,
             seen_signals: None,
+            knows_cancel: false,
         }
     }
 

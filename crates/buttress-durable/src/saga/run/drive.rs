@@ -252,7 +252,7 @@ where
                 let was_stopped = self.stopped().is_some();
                 match self.write(&draft).await {
                     Ok(None) => {
-                        draft = self.without_waits(draft);
+                        draft = self.left_out(draft);
                         continue;
                     }
                     Ok(Some(permit)) => match self.stopped().filter(|_| !was_stopped) {

@@ -128,8 +128,7 @@ where
     ///
     /// Steps in progress end first. A saga that only waits unwinds immediately. A saga past its
     /// point of no return still completes. A stuck saga stays stuck. The executor that runs the saga learns of a
-    /// cancel by another executor when it next writes to the log. If that write records the end of the last step, the
-    /// saga completes.
+    /// cancel by another executor when it next writes to the log, also if that is the end of the last step.
     ///
     /// # Errors
     /// Returns the error of the store.

@@ -86,8 +86,10 @@ pub struct Append<P> {
     /// How many signals of the saga the caller has seen. If the store has recorded more, it appends nothing, and
     /// [answers](Appended::has_unseen_signals) so. `None` for an append that does not depend on signals.
     pub seen_signals: Option<u64>,
-    /// Whether the caller knows that the cancellation of the saga is requested. If it does not know of the request, a
-    /// saga that [waits](Status::Waiting) after this append is due immediately.
+    /// Whether the caller knew that the cancellation of the saga is requested when it made the append. If it did not
+    /// know of the request, a saga that [waits](Status::Waiting) after this append is due immediately, and a saga
+    /// does not [complete](Status::Completed): the store appends nothing, and
+    /// [answers](Appended::has_unseen_cancel) so.
     pub knows_cancel: bool,
 }
 
@@ -112,6 +114,13 @@ impl<P> Append<P> {
     pub const fn knowing_cancel(mut self, knows: bool) -> Self {
         self.knows_cancel = knows;
         self
+    }
+
+    /// Whether the append would complete a saga whose cancellation is requested, for a caller that does not
+    /// [know](Self::knows_cancel) of the request. `cancel_requested` is the fact in the store.
+    #[must_use]
+    pub fn overlooks_cancel(&self, cancel_requested: bool) -> bool {
+        cancel_requested && !self.knows_cancel && self.status == Status::Completed
     }
 
     /// Creates an append to the log of `saga`, which is owned under `epoch` and holds `position` entries.
@@ -145,19 +154,35 @@ pub struct Appended {
     /// Whether the store has appended nothing, because it has recorded more signals than the caller has
     /// [seen](Append::seen_signals).
     pub has_unseen_signals: bool,
+    /// Whether the store has appended nothing, because the saga would complete and the caller does not
+    /// [know](Append::knows_cancel) of its requested cancellation.
+    pub has_unseen_cancel: bool,
 }
 
 impl Appended {
     /// Creates the answer to an append that the log holds.
     #[must_use]
     pub const fn new(cancel_requested: bool) -> Self {
-        Self { cancel_requested, has_unseen_signals: false }
+        Self { cancel_requested, has_unseen_signals: false, has_unseen_cancel: false }
     }
 
     /// Creates the answer to an append that the store has left out, because its caller has not seen all signals.
     #[must_use]
     pub const fn unseen_signals(cancel_requested: bool) -> Self {
-        Self { cancel_requested, has_unseen_signals: true }
+        Self { has_unseen_signals: true, ..Self::new(cancel_requested) }
+    }
+
+    /// Creates the answer to an append that the store has left out, because its caller does not know of the requested
+    /// cancellation.
+    #[must_use]
+    pub const fn unseen_cancel() -> Self {
+        Self { has_unseen_cancel: true, ..Self::new(true) }
+    }
+
+    /// Whether the store has appended nothing.
+    #[must_use]
+    pub const fn is_left_out(self) -> bool {
+        self.has_unseen_signals || self.has_unseen_cancel
     }
 }
 

@@ -78,6 +78,32 @@ async fn a_cancel_that_its_owner_does_not_know_of_at_its_end_is_not_forgotten() 
     assert_seen(&world, &[(0, "a"), (60, "undo a")]);
 }
 
+/// The next write of the owner records the end of the last step.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_by_another_process_during_the_last_step_undoes_the_saga() {
+    let world = World::new();
+    for is_committed in [false, true] {
+        let mut saga = Definition::builder("order", 1);
+        world.step(&mut saga, "a", SECOND);
+        let kind = if is_committed { Kind::Pivot } else { Kind::Compensatable };
+        world.step_of(saga.step("b").kind(kind), "b", MINUTE, !is_committed);
+        let saga = saga.build().unwrap();
+        let executor = || Executor::new(saga.clone(), world.store.clone(), config()).unwrap();
+        let (sagas, other) = (executor(), executor());
+        let execution = sagas.start(7).await.unwrap();
+        world.clock.sleep(2 * SECOND).await;
+        assert!(other.cancel(execution.id()).await.unwrap());
+        let report = execution.await.unwrap();
+        let (status, reason) = match is_committed {
+            true => (Status::Completed, None),
+            false => (Status::Compensated, Some("cancelled")),
+        };
+        assert_eq!((report.status(), report.reason()), (status, reason));
+    }
+    let undone = [(61, "undo b"), (61, "undo a")];
+    assert_seen(&world, &[&[(0, "a"), (1, "b")][..], &undone, &[(61, "a"), (62, "b")]].concat());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_a_saga_ends_its_wait() {
     let world = World::new();

@@ -18,6 +18,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         an_append_whose_answer_was_lost,
         a_log_has_no_gaps,
         a_cancel_reaches_the_owner,
+        no_saga_completes_before_its_owner_knows_of_a_cancel,
         lists_come_in_pages,
         only_what_ended_long_ago_is_purged,
         a_purge_of_a_definition_leaves_the_others,
@@ -106,6 +107,37 @@ async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>, H: Harness<S>>(harness: &
     assert!(record.cancel_requested);
     expect(store.append(append(1, 1, 2, Status::Compensated)).await, "append");
     assert!(!cancel(1).await, "the saga has ended");
+}
+
+/// The check is part of the append. An owner past the point of no return completes the saga all the same.
+async fn no_saga_completes_before_its_owner_knows_of_a_cancel<S, H>(harness: &H)
+where
+    S: Store<Vec<u8>>,
+    H: Harness<S>,
+{
+    let store = with(harness, &[1, 2, 3]).await;
+    for id in [1, 2, 3] {
+        assert!(expect(store.request_cancel(SagaId::new(id)).await, "cancel"));
+    }
+    let end = |id| append(id, 1, 1, Status::Completed);
+    for id in [1, 2] {
+        let left_out = expect(store.append(end(id)).await, "append");
+        assert_eq!(left_out, Appended::unseen_cancel(), "saga {id}");
+        let record = expect(store.load(SagaId::new(id)).await, "load").unwrap();
+        assert_eq!((record.entries.len(), record.status), (1, Status::Running), "saga {id}");
+    }
+    let completed = end(1).knowing_cancel(true);
+    assert_eq!(expect(store.append(completed.clone()).await, "append"), Appended::new(true));
+    assert_eq!(expect(store.append(completed).await, "repeated"), Appended::new(true));
+    assert_eq!(expect(store.append(end(1)).await, "repeated"), Appended::new(true));
+    // Every other end stands, and the owner is checked first.
+    let others = [(2, Status::Compensated), (3, Status::Stuck)];
+    for (id, status) in others {
+        let appended = expect(store.append(append(id, 1, 1, status)).await, "append");
+        assert_eq!(appended, Appended::new(true), "{status:?}");
+    }
+    let fenced = changed(append(3, 1, 2, Status::Completed), |append| append.epoch = 2);
+    refused(store.append(fenced).await, StoreErrorKind::Fenced, "another epoch");
 }
 
 async fn lists_come_in_pages<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {

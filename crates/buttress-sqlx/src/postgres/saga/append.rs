@@ -110,7 +110,7 @@ impl Columns {
 /// Creations and appends in one statement, which is the transaction. The fence: the statement locks
 /// the rows that a take-over changes, and changes them only under the owner's epoch. It locks them
 /// in the order of their numbers, so that two of these statements cannot wait for each other.
-/// Entries of a saga that did not pass the fence match no saga.
+/// Entries of a saga that did not pass the fence match no saga. Status 4 is `Completed`.
 const WRITE: &str = "\
     WITH created AS ( \
         INSERT INTO {s}buttress_saga (id, definition, version, codec, worker, epoch, status, \
@@ -135,6 +135,7 @@ const WRITE: &str = "\
         FROM locked AS l WHERE s.number = l.number AND s.epoch = l.epoch \
             AND s.length = l.position AND s.status NOT IN {ended} \
             AND (l.seen IS NULL OR s.signals <= l.seen) \
+            AND (l.knows OR NOT s.cancel OR l.status <> 4) \
         RETURNING s.id, s.number, s.cancel), \
     passed AS (SELECT id, number, false AS cancel FROM created \
         UNION ALL SELECT id, number, cancel FROM moved), \

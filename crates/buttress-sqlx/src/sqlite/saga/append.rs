@@ -74,7 +74,7 @@ struct HeadRow {
 }
 
 impl HeadRow {
-    /// Whether the append is for the end of a log that its caller owns, and whose signals it has seen.
+    /// Whether the append is for the end of a log that its caller owns, and whose signals and cancel it knows.
     fn takes(&self, job: &Add) -> bool {
         let append = &job.input;
         !self.is_new
@@ -82,6 +82,7 @@ impl HeadRow {
             && self.length == signed(append.position)
             && !matches!(self.status, 4 | 5)
             && append.seen_signals.is_none_or(|seen| self.signals <= signed(seen))
+            && !append.overlooks_cancel(self.cancel)
     }
 }
 

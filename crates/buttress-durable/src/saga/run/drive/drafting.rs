@@ -6,7 +6,7 @@ use super::Run;
 use crate::caught::caught;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::Entry;
-use crate::saga::model::state::{Command, Reason, Situation, Step};
+use crate::saga::model::state::{Command, Phase, Reason, Situation, Step};
 use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
 use crate::saga::run::draft::{Draft, Launch};
@@ -105,6 +105,7 @@ where
     pub(super) fn decide(&self, draft: &mut Draft<F::Encoded>) {
         let plan = &self.core.definition.inner.plan;
         let situation = self.situation();
+        draft.knows_cancel = situation.cancelled;
         loop {
             let commands = draft.state.decide(plan, situation);
             // Started steps do not change which other steps can start.
@@ -175,6 +176,25 @@ where
             Some(note) => format!("{name}: {note}"),
             None => format!("{name}: failed before"),
         }
+    }
+
+    /// Returns the draft that follows one that the store has left out, because the saga has signals or a cancel that
+    /// this run had not seen.
+    pub(super) fn left_out(&mut self, draft: Draft<F::Encoded>) -> Draft<F::Encoded> {
+        self.signals.is_stale |= draft.seen_signals.is_some();
+        let mut again = Draft::new(self.durable.clone());
+        if draft.ends_without_signal {
+            // Everything in it follows from the end of the wait.
+            return again;
+        }
+        if draft.state.phase != Phase::Completed {
+            return Draft { due_in: None, seen_signals: None, ..draft };
+        }
+        // The facts stay, and the end is decided again.
+        let facts = draft.entries.into_iter().filter(|entry| !matches!(entry, Entry::Completed));
+        facts.for_each(|entry| again.push(entry));
+        again.outputs = draft.outputs;
+        again
     }
 
     /// Removes the texts from a draft that a store refuses although they were cut. Returns `None`

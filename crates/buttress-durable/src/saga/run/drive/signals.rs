@@ -163,17 +163,6 @@ where
         draft.seen_signals = (parks || draft.ends_without_signal).then(|| self.signals.count());
     }
 
-    /// Returns the draft after the store has left it out, because it has signals that this run has not seen.
-    pub(super) fn without_waits(&mut self, mut draft: Draft<F::Encoded>) -> Draft<F::Encoded> {
-        self.signals.is_stale = true;
-        if draft.ends_without_signal {
-            // Everything in it follows from the end of the wait.
-            return Draft::new(self.durable.clone());
-        }
-        (draft.due_in, draft.seen_signals) = (None, None);
-        draft
-    }
-
     /// Returns when the run looks for signals again. `None` if no step waits for one.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let definition = &self.core.definition.inner;

@@ -31,7 +31,7 @@ where
     /// Writes a draft to the store, and repeats the write while the store is unavailable. Running
     /// steps continue in the meantime. Returns the permit for the steps of the draft. It was taken
     /// before the store confirmed that this worker owns the saga. Returns `None` if the store has left the draft
-    /// out, because the saga has signals that this run has not seen.
+    /// out, because the saga has signals or a cancel that this run had not seen.
     pub(super) async fn write(
         &mut self,
         draft: &Draft<F::Encoded>,
@@ -83,13 +83,13 @@ where
                         },
                         due_in: draft.due_in,
                         seen_signals: draft.seen_signals,
-                        knows_cancel: self.control.is_cancelled(),
+                        knows_cancel: draft.knows_cancel,
                     };
                     let appending = core.store.append(append);
                     let appending = bounded(clock, limit, "appending to a saga", appending);
                     let appended = self.step_runs.beside(appending).await;
                     appended.map(|appended| {
-                        is_left_out = appended.has_unseen_signals;
+                        is_left_out = appended.is_left_out();
                         // Only once: a saga that was notified checks its situation again without
                         // waiting.
                         if appended.cancel_requested && !self.control.is_cancelled() {
