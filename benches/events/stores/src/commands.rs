@@ -16,10 +16,20 @@ use crate::on_postgres::{drop_schema, open, pool};
 const PEERS: [(&str, &str); 3] =
     [("cqrs-es", "cqrs-es, postgres-es"), ("esrs", "esrs"), ("disintegrate", "disintegrate")];
 
-/// A candidate, and its commands per second.
+/// A candidate, and its commands per second: the median of the rounds, the least and the most.
 pub struct Rate {
     pub name: String,
     pub rate: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Rate {
+    fn new(name: &str, rates: &[f64]) -> Self {
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
+        Self { name: name.to_owned(), rate: median(rates), least, most }
+    }
 }
 
 /// Commands of a repository. With `follows`, a projection of the same process gives the events their order meanwhile.
@@ -91,5 +101,5 @@ pub async fn measure(url: &str, rounds: usize) -> Result<Vec<Rate>, Error> {
     let ours = ["buttress", "buttress, while a projection follows"];
     let names = ours.into_iter().chain(PEERS.iter().map(|(_, name)| *name));
     let rates = names.zip(found).filter(|(_, rates)| !rates.is_empty());
-    Ok(rates.map(|(name, rates)| Rate { name: name.to_owned(), rate: median(&rates) }).collect())
+    Ok(rates.map(|(name, rates)| Rate::new(name, &rates)).collect())
 }

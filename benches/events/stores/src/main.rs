@@ -1,6 +1,6 @@
 //! Measures the event store beside plain statements and other crates, in one run.
 //!
-//! Prints the report and writes it to `STORES.md`. Needs PostgreSQL: `BUTTRESS_POSTGRES_URL`, or the standard port of the
+//! Prints the report and writes it to `STORES.md`. Needs PostgreSQL 16 or newer: `BUTTRESS_POSTGRES_URL`, or the standard port of the
 //! local machine. The argument is the number of rounds.
 #![allow(clippy::disallowed_methods, reason = "a program that measures real time")]
 
@@ -29,10 +29,10 @@ async fn main() -> Result<(), Error> {
     let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |text| text.parse())?;
     let url = std::env::var("BUTTRESS_POSTGRES_URL");
     let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
-    let durability = on_postgres::durability(&url).await?;
+    let server = on_postgres::server(&url).await?;
     let postgres = on_postgres::measure(&url, rounds).await?;
     let loads = on_postgres::loads(&url, rounds).await?;
     let commands = commands::measure(&url, rounds).await?;
     let sqlite = on_sqlite::measure(rounds).await?;
-    report::write(&report::All { durability, postgres, loads, commands, sqlite }, rounds)
+    report::write(&report::All { server, postgres, loads, commands, sqlite }, rounds)
 }

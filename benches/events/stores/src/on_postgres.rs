@@ -38,11 +38,23 @@ const COUNTED: &str = "WITH c AS (UPDATE {s}.counter SET last = last + 1 RETURNI
      INSERT INTO {s}.counted (position, stream, version, id, kind, schema, data, recorded_at) \
      SELECT last, $1, $2, $3, 'order.placed', 1, $4, (extract(epoch from clock_timestamp()) * 1e9)::int8 FROM c";
 
+/// The oldest server that every candidate runs on.
+const OLDEST: i32 = 160_000;
+
+/// What the server is, and how durable its commits are.
+pub struct Server {
+    pub version: String,
+    pub fsync: String,
+    pub synchronous_commit: String,
+}
+
 /// The medians of the rounds, in appends per second.
 pub struct Found {
     pub plain: f64,
     pub counted: f64,
     pub ours: f64,
+    /// Appends that nobody follows.
+    pub alone: f64,
     /// Milliseconds from the call of an append to the handler of a projection, 99 of 100.
     pub lag: f64,
 }
@@ -84,6 +96,27 @@ async fn by_hand(pool: &PgPool, text: &'static str, streams: u64) -> Result<f64,
     .await
 }
 
+async fn appends(log: Log<PostgresStore>, begun: Instant, streams: u64) -> Result<f64, Error> {
+    write(streams, move |Append { stream, version, id }| {
+        let log = log.clone();
+        async move {
+            let expected = Expected::Exactly((version - 1).into());
+            let stream = StreamId::new("order", stream.to_string());
+            log.append(&NewBatch::new(stream, expected, vec![event(id, data(begun))])).await?;
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Appends that nobody follows.
+async fn alone(url: &str, streams: u64) -> Result<f64, Error> {
+    let store = open(url).await?;
+    let rate = appends(Log::new(store.clone()), Instant::now(), streams).await?;
+    store.close().await;
+    Ok(rate)
+}
+
 /// Appends, while projections of two processes follow. Returns the rate, and the 99th percentile of the lag.
 async fn ours(url: &str, streams: u64, round: usize) -> Result<(f64, f64), Error> {
     let (store, elsewhere) = (open(url).await?, open(url).await?);
@@ -104,17 +137,7 @@ async fn ours(url: &str, streams: u64, round: usize) -> Result<(f64, f64), Error
     while !(here.stats().is_leased && there.stats().is_leased) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let appending = log.clone();
-    let rate = write(streams, move |Append { stream, version, id }| {
-        let log = appending.clone();
-        async move {
-            let expected = Expected::Exactly((version - 1).into());
-            let stream = StreamId::new("order", stream.to_string());
-            log.append(&NewBatch::new(stream, expected, vec![event(id, data(begun))])).await?;
-            Ok(())
-        }
-    })
-    .await?;
+    let rate = appends(log, begun, streams).await?;
     // Until both have handled every event, so that the slowest events count too, and the next round begins without them.
     loop {
         let stats = store.event_stats().await?;
@@ -136,12 +159,19 @@ async fn ours(url: &str, streams: u64, round: usize) -> Result<(f64, f64), Error
 }
 
 /// The settings of the server that decide when a commit is durable.
-pub async fn durability(url: &str) -> Result<(String, String), Error> {
+pub async fn server(url: &str) -> Result<Server, Error> {
     let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-    let settings = "SELECT current_setting('fsync'), current_setting('synchronous_commit')";
-    let found = sqlx::query_as(settings).fetch_one(&pool).await?;
+    let settings = "SELECT current_setting('server_version'), current_setting('server_version_num')::int4, \
+                    current_setting('fsync'), current_setting('synchronous_commit')";
+    let (version, number, fsync, synchronous_commit): (_, i32, _, _) =
+        sqlx::query_as(settings).fetch_one(&pool).await?;
     pool.close().await;
-    Ok(found)
+    if number < OLDEST {
+        return Err(
+            format!("PostgreSQL {version}: disintegrate's tables need PostgreSQL 16").into()
+        );
+    }
+    Ok(Server { version, fsync, synchronous_commit })
 }
 
 pub async fn measure(url: &str, rounds: usize) -> Result<Found, Error> {
@@ -150,7 +180,7 @@ pub async fn measure(url: &str, rounds: usize) -> Result<Found, Error> {
     open(url).await?.close().await;
     sqlx::raw_sql(sql(TABLES)).execute(&pool).await?;
     let (mut plain, mut counted) = (Vec::new(), Vec::new());
-    let (mut rates, mut lags) = (Vec::new(), Vec::new());
+    let (mut rates, mut lags, mut unfollowed) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let streams = round as u64 * 1_000_000;
         plain.push(by_hand(&pool, PLAIN, streams).await?);
@@ -159,10 +189,15 @@ pub async fn measure(url: &str, rounds: usize) -> Result<Found, Error> {
         lags.push(lag);
         counted.push(by_hand(&pool, COUNTED, streams).await?);
     }
+    // After all rounds, because nobody gives these events an order.
+    for round in 0..rounds {
+        unfollowed.push(alone(url, (rounds + round) as u64 * 1_000_000).await?);
+    }
     drop_schema(&pool).await?;
     pool.close().await;
     let (plain, counted) = (median(&plain), median(&counted));
-    Ok(Found { plain, counted, ours: median(&rates), lag: median(&lags) })
+    let alone = median(&unfollowed);
+    Ok(Found { plain, counted, ours: median(&rates), alone, lag: median(&lags) })
 }
 
 /// Measures loads of 100 events.

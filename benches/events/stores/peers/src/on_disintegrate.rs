@@ -12,6 +12,9 @@ use sqlx::postgres::PgPoolOptions;
 use crate::NOTE;
 use crate::bench::{Append, Error, WRITERS, write};
 
+/// What an error holds if another command was in the way: the SQLSTATE of a serialization failure, and the crate's own.
+const CONFLICTS: [&str; 2] = ["40001", "Concurrency"];
+
 #[derive(Debug, Clone, PartialEq, Eq, Event, Serialize, Deserialize)]
 #[stream(SumEvent, [Added])]
 enum DomainEvent {
@@ -67,8 +70,15 @@ pub async fn measure(url: &str, streams: u64) -> Result<f64, Error> {
     write(streams, move |Append { stream, version, .. }| {
         let decisions = decisions.clone();
         async move {
-            decisions.make(Add { sum: stream.to_string(), number: version }).await?;
-            Ok(())
+            // Other commands are in the way of some, although they are for other streams. The caller repeats those.
+            loop {
+                let made = decisions.make(Add { sum: stream.to_string(), number: version }).await;
+                let Err(error) = made else { return Ok(()) };
+                let text = format!("{error:?}");
+                if !CONFLICTS.iter().any(|conflict| text.contains(conflict)) {
+                    return Err(error.into());
+                }
+            }
         }
     })
     .await
