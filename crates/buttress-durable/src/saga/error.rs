@@ -62,7 +62,23 @@ pub enum SagaError {
         /// The reason why the log cannot be read.
         why: String,
     },
-    /// The saga was started with another definition, version, codec or steps.
+    /// The saga is of a version of the definition that this executor does not run.
+    #[error(
+        "saga {saga}: of version {version} of \"{definition}\", and the executor runs {}; register that version with \
+         also_run, or migrate the saga",
+        listed(known)
+    )]
+    OtherVersion {
+        /// The id of the saga.
+        saga: SagaId,
+        /// The name of the definition.
+        definition: String,
+        /// The version of the saga.
+        version: u32,
+        /// The versions that the executor runs.
+        known: Vec<u32>,
+    },
+    /// The saga was started with another definition, codec or steps.
     #[error("saga {saga}: started with {recorded}, but this executor runs {known}")]
     DefinitionChanged {
         /// The id of the saga.
@@ -151,6 +167,13 @@ pub enum SagaError {
         #[source]
         error: CodecError,
     },
+}
+
+/// Returns versions as a text.
+fn listed(versions: &[u32]) -> String {
+    let text: Vec<String> = versions.iter().map(u32::to_string).collect();
+    let word = if text.len() == 1 { "version" } else { "versions" };
+    format!("{word} {}", text.join(", "))
 }
 
 /// Returns the mistake, and its remedy.

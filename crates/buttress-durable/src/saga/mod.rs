@@ -40,6 +40,7 @@ pub use run::recovery::Recovery;
 pub use run::searching::{Found, Search};
 pub use run::signalling::{Signalled, SignalledIn};
 pub use run::transactional::StartedIn;
+pub use run::versions::InvalidVersion;
 pub use store::{
     Append, Appended, CreateIn, LARGEST_SIGNAL, NewSaga, NewSignal, OVERDUE, Page, Record, SagaId,
     Signal, SignalAnswer, SignalId, SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,

@@ -14,6 +14,7 @@ mod ends;
 mod faults;
 mod races;
 mod signals;
+mod versions;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -101,7 +102,7 @@ impl World {
     }
 
     /// Waits until the saga has this status.
-    async fn until(&self, sagas: &Sagas, id: SagaId, status: Status) -> Tree {
+    async fn until<S: Store<Payload>>(&self, sagas: &Sagas<S>, id: SagaId, status: Status) -> Tree {
         let began = self.seconds();
         loop {
             let tree = sagas.state(id).await.unwrap().unwrap();

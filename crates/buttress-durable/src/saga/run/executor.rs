@@ -49,6 +49,17 @@ where
         config: Config,
     ) -> Result<Self, InvalidConfig> {
         config.check()?;
+        let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
+        Self::with_room(definition, store, config, (slots, Arc::new(())))
+    }
+
+    /// Creates an executor that shares the room for resumed sagas with others.
+    pub(in crate::saga) fn with_room(
+        definition: Definition<I, F>,
+        store: St,
+        config: Config,
+        (slots, resumed): (Arc<Semaphore>, Arc<()>),
+    ) -> Result<Self, InvalidConfig> {
         if definition.inner.plan.has_waits && !store.keeps_waits() {
             let bound = "a store that keeps waiting sagas, for a definition with a step that waits";
             return Err(InvalidConfig::new("store", "a store without waiting sagas", bound));
@@ -60,7 +71,6 @@ where
         }
         let worker = WorkerId::random(&config.common.rng);
         let lease = Lease::new(worker, config.lease, config.common.clock.clone());
-        let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
         let core = Core {
             definition,
             store,
@@ -78,8 +88,9 @@ where
             recovering: tokio::sync::Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
             slots,
-            resumed: Arc::new(()),
+            resumed,
             other_versions: Mutex::default(),
+            versions: Mutex::default(),
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -135,20 +146,28 @@ where
     pub async fn cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
         let asking = self.core.store.request_cancel(saga);
         let known = self.core.ask("cancelling a saga", asking).await?;
-        let control = self.core.active().get(&saga).cloned();
-        match control {
-            Some(control) if known => control.cancel(),
-            None if known => self.wake_soon(),
-            _ => {}
+        if known {
+            self.notify_of_cancel(saga);
         }
         Ok(known)
+    }
+
+    /// Makes a saga unwind, if it runs or waits here, of any version.
+    pub(in crate::saga) fn notify_of_cancel(&self, saga: SagaId) {
+        let control = self.core.active().get(&saga).cloned();
+        match control {
+            Some(control) => control.cancel(),
+            None => self.wake_soon(),
+        }
+        self.core.versions().iter().for_each(|other| other.notify_of_cancel(saga));
     }
 
     /// Returns the state of a saga according to its log; `None` if the saga is unknown.
     ///
     /// # Errors
     /// Returns an error if the store failed, the log cannot be read, or the saga is of another
-    /// definition.
+    /// definition. Returns [`OtherVersion`](SagaError::OtherVersion) if it is of a version that does not run here:
+    /// see [`also_run`](Self::also_run).
     pub async fn state(&self, saga: SagaId) -> Result<Option<Tree>, SagaError> {
         let store = |error| SagaError::Store { saga, error };
         let loading = self.core.store.load(saga);
@@ -156,11 +175,7 @@ where
         let Some(record) = loaded.map_err(store)? else {
             return Ok(None);
         };
-        self.check_definition(&record)?;
-        let definition = &self.core.definition.inner;
-        let state = State::fold(definition.steps.len(), &record.entries);
-        let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
-        Ok(Some(Tree::new(definition.name, &definition.plan, &state, &record)))
+        self.tree_of(&record).map(Some)
     }
 
     /// Lists the sagas of a page, of all definitions in the store, ordered by id.
@@ -173,7 +188,7 @@ where
     }
 
     /// Shuts the executor down: stops starting steps, waits for the steps in progress, and releases
-    /// the lease.
+    /// the lease. Also shuts down the executors of versions that [also run](Self::also_run) here.
     ///
     /// The executor waits until the ends of these steps are recorded. Other workers can then resume
     /// the unfinished sagas.
@@ -186,7 +201,7 @@ where
     /// If the future is dropped, the executor continues to shut down, but keeps its lease.
     pub async fn shut_down(&self) -> Result<(), StoreError> {
         let core = &self.core;
-        core.shutting_down.store(true, Ordering::Release);
+        self.stop();
         loop {
             let idle = core.idle.notified();
             let controls: Vec<_> = core.active().values().cloned().collect();
@@ -197,7 +212,21 @@ where
             idle.await;
         }
         core.shut_down.store(true, Ordering::Release);
-        core.ask("retiring a worker", core.store.release_worker(core.lease.worker)).await
+        let releasing = core.store.release_worker(core.lease.worker);
+        let mut released = core.ask("retiring a worker", releasing).await;
+        for other in core.registered() {
+            let other = other.shut_down().await;
+            released = released.and(other);
+        }
+        released
+    }
+
+    /// Stops starting steps, of all versions that run here.
+    pub(in crate::saga) fn stop(&self) {
+        self.core.shutting_down.store(true, Ordering::Release);
+        let controls: Vec<_> = self.core.active().values().cloned().collect();
+        controls.iter().for_each(|control| control.wake());
+        self.core.registered().iter().for_each(|other| other.stop());
     }
 
     /// Returns a snapshot of the counters.

@@ -23,4 +23,5 @@ pub(in crate::saga) mod starting;
 pub(in crate::saga) mod step_runs;
 pub(in crate::saga) mod transactional;
 pub(in crate::saga) mod troubles;
+pub(in crate::saga) mod versions;
 mod waking;

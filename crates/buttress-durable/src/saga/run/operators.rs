@@ -41,6 +41,9 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
     /// # Errors
     /// Returns an error if the saga is not stuck, or if the store failed.
     pub async fn retry(&self, saga: SagaId) -> Result<Execution, SagaError> {
+        if let Some(other) = self.version_of(saga).await? {
+            return other.retry(saga).await;
+        }
         self.decide(saga, |step, number| {
             let stuck = matches!(step, Step::UndoFailed { .. } | Step::InDoubt | Step::Failed);
             stuck.then(|| Entry::Retried { step: number, why: by_operator() })
@@ -53,6 +56,9 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
     /// # Errors
     /// Returns an error if the saga is not stuck at an undo, or if the store failed.
     pub async fn skip(&self, saga: SagaId) -> Result<Execution, SagaError> {
+        if let Some(other) = self.version_of(saga).await? {
+            return other.skip(saga).await;
+        }
         self.decide(saga, |step, number| {
             let stuck = matches!(step, Step::UndoFailed { .. });
             stuck.then(|| Entry::Skipped { step: number, why: by_operator() })

@@ -67,7 +67,8 @@ where
     /// owns in the store and does not run. Such a saga is left after a take-over whose answer was
     /// lost, a start that failed although it was stored, or a task that died.
     ///
-    /// Leaves sagas of other versions of the definition and stuck sagas unchanged.
+    /// Covers the versions of the definition that [also run](Self::also_run) here. Leaves sagas of other versions
+    /// and stuck sagas unchanged.
     ///
     /// # Errors
     /// Returns the error of the store. Sagas that were taken over before the error run.
@@ -76,17 +77,30 @@ where
     /// If the future is dropped, the next call resumes sagas that the store has handed over and
     /// that do not run yet.
     pub async fn recover(&self) -> Result<Recovery, StoreError> {
-        let core = &self.core;
         let mut recovery = Recovery::default();
-        // Bounded as a whole, because several callers wait for each other.
-        let alone = async { Ok(core.recovering.lock().await) };
-        let _alone = core.ask("waiting for another recovery", alone).await?;
-        core.ask("taking a lease", core.begin_live_lease()).await?;
-        self.take_sagas(&mut recovery).await?;
-        self.take_due(&mut recovery).await?;
-        self.adopt(&mut recovery).await?;
+        self.recover_into(&mut recovery).await?;
         self.find_others(&mut recovery).await?;
         Ok(recovery)
+    }
+
+    /// Resumes the sagas of this version, and of the versions that also run here.
+    pub(in crate::saga) async fn recover_into(
+        &self,
+        recovery: &mut Recovery,
+    ) -> Result<(), StoreError> {
+        let core = &self.core;
+        // Bounded as a whole, because several callers wait for each other.
+        let alone = async { Ok(core.recovering.lock().await) };
+        let alone = core.ask("waiting for another recovery", alone).await?;
+        core.ask("taking a lease", core.begin_live_lease()).await?;
+        self.take_sagas(recovery).await?;
+        self.take_due(recovery).await?;
+        self.adopt(recovery).await?;
+        drop(alone);
+        for other in core.versions() {
+            other.recover_into(recovery).await?;
+        }
+        Ok(())
     }
 
     /// Takes over the sagas whose worker has no live lease.
@@ -175,29 +189,6 @@ where
                     recovery.left.push(SagaError::Corrupt { saga: id, why: error.to_string() });
                 }
                 Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reports sagas of other versions that no worker runs. Logs each version once.
-    async fn find_others(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
-        const MOST: usize = 100;
-        let core = &self.core;
-        let definition = &core.definition.inner;
-        let (name, version) = (definition.name.as_str(), definition.version);
-        let known = [version];
-        let asking = core.store.other_versions(name, &known, MOST);
-        recovery.other_versions = core.ask("listing sagas of other versions", asking).await?;
-        for other in &recovery.other_versions {
-            let mut logged =
-                core.other_versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if logged.insert(other.version) {
-                tracing::warn!(
-                    target: "buttress", layer = core.config.layer().as_str(), definition = name,
-                    version = other.version, known = version, saga = %other.id,
-                    "unfinished sagas of another version: run an executor of that version to resume them"
-                );
             }
         }
         Ok(())
@@ -373,6 +364,9 @@ where
             && shape.is_none_or(|shape| shape == definition.shape);
         if same {
             return Ok(());
+        }
+        if record.definition == name && record.version != version {
+            return Err(self.other_version(record.id, record.version));
         }
         Err(SagaError::DefinitionChanged {
             saga: record.id,

@@ -14,7 +14,7 @@ use crate::setters::setters;
 /// How many sagas one query lists.
 const PAGE: usize = 100;
 
-/// Conditions on the sagas of one version of a definition, for [`Executor::search`].
+/// Conditions on the sagas of the versions that an executor runs, for [`Executor::search`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Search {
@@ -110,8 +110,8 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Finds sagas of this version of the definition by status, age, step and reason, with their
-    /// steps.
+    /// Finds sagas by status, age, step and reason, with their steps. They are of this version of the definition, or
+    /// of one that [also runs](Self::also_run) here.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -139,6 +139,7 @@ where
         let core = &self.core;
         let definition = &core.definition.inner;
         let now = core.config.common.clock.unix();
+        let known = self.known_versions();
         let (mut found, mut after, mut left) = (Found::default(), search.after, search.scan);
         loop {
             let limit = left.min(PAGE);
@@ -156,8 +157,8 @@ where
                 }
                 after = Some(summary.id);
                 left -= 1;
-                let own = (summary.definition.as_str(), summary.version)
-                    == (definition.name.as_str(), definition.version);
+                let own = summary.definition == definition.name.as_str()
+                    && known.contains(&summary.version);
                 if !own {
                     continue;
                 }

@@ -17,6 +17,7 @@ use crate::saga::run::counters::{Counter, Counters};
 use crate::saga::run::drive::Control;
 use crate::saga::run::lease::Lease;
 use crate::saga::run::troubles::{Operation, Troubles};
+use crate::saga::run::versions::Version;
 use crate::saga::store::SagaId;
 
 pub(in crate::saga) struct Core<I, F: Format, St> {
@@ -49,6 +50,8 @@ pub(in crate::saga) struct Core<I, F: Format, St> {
     pub(in crate::saga) resumed: Arc<()>,
     /// Versions of the definition whose sagas were found and logged.
     pub(in crate::saga) other_versions: Mutex<BTreeSet<u32>>,
+    /// The executors of other versions that also run here. None of them holds this value.
+    pub(in crate::saga) versions: Mutex<Vec<Arc<dyn Version<F>>>>,
 }
 
 impl<I, F: Format, St> Core<I, F, St> {

@@ -9,6 +9,7 @@ use buttress::{Codec, CodecError, Format};
 use crate::caught::caught;
 use crate::saga::error::SagaError;
 use crate::saga::run::executor::Executor;
+use crate::saga::run::versions::{Signals, Version};
 use crate::saga::store::{
     LARGEST_SIGNAL, NewSignal, SagaId, SignalAnswer, SignalId, SignalIn, Store, bytes_of,
 };
@@ -39,8 +40,8 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Sends the signal `name` to a saga of this definition and version, which may run in any process. Returns once
-    /// the signal is durable.
+    /// Sends the signal `name` to a saga of this definition, which may run in any process. Returns once the signal is
+    /// durable. The saga is of this version, or of one that [also runs](Self::also_run) here.
     ///
     /// The [step](crate::saga::StepBuilder::signal) called `name` waits for the signal, and `payload` is its
     /// output. The store keeps a signal that comes before the wait, and removes it with the saga. The saga has one signal
@@ -56,8 +57,9 @@ where
     /// # Errors
     /// Returns [`UnknownSignal`](SagaError::UnknownSignal) if no step of this definition waits for `name`, and
     /// [`SignalType`](SagaError::SignalType) if the step waits for another type than `T`. Returns
-    /// [`Unknown`](SagaError::Unknown) if there is no such saga, and
-    /// [`DefinitionChanged`](SagaError::DefinitionChanged) if it is of another definition or version. Returns
+    /// [`Unknown`](SagaError::Unknown) if there is no such saga,
+    /// [`DefinitionChanged`](SagaError::DefinitionChanged) if it is of another definition, and
+    /// [`OtherVersion`](SagaError::OtherVersion) if it is of a version that does not run here. Returns
     /// [`SignalTooLate`](SagaError::SignalTooLate) if it has ended or unwinds, and
     /// [`SignalTooLarge`](SagaError::SignalTooLarge) for a payload of more than [`LARGEST_SIGNAL`] bytes. Returns an
     /// error if the payload cannot be encoded or the store failed.
@@ -75,13 +77,24 @@ where
         F: Codec<T>,
         T: Send + Sync + 'static,
     {
-        let signal = self.new_signal(saga, name, payload, id)?;
-        let sending = self.core.store.signal(signal);
-        let answer = self.core.ask("sending a signal", sending).await;
-        let answer = answer.map_err(|error| SagaError::Store { saga, error })?;
-        let signalled = self.signalled(saga, name, answer)?;
-        self.notify_of_signal(saga);
-        Ok(signalled)
+        let payload = Arc::new(payload);
+        let store = |error| SagaError::Store { saga, error };
+        let mut signal = self.first_signal(saga, name, &payload, id).await?;
+        loop {
+            let version = signal.version;
+            let sending = self.core.store.signal(signal);
+            let answer = self.core.ask("sending a signal", sending).await.map_err(store)?;
+            match self.right_version(&answer, version) {
+                Some(other) => {
+                    signal = new_signal(other.definition(), saga, name, &payload, id)?;
+                }
+                None => {
+                    let signalled = self.signalled(saga, name, answer)?;
+                    self.notify_of_signal(saga);
+                    return Ok(signalled);
+                }
+            }
+        }
     }
 
     /// Sends a signal in the transaction `tx` of the caller. The saga has the signal if the transaction commits, and
@@ -135,47 +148,62 @@ where
         T: Send + Sync + 'static,
         St: SignalIn<Tx, F::Encoded>,
     {
-        let signal = self.new_signal(saga, name, payload, id)?;
-        let sending = self.core.store.signal_in(tx, signal);
-        let answer = self.core.ask("sending a signal in a transaction", sending).await;
-        let answer = answer.map_err(|error| SagaError::Store { saga, error })?;
-        let answer = self.signalled(saga, name, answer)?;
-        Ok(SignalledIn { executor: self.clone(), saga, answer })
+        let payload = Arc::new(payload);
+        let store = |error| SagaError::Store { saga, error };
+        let mut signal = self.first_signal(saga, name, &payload, id).await?;
+        loop {
+            let version = signal.version;
+            let sending = self.core.store.signal_in(tx, signal);
+            let answer = self.core.ask("sending a signal in a transaction", sending).await;
+            let answer = answer.map_err(store)?;
+            match self.right_version(&answer, version) {
+                Some(other) => {
+                    signal = new_signal(other.definition(), saga, name, &payload, id)?;
+                }
+                None => {
+                    let answer = self.signalled(saga, name, answer)?;
+                    return Ok(SignalledIn { executor: self.clone(), saga, answer });
+                }
+            }
+        }
     }
 
-    /// Checks and encodes a signal.
-    fn new_signal<T>(
+    /// Checks and encodes a signal to a saga whose version is not known yet: for this version, or for the version of the
+    /// saga if this version does not have the signal.
+    async fn first_signal<T>(
         &self,
         saga: SagaId,
         name: &str,
-        payload: T,
+        payload: &Arc<T>,
         id: SignalId,
     ) -> Result<NewSignal<F::Encoded>, SagaError>
     where
         F: Codec<T>,
         T: Send + Sync + 'static,
     {
-        let definition = &self.core.definition.inner;
-        let signal = || name.to_owned();
-        let Some(wanted) = definition.payload_of(name) else {
-            let known = definition.signal_names();
-            return Err(SagaError::UnknownSignal { saga, signal: signal(), known });
-        };
-        if !wanted.is::<T>() {
-            let (wanted, given) = (wanted.name, type_name::<T>());
-            return Err(SagaError::SignalType { saga, signal: signal(), wanted, given });
+        match new_signal(&*self.core.definition.inner, saga, name, payload, id) {
+            Err(error @ (SagaError::UnknownSignal { .. } | SagaError::SignalType { .. })) => {
+                match self.version_of(saga).await? {
+                    Some(other) => new_signal(other.definition(), saga, name, payload, id),
+                    None => Err(error),
+                }
+            }
+            made => made,
         }
-        // The codec is user code.
-        let payload = Arc::new(payload);
-        let payload = caught(|| definition.codec.encode(&payload));
-        let payload = payload.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
-        let payload =
-            payload.map_err(|error| SagaError::SignalPayload { saga, signal: signal(), error })?;
-        if let Some(bytes) = bytes_of(&payload).filter(|bytes| *bytes > LARGEST_SIGNAL) {
-            return Err(SagaError::SignalTooLarge { saga, signal: signal(), bytes });
+    }
+
+    /// Returns the executor to whose version a saga belongs, if a signal was sent under another `version`.
+    fn right_version(&self, answer: &SignalAnswer, sent: u32) -> Option<Arc<dyn Version<F>>> {
+        let SignalAnswer::OtherDefinition { definition, version } = answer else { return None };
+        let known = &self.core.definition.inner;
+        if *version == sent {
+            return None;
         }
-        let version = (definition.name.as_str(), definition.version);
-        Ok(NewSignal::new(saga, version, name, id, payload))
+        // A migration may have moved the saga to this version since.
+        if (definition.as_str(), *version) == (known.name.as_str(), known.version) {
+            return Some(Arc::new(self.clone()));
+        }
+        self.core.version(definition, *version)
     }
 
     /// Returns the answer of the store to the caller.
@@ -191,6 +219,11 @@ where
             SignalAnswer::Duplicate => Ok(Signalled::Duplicate),
             SignalAnswer::Later => Ok(Signalled::Later),
             SignalAnswer::Unknown => Err(SagaError::Unknown { saga }),
+            SignalAnswer::OtherDefinition { definition, version }
+                if definition == known.name.as_str() =>
+            {
+                Err(self.other_version(saga, version))
+            }
             SignalAnswer::OtherDefinition { definition, version } => {
                 Err(SagaError::DefinitionChanged {
                     saga,
@@ -205,13 +238,46 @@ where
     }
 
     /// Makes a saga take its signals without a poll, if it runs here or waits.
-    fn notify_of_signal(&self, saga: SagaId) {
+    pub(in crate::saga) fn notify_of_signal(&self, saga: SagaId) {
         let control = self.core.active().get(&saga).cloned();
         match control {
             Some(control) => control.signal(),
             None => self.wake_soon(),
         }
+        self.core.versions().iter().for_each(|other| other.notify_of_signal(saga));
     }
+}
+
+/// Checks and encodes a signal of a definition.
+fn new_signal<F, T>(
+    definition: &dyn Signals<F>,
+    saga: SagaId,
+    name: &str,
+    payload: &Arc<T>,
+    id: SignalId,
+) -> Result<NewSignal<F::Encoded>, SagaError>
+where
+    F: Codec<T>,
+    T: Send + Sync + 'static,
+{
+    let signal = || name.to_owned();
+    let Some(wanted) = definition.payload_of(name) else {
+        let known = definition.signal_names();
+        return Err(SagaError::UnknownSignal { saga, signal: signal(), known });
+    };
+    if !wanted.is::<T>() {
+        let (wanted, given) = (wanted.name, type_name::<T>());
+        return Err(SagaError::SignalType { saga, signal: signal(), wanted, given });
+    }
+    // The codec is user code.
+    let payload = caught(|| definition.codec().encode(payload));
+    let payload = payload.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
+    let payload =
+        payload.map_err(|error| SagaError::SignalPayload { saga, signal: signal(), error })?;
+    if let Some(bytes) = bytes_of(&payload).filter(|bytes| *bytes > LARGEST_SIGNAL) {
+        return Err(SagaError::SignalTooLarge { saga, signal: signal(), bytes });
+    }
+    Ok(NewSignal::new(saga, definition.version(), name, id, payload))
 }
 
 impl<I, F, St> SignalledIn<I, F, St>

@@ -149,9 +149,13 @@ where
         Ok(taken.filter(|record| runs(record.status)))
     }
 
-    /// Takes the sagas that were created in transactions and that no worker has taken.
+    /// Takes the sagas that were created in transactions and that no worker has taken, of all versions that run here.
     pub(in crate::saga) async fn take_new(&self) {
         let core = &self.core;
+        for other in core.versions() {
+            // It has logged its failure.
+            let _taken = other.take_new().await;
+        }
         // The next recovery finds them after the outage.
         if core.troubles.are_on() {
             return;

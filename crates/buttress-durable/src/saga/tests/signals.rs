@@ -33,7 +33,7 @@ pub(super) async fn error(sagas: &Sagas, saga: SagaId, name: &str) -> SagaError 
 }
 
 /// Lets every task run that needs no time.
-async fn without_time() {
+pub(super) async fn without_time() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
