@@ -17,6 +17,7 @@ use crate::time;
 pub(crate) mod barrier;
 pub(crate) mod beginning;
 pub(crate) mod found;
+pub(crate) mod migration;
 pub(crate) mod passes;
 mod row;
 pub(crate) mod signal;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::answer::{Answer, Fut};
 use crate::saga::store::{
-    Append, Appended, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer, Store,
-    Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, Moved, NewLog, NewSaga, NewSignal, Page, Record, SagaId, Signal,
+    SignalAnswer, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 
 /// A store of sagas with its type erased. An application then needs no type parameter for the
@@ -69,6 +69,10 @@ trait Boxed<P>: Send + Sync {
         known: &'a [u32],
         limit: usize,
     ) -> Fut<'a, Vec<Summary>>;
+
+    fn migrates(&self) -> bool;
+
+    fn migrate<'a>(&'a self, log: NewLog<P>) -> Fut<'a, Moved>;
 
     fn purge_sagas<'a>(
         &'a self,
@@ -154,6 +158,14 @@ impl<P: 'static, S: Store<P>> Boxed<P> for S {
         limit: usize,
     ) -> Fut<'a, Vec<Summary>> {
         Box::pin(Store::other_versions(self, name, known, limit))
+    }
+
+    fn migrates(&self) -> bool {
+        Store::migrates(self)
+    }
+
+    fn migrate<'a>(&'a self, log: NewLog<P>) -> Fut<'a, Moved> {
+        Box::pin(Store::migrate(self, log))
     }
 
     fn purge_sagas<'a>(
@@ -242,6 +254,14 @@ impl<P: 'static + Send> Store<P> for BoxStore<P> {
         limit: usize,
     ) -> Answer<Vec<Summary>> {
         self.store.other_versions(name, known, limit).await
+    }
+
+    fn migrates(&self) -> bool {
+        self.store.migrates()
+    }
+
+    async fn migrate(&self, log: NewLog<P>) -> Answer<Moved> {
+        self.store.migrate(log).await
     }
 
     async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {

@@ -15,6 +15,7 @@ use crate::saga::store::{
 };
 
 mod lists;
+mod migration;
 mod signals;
 mod store;
 mod waits;

@@ -35,6 +35,7 @@ pub use report::{Report, Stats, StepStatus, Tree, TreeStep};
 pub use run::call::{Call, Direction, Leaf, LeafFuture, StepKey};
 pub use run::execution::Execution;
 pub use run::executor::Executor;
+pub use run::migration::{MigratedLog, Migration, MigrationError, NeedsMigration};
 pub use run::operators::Resolution;
 pub use run::recovery::Recovery;
 pub use run::searching::{Found, Search};
@@ -42,6 +43,7 @@ pub use run::signalling::{Signalled, SignalledIn};
 pub use run::transactional::StartedIn;
 pub use run::versions::InvalidVersion;
 pub use store::{
-    Append, Appended, CreateIn, LARGEST_SIGNAL, NewSaga, NewSignal, OVERDUE, Page, Record, SagaId,
-    Signal, SignalAnswer, SignalId, SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, CreateIn, LARGEST_SIGNAL, Moved, NewLog, NewSaga, NewSignal, OVERDUE, Page,
+    Record, SagaId, Signal, SignalAnswer, SignalId, SignalIn, Store, Summary, TakeOver, TakenOver,
+    WorkerId,
 };

@@ -8,10 +8,12 @@ use buttress::StoreError;
 use super::model::entry::Status;
 use crate::answer::Answer;
 
+mod migration;
 mod records;
 mod signals;
 mod versions;
 
+pub use migration::{Moved, NewLog};
 pub use records::{
     Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
 };
@@ -253,6 +255,30 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<Summary>>> + Send {
         versions::listed(self, name, known, limit)
+    }
+
+    /// Whether the store moves sagas to another version of their definition. It then implements
+    /// [`migrate`](Self::migrate). Default: `false`.
+    fn migrates(&self) -> bool {
+        false
+    }
+
+    /// Replaces the version and the log of a saga, if the saga is still as the [log](NewLog) says.
+    ///
+    /// The saga has not ended, and no live worker owns it. A [`Waiting`](Status::Waiting) or
+    /// [`Stuck`](Status::Stuck) saga needs no worker, so its last one does not matter. The checks and the write are one
+    /// step. The saga then has its next epoch and the owner [`NOBODY`](WorkerId::NOBODY), and keeps its status. A
+    /// waiting saga is due immediately. The time of its start, its deadline, a requested cancellation and its signals
+    /// stay.
+    ///
+    /// A repetition with the same content returns [`Moved`](Moved::Moved), unless a worker has taken the saga since.
+    ///
+    /// # Errors
+    /// Returns `Invalid` if the log does not fit into the store, and `Corrupt` if the saga cannot be read or its epoch
+    /// cannot grow. The default implementation returns `Invalid`.
+    fn migrate(&self, log: NewLog<P>) -> impl Future<Output = Answer<Moved>> + Send {
+        let why = format!("saga {}: the store does not move sagas to another version", log.saga);
+        async { Err(StoreError::invalid(why)) }
     }
 
     /// Removes up to `limit` sagas of the definition `name` that ended at least `age` ago, with their

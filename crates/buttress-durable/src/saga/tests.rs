@@ -12,6 +12,7 @@ use crate::answer::Answer;
 
 mod ends;
 mod faults;
+mod migrations;
 mod races;
 mod signals;
 mod versions;
@@ -102,7 +103,17 @@ impl World {
     }
 
     /// Waits until the saga has this status.
-    async fn until<S: Store<Payload>>(&self, sagas: &Sagas<S>, id: SagaId, status: Status) -> Tree {
+    async fn until<I, S>(
+        &self,
+        sagas: &Executor<I, InMemory, S>,
+        id: SagaId,
+        status: Status,
+    ) -> Tree
+    where
+        I: Send + Sync + 'static,
+        InMemory: buttress::Codec<I>,
+        S: Store<Payload>,
+    {
         let began = self.seconds();
         loop {
             let tree = sagas.state(id).await.unwrap().unwrap();
@@ -166,6 +177,8 @@ enum Fault {
     NoLooks,
     /// Readings of signals fail.
     NoSignals,
+    /// The answer to a move to another version is lost, once.
+    LosesMigration,
 }
 
 /// The appends before a signal, and the signal.
@@ -315,6 +328,19 @@ impl Store<Payload> for Faulty {
 
     async fn list(&self, page: Page) -> Answer<Vec<Summary>> {
         self.inner.list(page).await
+    }
+
+    fn migrates(&self) -> bool {
+        true
+    }
+
+    async fn migrate(&self, log: NewLog<Payload>) -> Answer<Moved> {
+        let moved = self.inner.migrate(log).await;
+        if self.is(Fault::LosesMigration) {
+            self.set(Fault::None);
+            return away();
+        }
+        moved
     }
 
     async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {

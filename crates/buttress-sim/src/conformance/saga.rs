@@ -2,6 +2,7 @@
 
 mod lazy;
 mod logs;
+mod migrations;
 mod owners;
 mod signals;
 mod signals_in;
@@ -23,8 +24,9 @@ const ONE: WorkerId = WorkerId::new(1);
 const TWO: WorkerId = WorkerId::new(2);
 const THREE: WorkerId = WorkerId::new(3);
 
-/// Runs every case. Skips the cases of waiting sagas and of signals if the store does not keep
-/// [waiting sagas](Store::keeps_waits) or [signals](Store::keeps_signals).
+/// Runs every case. Skips the cases of waiting sagas, of signals and of moves to another version if the store does not
+/// keep [waiting sagas](Store::keeps_waits) or [signals](Store::keeps_signals), or does not
+/// [move sagas](Store::migrates).
 pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     logs::all(harness).await;
     lazy::all(harness).await;
@@ -32,6 +34,9 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     if harness.fresh().await.keeps_waits() {
         waits::all(harness).await;
         versions::all(harness).await;
+        if harness.fresh().await.migrates() {
+            migrations::all(harness).await;
+        }
     }
     if harness.fresh().await.keeps_signals() {
         signals::all(harness).await;

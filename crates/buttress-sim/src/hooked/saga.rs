@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, CreateIn, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer,
-    SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, CreateIn, Moved, NewLog, NewSaga, NewSignal, Page, Record, SagaId, Signal,
+    SignalAnswer, SignalIn, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 
 use super::{Hook, Hooked, operations};
@@ -29,6 +29,7 @@ operations! {
     RequestCancel "request_cancel" { saga: SagaId }
     List "list" { page: Page }
     OtherVersions "other_versions" { definition: String, known: Vec<u32>, limit: usize }
+    Migrate "migrate" { log: NewLog<P> }
     PurgeSagas "purge_sagas" { definition: Option<String>, age: Duration, limit: usize }
 }
 
@@ -147,6 +148,15 @@ where
             Operation::OtherVersions { definition: name.clone(), known: known.clone(), limit };
         let run = async move |store: S| store.other_versions(&name, &known, limit).await;
         self.pass(operation, run).await
+    }
+
+    fn migrates(&self) -> bool {
+        self.store().migrates()
+    }
+
+    async fn migrate(&self, log: NewLog<P>) -> Answer<Moved> {
+        let operation = Operation::Migrate { log: log.clone() };
+        self.pass(operation, async move |store: S| store.migrate(log).await).await
     }
 
     async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress_durable::Answer;
 use buttress_durable::saga::{
-    Append, Appended, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer, Status,
-    Store, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, Moved, NewLog, NewSaga, NewSignal, Page, Record, SagaId, Signal,
+    SignalAnswer, Status, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 use sqlx::postgres::PgConnection;
 
@@ -22,6 +22,7 @@ use crate::saga::{HEAD, LogOp, head, prepare_append, prepare_create, unreadable}
 
 mod append;
 mod create_in;
+mod migration;
 mod old;
 mod read;
 mod signals;
@@ -307,6 +308,14 @@ impl Store<Vec<u8>> for PostgresStore {
         limit: usize,
     ) -> Answer<Vec<Summary>> {
         self.of_other_versions(name, known, limit).await
+    }
+
+    fn migrates(&self) -> bool {
+        true
+    }
+
+    async fn migrate(&self, log: NewLog<Vec<u8>>) -> Answer<Moved> {
+        self.move_saga(log).await
     }
 
     purge::sagas!(PURGE_BATCH);

@@ -8,8 +8,8 @@ use super::MemoryStore;
 use crate::answer::Answer;
 use crate::instant;
 use crate::saga::store::{
-    Append, Appended, NewSaga, NewSignal, Page, Record, SagaId, Signal, SignalAnswer, Store,
-    Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, Moved, NewLog, NewSaga, NewSignal, Page, Record, SagaId, Signal,
+    SignalAnswer, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 
 impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
@@ -104,6 +104,14 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         limit: usize,
     ) -> Answer<Vec<Summary>> {
         Ok(self.other_versions_now(name, known, limit))
+    }
+
+    fn migrates(&self) -> bool {
+        true
+    }
+
+    async fn migrate(&self, log: NewLog<P>) -> Answer<Moved> {
+        self.migrate_now(log)
     }
 
     async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {

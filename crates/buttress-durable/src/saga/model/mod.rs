@@ -4,4 +4,5 @@ pub(in crate::saga) mod drawing;
 pub(in crate::saga) mod entry;
 pub(in crate::saga) mod plan;
 pub(in crate::saga) mod retry;
+pub(in crate::saga) mod shape;
 pub(in crate::saga) mod state;

@@ -11,6 +11,7 @@ pub(in crate::saga) mod execution;
 pub(in crate::saga) mod executor;
 mod keeping;
 pub(in crate::saga) mod lease;
+pub(in crate::saga) mod migration;
 pub(in crate::saga) mod operators;
 pub(in crate::saga) mod origin;
 mod purging;

@@ -119,11 +119,11 @@ impl<I: Send + Sync, F: Format> Signals<F> for Inner<I, F> {
     }
 
     fn payload_of(&self, signal: &str) -> Option<PayloadType> {
-        Inner::payload_of(self, signal)
+        Self::payload_of(self, signal)
     }
 
     fn signal_names(&self) -> String {
-        Inner::signal_names(self)
+        Self::signal_names(self)
     }
 }
 
@@ -147,42 +147,42 @@ where
     }
 
     fn recover_into<'a>(&'a self, recovery: &'a mut Recovery) -> Fut<'a, ()> {
-        Box::pin(Executor::recover_into(self, recovery))
+        Box::pin(Self::recover_into(self, recovery))
     }
 
     fn take_new<'a>(&'a self) -> Fut<'a, ()> {
         Box::pin(async {
-            Executor::take_new(self).await;
+            Self::take_new(self).await;
             Ok(())
         })
     }
 
     fn stop(&self) {
-        Executor::stop(self);
+        Self::stop(self);
     }
 
     fn shut_down<'a>(&'a self) -> Fut<'a, ()> {
-        Box::pin(Executor::shut_down(self))
+        Box::pin(Self::shut_down(self))
     }
 
     fn tree_of(&self, record: &Record<F::Encoded>) -> Result<Tree, SagaError> {
-        Executor::tree_of(self, record)
+        Self::tree_of(self, record)
     }
 
     fn notify_of_cancel(&self, saga: SagaId) {
-        Executor::notify_of_cancel(self, saga);
+        Self::notify_of_cancel(self, saga);
     }
 
     fn notify_of_signal(&self, saga: SagaId) {
-        Executor::notify_of_signal(self, saga);
+        Self::notify_of_signal(self, saga);
     }
 
     fn retry<'a>(&'a self, saga: SagaId) -> Decided<'a> {
-        Box::pin(Executor::retry(self, saga))
+        Box::pin(Self::retry(self, saga))
     }
 
     fn skip<'a>(&'a self, saga: SagaId) -> Decided<'a> {
-        Box::pin(Executor::skip(self, saga))
+        Box::pin(Self::skip(self, saga))
     }
 }
 

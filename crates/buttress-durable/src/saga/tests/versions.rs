@@ -17,9 +17,9 @@ fn version(
     saga
 }
 
-type Plain = Sagas<MemoryStore>;
+pub(super) type Plain = Sagas<MemoryStore>;
 
-fn executor(world: &World, saga: Builder<u32>) -> Plain {
+pub(super) fn executor(world: &World, saga: Builder<u32>) -> Plain {
     Executor::new(saga.build().unwrap(), world.store.inner.clone(), config()).unwrap()
 }
 
