@@ -19,7 +19,7 @@ use crate::saga::run::counters::{Counter, Counters};
 use crate::saga::run::drive::{Control, Registered, Run, Signals};
 use crate::saga::run::execution::Execution;
 use crate::saga::run::lease::Lease;
-use crate::saga::run::shared::Core;
+use crate::saga::run::shared::{Core, Resumed};
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Troubles;
 use crate::saga::store::{Page, SagaId, Store, Summary, WorkerId};
@@ -50,7 +50,7 @@ where
     ) -> Result<Self, InvalidConfig> {
         config.check()?;
         let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
-        Self::with_room(definition, store, config, (slots, Arc::new(())))
+        Self::with_room(definition, store, config, (slots, Arc::default()))
     }
 
     /// Creates an executor that shares the room for resumed sagas with others.
@@ -58,7 +58,7 @@ where
         definition: Definition<I, F>,
         store: St,
         config: Config,
-        (slots, resumed): (Arc<Semaphore>, Arc<()>),
+        (slots, resumed): (Arc<Semaphore>, Arc<Resumed>),
     ) -> Result<Self, InvalidConfig> {
         if definition.inner.plan.has_waits && !store.keeps_waits() {
             let bound = "a store that keeps waiting sagas, for a definition with a step that waits";

@@ -82,6 +82,7 @@ where
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), tower::BoxError> {
     /// # use tower::{BoxError, service_fn};
+    /// use std::time::Duration;
     /// use buttress_durable::saga::{Call, Config, Definition, Executor, SignalId, Status};
     ///
     /// # let notify = service_fn(async |_: Call<String>| Ok::<(), BoxError>(()));
@@ -94,8 +95,9 @@ where
     ///
     /// let orders = Executor::in_memory(order.build()?, Config::new())?;
     /// let orders_before = orders.also_run(before.build()?)?;
+    /// orders.keep_recovering(Duration::from_secs(10));
     /// let id = orders_before.start(990).await?.id();
-    /// # while orders.state(id).await?.unwrap().status != Status::Waiting { tokio::task::yield_now().await }
+    /// # tokio::time::sleep(Duration::from_secs(1)).await;
     ///
     /// let migration = orders
     ///     .migrate(1, |log| {
@@ -107,8 +109,9 @@ where
     ///     .await?;
     /// assert_eq!((migration.moved, migration.needs_migration.len()), (vec![id], 0));
     /// orders.signal(id, "approved", (), SignalId::new(1)).await?;
-    /// # while orders.state(id).await?.unwrap().status != Status::Completed { tokio::task::yield_now().await }
-    /// assert_eq!(orders.state(id).await?.unwrap().steps.len(), 2);
+    /// # tokio::time::sleep(Duration::from_secs(1)).await;
+    /// let state = orders.state(id).await?.unwrap();
+    /// assert_eq!((state.status, state.steps.len()), (Status::Completed, 2));
     /// # Ok(())
     /// # }
     /// ```

@@ -250,7 +250,7 @@ where
     ) -> Result<Execution, SagaError> {
         let (run, execution, first, context) = self.prepare(record, decision)?;
         self.core.counters.add(counter);
-        let resumed = (turn == Turn::Later).then(|| self.core.resumed.clone());
+        let resumed = (turn == Turn::Later).then(|| self.core.resumed.token());
         let running = async move {
             run.drive_in_turn(first, turn).await;
             drop(resumed);

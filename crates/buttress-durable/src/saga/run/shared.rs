@@ -47,7 +47,7 @@ pub(in crate::saga) struct Core<I, F: Format, St> {
     /// Slots for sagas that were taken over and run.
     pub(in crate::saga) slots: Arc<Semaphore>,
     /// Held by each saga that was taken over, while it waits for a slot and while it runs.
-    pub(in crate::saga) resumed: Arc<()>,
+    pub(in crate::saga) resumed: Arc<Resumed>,
     /// Versions of the definition whose sagas were found and logged.
     pub(in crate::saga) other_versions: Mutex<BTreeSet<u32>>,
     /// The executors of other versions that also run here. None of them holds this value.
@@ -143,11 +143,28 @@ impl<I, F: Format, St> Core<I, F, St> {
 
     /// Returns how many sagas were taken over and have not ended here.
     pub(in crate::saga) fn resumed(&self) -> usize {
-        Arc::strong_count(&self.resumed) - 1
+        self.resumed.count()
     }
 
     pub(in crate::saga) fn watched(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Notify>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts the sagas that were taken over and have not ended, of all versions that an executor runs.
+#[derive(Debug, Default)]
+pub(in crate::saga) struct Resumed {
+    tokens: Arc<()>,
+}
+
+impl Resumed {
+    /// Returns a value that counts until it is dropped.
+    pub(in crate::saga) fn token(&self) -> Arc<()> {
+        self.tokens.clone()
+    }
+
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.tokens) - 1
     }
 }
 

@@ -148,7 +148,10 @@ async fn a_signal_that_no_saga_takes_is_refused_with_its_reason() {
     let later = error(&world.executor(later), id, APPROVED).await;
     assert_eq!(
         later.to_string(),
-        format!("saga {id}: started with order version 1, but this executor runs order version 2")
+        format!(
+            "saga {id}: of version 1 of \"order\", and the executor runs version 2; register that version with \
+             also_run, or migrate the saga"
+        )
     );
     assert!(sagas.cancel(id).await.unwrap());
     world.until(&sagas, id, Status::Compensated).await;

@@ -158,6 +158,26 @@ async fn a_version_is_registered_once_and_under_the_same_name() {
     assert!(matches!(error, InvalidVersion::ShutDown { .. }), "{error}");
 }
 
+/// Each registered version once counted as a saga that was taken over.
+#[tokio::test(start_paused = true)]
+async fn versions_share_the_room_for_resumed_sagas_and_take_none_of_it() {
+    let world = World::new();
+    let saga = order(&world).build().unwrap();
+    let new = Executor::new(saga, world.store.inner.clone(), config().max_resumed(1)).unwrap();
+    let mut olds = Vec::new();
+    for number in 2..=9 {
+        let old = version(&world, number, ["a", "b"], "signed").build().unwrap();
+        olds.push(new.also_run(old).unwrap());
+    }
+    let ids = [new.start(7).await.unwrap().id(), olds[0].start(7).await.unwrap().id()];
+    for id in ids {
+        world.until(&new, id, Status::Waiting).await;
+    }
+    for (id, status) in ids.into_iter().zip([Status::Completed, Status::Compensated]) {
+        world.until(&new, id, status).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_awaits_the_steps_of_every_version_and_releases_their_sagas() {
     let world = World::new();
