@@ -55,4 +55,5 @@ mod takeover;
 mod transactional;
 #[cfg(feature = "postgres")]
 mod users_pool;
+mod versions;
 mod waits;

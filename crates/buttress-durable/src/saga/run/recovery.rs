@@ -42,8 +42,8 @@ pub struct Recovery {
     /// sagas that no live worker owns, and [waiting](Status::Waiting) sagas that have been due for
     /// [`OVERDUE`](crate::saga::OVERDUE).
     ///
-    /// They stay unchanged until an executor of their version recovers them. The executor logs each
-    /// version once.
+    /// They stay unchanged until an executor [also runs](Executor::also_run) their version, or
+    /// [migrates](Executor::migrate) them. The executor logs each version once.
     ///
     /// An empty list does not mean that all sagas of an old version have ended. Sagas of a live worker, sagas
     /// whose wait is not over and [stuck](Status::Stuck) sagas are not in it. [`Executor::list`] finds them.
