@@ -9,9 +9,11 @@ use buttress_sim::Seed;
 use buttress_sim::crash::{Schedule, Trouble, each_pair, each_seed, each_trouble};
 
 use self::participants::Way::{self, Fine, LoseAnswer, Refuse, Stumble};
+use self::signals::Signal;
 use self::workers::{LEASE, Scenario, Step, run};
 
 mod participants;
+mod signals;
 mod store;
 mod workers;
 
@@ -37,7 +39,13 @@ fn scenario(steps: Vec<Step>) -> Scenario {
         recovers: RECOVERS,
         in_transaction: false,
         waits: None,
+        signal: None,
     }
+}
+
+fn signal(at: u64, limit: u64) -> Option<Signal> {
+    let (at, limit) = (Duration::from_secs(at), Duration::from_secs(limit));
+    Some(Signal { at, limit, is_optional: false })
 }
 
 /// The troubles by which a lease expires.
@@ -89,6 +97,11 @@ fn drawn(seed: Seed) -> Scenario {
         in_transaction: one_of(3) == 0,
         waits: (one_of(3) == 0)
             .then(|| Duration::from_millis([400, 1_700, 9_000, 31_000][one_of(4) as usize])),
+        signal: (one_of(3) == 0).then(|| Signal {
+            at: Duration::from_secs(one_of(40)),
+            limit: Duration::from_secs([1, 10, 30][one_of(3) as usize]),
+            is_optional: one_of(2) == 0,
+        }),
     }
 }
 
@@ -170,6 +183,17 @@ fn a_saga_that_starts_in_a_transaction_runs_once_or_never_was() {
     let scenario = Scenario { in_transaction: true, ..scenario(steps) };
     let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
     assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 500);
+}
+
+/// The signal comes long before the limit, at the limit, and before the saga waits for it.
+#[test]
+fn a_signal_counts_once_and_no_wait_ends_without_a_signal_that_is_there() {
+    let steps = vec![("a", C, vec![Fine]), ("b", C, vec![Fine])];
+    for signal in [signal(7, 40), signal(3, 3), signal(0, 20)] {
+        let scenario = Scenario { signal, ..scenario(steps.clone()) };
+        let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
+        assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 500);
+    }
 }
 
 #[test]

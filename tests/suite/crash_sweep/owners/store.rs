@@ -9,7 +9,7 @@ use buttress::{Clock, InMemoryValue, StoreError};
 use buttress_durable::Answer;
 use buttress_durable::outbox::MemoryTransaction;
 use buttress_durable::saga::{
-    CreateIn, MemoryStore, NewSaga, Record, SagaId, Status, Store, TakenOver,
+    CreateIn, MemoryStore, NewSaga, Record, SagaId, SignalAnswer, Status, Store, TakenOver,
 };
 use buttress_sim::crash::{Ledger, Process};
 use buttress_sim::hooked::saga::Operation;
@@ -21,11 +21,17 @@ pub(super) struct History {
     fates: Arc<Mutex<BTreeMap<SagaId, (Status, Instant)>>>,
     /// When each waiting saga is due, by the clock of the store.
     dues: Arc<Mutex<BTreeMap<SagaId, Duration>>>,
+    /// When the store has recorded the signal of each saga, by its clock.
+    signals: Arc<Mutex<BTreeMap<SagaId, Duration>>>,
 }
 
 impl History {
     pub(super) fn status(&self, id: SagaId) -> Option<Status> {
         self.fates.lock().unwrap().get(&id).map(|(status, _)| *status)
+    }
+
+    pub(super) fn signalled(&self, id: SagaId) -> Option<Duration> {
+        self.signals.lock().unwrap().get(&id).copied()
     }
 
     pub(super) fn is(&self, id: SagaId, status: Status, since: Instant) -> bool {
@@ -76,6 +82,14 @@ impl Troubles {
                 }
                 Ok(appended)
             }
+            Operation::Signal { signal } => {
+                let answered = run.await?;
+                if *answer::<SignalAnswer, _>(&answered) == SignalAnswer::Delivered {
+                    let recorded = (signal.saga, self.clock.unix());
+                    self.history.signals.lock().unwrap().extend([recorded]);
+                }
+                Ok(answered)
+            }
             Operation::TakeAbandoned { .. } => {
                 let taken = run.await?;
                 self.own(&answer::<TakenOver<InMemoryValue>, _>(&taken).sagas);
@@ -105,7 +119,8 @@ impl Troubles {
     /// Checks that a waiting saga is not taken before its time.
     fn was_due(&self, record: &Record<InMemoryValue>) {
         let due = self.history.dues.lock().unwrap().remove(&record.id);
-        if !record.cancel_requested && due.is_none_or(|due| self.clock.unix() < due) {
+        let is_early = record.cancel_requested || record.signals > 0;
+        if !is_early && due.is_none_or(|due| self.clock.unix() < due) {
             let (id, now) = (record.id, self.clock.unix());
             self.ledger.violated(format!("saga {id} was woken at {now:?}, due at {due:?}"));
         }

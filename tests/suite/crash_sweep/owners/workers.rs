@@ -16,6 +16,7 @@ use tower::layer::layer_fn;
 use tower::service_fn;
 
 use super::participants::{Failed, Persistent, Way, World};
+use super::signals::Signal;
 use super::store::{History, Troubled, Troubles};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -57,6 +58,8 @@ pub(super) struct Scenario {
     pub in_transaction: bool,
     /// How long each saga waits after its first step.
     pub waits: Option<Duration>,
+    /// The signal for which each saga waits then.
+    pub signal: Option<Signal>,
 }
 
 impl Scenario {
@@ -72,7 +75,7 @@ impl Scenario {
 /// repeats one start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Worker = Executor<u32, buttress::InMemory, Troubled>;
+pub(super) type Worker = Executor<u32, buttress::InMemory, Troubled>;
 
 /// What the workers of a run share. It outlives them.
 struct Shared {
@@ -95,6 +98,9 @@ fn worker(scenario: &Scenario, shared: &Shared, process: &Process) -> Worker {
     for (at, (step, kind, ways)) in scenario.steps.iter().cloned().enumerate() {
         if let Some(waits) = scenario.waits.filter(|_| at == 1) {
             saga.step("wait").wait(move |_, ()| waits);
+        }
+        if let Some(signal) = scenario.signal.filter(|_| at == 1) {
+            signal.add_step(&mut saga);
         }
         let (takes, clock) = (scenario.takes, process.clock());
         let (wait, fail) = (scenario.layer, scenario.failed_undos);
@@ -188,6 +194,14 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
                 process.clock().sleep(at).await;
                 process.call(sagas.cancel(SagaId::new(1))).await;
             });
+        }
+        if let Some(signal) = scenario.signal {
+            // The first one repeats the signal, a little later.
+            let at = match number {
+                1 => Some(signal.at + Duration::from_millis(700)),
+                _ => Some(signal.at).filter(|_| number == scenario.processes),
+            };
+            at.into_iter().for_each(|at| signal.send(&process, &sagas, at, scenario.sagas));
         }
         let (recovering, every) = (process.clone(), scenario.recovers);
         process.spawner().spawn(async move {
@@ -304,6 +318,9 @@ async fn check(scenario: &Scenario, shared: &Shared) -> Result<(), String> {
             }
             None if scenario.retention.is_none() => ledger.stands_still(id, "it is gone"),
             _ => {}
+        }
+        if let Some(fault) = record.as_ref().and_then(|saga| Signal::fault(saga, &shared.history)) {
+            ledger.violated(format!("saga {id}: {fault}"));
         }
         let times = i64::from(status == Status::Completed);
         scenario.steps.iter().for_each(|(step, ..)| ledger.recorded(id, step, times));
