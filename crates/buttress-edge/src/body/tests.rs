@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use http_body_util::{BodyExt, Full};
 
 use super::*;
+use crate::tests::frames::Frames;
 
 struct Recorder(Arc<Mutex<Vec<End>>>);
 
@@ -18,24 +19,9 @@ fn watched(body: Body) -> (Body, Arc<Mutex<Vec<End>>>) {
     (body.watched(Recorder(Arc::clone(&ends))), ends)
 }
 
-/// A body of frames that are ready.
-struct Frames(Vec<Result<Frame<Bytes>, BoxError>>);
-
-impl http_body::Body for Frames {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(if self.0.is_empty() { None } else { Some(self.0.remove(0)) })
-    }
-}
-
 #[tokio::test]
 async fn a_guard_is_released_at_the_end_of_the_body() {
-    let frames = Frames(vec![Ok(Frame::data(Bytes::from_static(b"a")))]);
+    let frames = Frames::ending([Ok(Frame::data(Bytes::from_static(b"a")))]);
     let permit = Arc::new(());
     let (mut body, ends) = watched(Body::new(frames).hold(Arc::clone(&permit)));
     assert!(body.frame().await.unwrap().is_ok());
@@ -48,7 +34,7 @@ async fn a_guard_is_released_at_the_end_of_the_body() {
 
 #[tokio::test]
 async fn a_guard_is_released_at_an_error_and_on_drop() {
-    let (mut body, ends) = watched(Body::new(Frames(vec![Err("broken".into())])));
+    let (mut body, ends) = watched(Body::new(Frames::ending([Err("broken".into())])));
     assert!(body.frame().await.unwrap().is_err());
     assert_eq!(*ends.lock().unwrap(), [End::Failed]);
     // Nothing follows an error.
@@ -69,7 +55,8 @@ async fn a_guard_is_released_at_an_error_and_on_drop() {
 #[tokio::test]
 async fn a_body_ends_with_its_trailers() {
     let trailers = http::HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
-    let frames = Frames(vec![Ok(Frame::trailers(trailers)), Err("polled after the end".into())]);
+    let frames =
+        Frames::ending([Ok(Frame::trailers(trailers)), Err("polled after the end".into())]);
     let (mut body, ends) = watched(Body::new(frames));
     assert!(!http_body::Body::is_end_stream(&body));
     assert!(body.frame().await.unwrap().unwrap().is_trailers());
@@ -86,32 +73,13 @@ async fn a_body_ends_with_its_trailers() {
 #[tokio::test]
 async fn a_body_that_is_dropped_after_its_announced_length_is_whole() {
     for (announced, expected) in [(3, End::Whole), (4, End::Dropped)] {
-        let (mut body, ends) = watched(Body::new(Announced(announced, Some("abc"))));
+        // A body of HTTP/2: its end is not known with its data.
+        let data = Frame::data(Bytes::from_static(b"abc"));
+        let (mut body, ends) = watched(Body::new(Frames::open([data], Some(announced))));
         body.frame().await.unwrap().unwrap();
         assert!(ends.lock().unwrap().is_empty(), "trailers may come");
         drop(body);
         assert_eq!(*ends.lock().unwrap(), [expected]);
-    }
-}
-
-/// A body of HTTP/2 that announces its length, and whose end is not known with its data.
-struct Announced(u64, Option<&'static str>);
-
-impl http_body::Body for Announced {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(data) = self.1.take() else { return Poll::Pending };
-        self.0 -= data.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(data)))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0)
     }
 }
 

@@ -22,24 +22,7 @@ fn upstream(backends: &[&str], config: balance::Config) -> Upstream {
 
 /// Answers every request with `answer`.
 fn always(backend: Backend, answer: &'static str) {
-    after(Duration::ZERO, backend, answer);
-}
-
-/// Answers every request with `answer`, after `wait`.
-fn after(wait: Duration, mut backend: Backend, answer: &'static str) {
-    tokio::spawn(async move {
-        loop {
-            let mut connection = backend.accept().await;
-            tokio::spawn(async move {
-                while connection.try_read_head().await {
-                    Clock::default().sleep(wait).await;
-                    if !connection.try_write(answer).await {
-                        return;
-                    }
-                }
-            });
-        }
-    });
+    backend.answer_all(Duration::ZERO, answer);
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -254,7 +237,7 @@ async fn edge_5_9_a_backend_that_refuses_requests_draws_few_of_them() {
     let config = balance::Config::new().rng(Rng::seeded(1)).eject(eject);
     let upstream = upstream(&["works", "busy"], config);
     let edge = edge(&upstream);
-    after(Duration::from_millis(20), edge.network.listen("works"), OK);
+    edge.network.listen("works").answer_all(Duration::from_millis(20), OK);
     always(edge.network.listen("busy"), BUSY);
     let mut refused = 0;
     for _ in 0..200 {

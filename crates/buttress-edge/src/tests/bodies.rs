@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 use tower::{BoxError, Service};
 
+use super::frames::Frames;
 use super::support::{Edge, field, get, in_time, route, status};
 use crate::{Body, Config};
 
@@ -230,28 +231,6 @@ async fn a_body_beyond_the_limit_is_413_announced_or_not() {
     assert_eq!(status(&client.answer().await.0), 200);
 }
 
-/// An upload that announces a length, or none. Nothing follows its frames, and its end is unknown.
-struct Upload(Vec<Frame<Bytes>>, Option<u64>);
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(frame) = self.0.pop() else { return Poll::Pending };
-        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.1 = self.1.map(|left| left - length);
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.1.map(http_body::SizeHint::with_exact).unwrap_or_default()
-    }
-}
-
 /// Regression: the connection to the backend reads nothing after the trailers and after the announced length. The
 /// proxy took the upload for one that continues, and granted the backend the idle limit.
 #[tokio::test(start_paused = true)]
@@ -262,11 +241,11 @@ async fn edge_2_20_an_upload_that_a_backend_has_whole_leaves_it_the_time_for_a_h
         http::HeaderValue::from_static("7"),
     )]));
     for (upload, last, seconds) in [
-        (Upload(vec![trailers, data()], None), "hi", 10),
-        (Upload(vec![data()], Some(2)), "hi", 10),
-        (Upload(vec![], Some(0)), "\r\n\r\n", 10),
+        (Frames::open([data(), trailers], None), "hi", 10),
+        (Frames::open([data()], Some(2)), "hi", 10),
+        (Frames::open([], Some(0)), "\r\n\r\n", 10),
         // One byte is missing.
-        (Upload(vec![data()], Some(3)), "hi", 60),
+        (Frames::open([data()], Some(3)), "hi", 60),
     ] {
         let (edge, mut backend) = Edge::simple();
         let request = Request::post("/").header("host", "a").body(Body::new(upload)).unwrap();

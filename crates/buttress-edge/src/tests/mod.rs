@@ -8,6 +8,7 @@ mod context;
 #[cfg(feature = "document")]
 mod document;
 mod failures;
+pub(crate) mod frames;
 mod framing;
 mod holding;
 mod limits;

@@ -14,15 +14,13 @@ use super::support::{Backend, Edge, route};
 use crate::{BackendStats, Config, Route, RouteSplit, Upstream};
 
 /// Answers every request with a status.
-fn always(mut backend: Backend, status: &'static str) {
-    tokio::spawn(async move {
-        loop {
-            let mut connection = backend.accept().await;
-            while connection.try_read_head().await {
-                connection.write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
-            }
-        }
-    });
+fn always(backend: Backend, status: &str) {
+    after(Duration::ZERO, backend, status);
+}
+
+/// Answers every request with a status after `wait`.
+fn after(wait: Duration, backend: Backend, status: &str) {
+    backend.answer_all(wait, format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,27 +143,10 @@ async fn edge_7_10_a_backend_that_hangs_does_not_hide_those_that_are_ready() {
     for (wait, status, seconds) in [(3, Status::Up, 3), (5, Status::Down, 4)] {
         // Longer than connections are kept.
         Clock::default().sleep(20 * SECOND).await;
-        slow(edge.network.listen("hangs"), wait * SECOND);
-        slow(edge.network.listen("works"), wait * SECOND);
+        after(wait * SECOND, edge.network.listen("hangs"), "200 OK");
+        after(wait * SECOND, edge.network.listen("works"), "200 OK");
         let start = Clock::default().now();
         assert_eq!(ready.look().await.status(), status);
         assert_eq!((Clock::default().now() - start).as_secs(), seconds, "{wait}");
     }
-}
-
-/// Answers every request with 200 after a wait.
-fn slow(mut backend: Backend, wait: Duration) {
-    tokio::spawn(async move {
-        loop {
-            let mut connection = backend.accept().await;
-            tokio::spawn(async move {
-                while connection.try_read_head().await {
-                    Clock::default().sleep(wait).await;
-                    if !connection.try_write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await {
-                        return;
-                    }
-                }
-            });
-        }
-    });
 }

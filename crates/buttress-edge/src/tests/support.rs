@@ -75,6 +75,25 @@ impl Backend {
         Raw { io, read: Vec::new() }
     }
 
+    /// Answers every request on every connection with `answer`, after `wait`.
+    pub(super) fn answer_all(mut self, wait: Duration, answer: impl Into<String>) {
+        let answer: Arc<str> = answer.into().into();
+        tokio::spawn(async move {
+            loop {
+                let mut connection = self.accept().await;
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    while connection.try_read_head().await {
+                        Clock::default().sleep(wait).await;
+                        if !connection.try_write(&answer).await {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+    }
+
     /// Accepts a connection, reads the head of a request and answers 200.
     pub(crate) async fn serve_one(&mut self) -> (Raw, String) {
         let mut connection = self.accept().await;
