@@ -58,7 +58,7 @@ const LEVELS: [(&str, &str); 28] = [
     (
         "vocabulary",
         "causes words < clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
-         < instruments < error < classify pattern reject < metric observe reading until < mod",
+         < instruments < error < classify pattern reject < event_counters observe reading until < mod",
     ),
     (
         "machinery",
@@ -130,7 +130,7 @@ const LEVELS: [(&str, &str); 28] = [
     ("bus", "error < pattern < publish state stats subscribe < mod"),
     (
         "consume",
-        "content < delivery letters rejected source stats < dead_letters < memory monitor state < config < consumer handle handling running
+        "content < delivery letter rejected source stats < dead_letters < memory monitor state < config < consumer handle handling running
          < reading watched < mod tests",
     ),
     (

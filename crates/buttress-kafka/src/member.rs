@@ -22,12 +22,12 @@ use crate::headers;
 use crate::subscribe::Subscribe;
 use crate::subscription::{Record, Shared, Stage};
 
-mod ear;
+mod client_events;
 mod failures;
 mod leaving;
 mod positions;
 
-use ear::{Ear, Positions, Said};
+use client_events::{ClientEvent, ClientEvents, Positions};
 use leaving::{Ending, Leaving, Release, Step};
 use positions::{commit, is_stray};
 
@@ -43,11 +43,11 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Member {
     clock: Clock,
     /// Before the consumer, because they must be dropped before it.
-    queues: BTreeMap<i32, PartitionQueue<Ear>>,
+    queues: BTreeMap<i32, PartitionQueue<ClientEvents>>,
     /// Passes positions to the thread that commits.
     commits: Sender<Positions>,
     committing: JoinHandle<()>,
-    consumer: Arc<BaseConsumer<Ear>>,
+    consumer: Arc<BaseConsumer<ClientEvents>>,
     shared: Arc<Shared>,
     topic: String,
     grace: Duration,
@@ -75,8 +75,8 @@ impl Member {
             let why = format!("the topic `{topic}`: cannot create a client");
             StoreError::misconfigured(why).with_source(error)
         };
-        let mut consumer: BaseConsumer<Ear> =
-            config.create_with_context(Ear::default()).map_err(failed)?;
+        let mut consumer: BaseConsumer<ClientEvents> =
+            config.create_with_context(ClientEvents::default()).map_err(failed)?;
         let waking = shared.clone();
         consumer.set_nonempty_callback(move || waking.wake());
         consumer.subscribe(&[topic]).map_err(failed)?;
@@ -86,7 +86,7 @@ impl Member {
         let committing = spawn("kafka-commits", move || {
             while let Ok(positions) = requests.recv() {
                 let committed = commit(&client, &name, &positions);
-                client.context().said(Said::Committed(positions, committed));
+                client.context().push(ClientEvent::Committed(positions, committed));
                 waking.wake();
             }
         })?;
@@ -153,7 +153,7 @@ impl Member {
         }
     }
 
-    /// Takes in the events of the client. Returns whether it said anything.
+    /// Handles the events of the client. Returns `true` if there were any.
     fn listen(&mut self) -> bool {
         let mut progressed = false;
         loop {
@@ -163,7 +163,7 @@ impl Member {
                 Some(Ok(message)) => self.come(vec![record(&message)]),
                 Some(Err(error)) => self.failed(&error),
                 None => match consumer.context().next() {
-                    Some(said) => self.heard(said),
+                    Some(event) => self.handle(event),
                     None => return progressed,
                 },
             }
@@ -171,9 +171,9 @@ impl Member {
         }
     }
 
-    fn heard(&mut self, said: Said) {
-        match said {
-            Said::Assigned(partitions) => {
+    fn handle(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Assigned(partitions) => {
                 self.trouble = None;
                 self.shared.pending().table.assign(&partitions);
                 for partition in &partitions {
@@ -186,12 +186,12 @@ impl Member {
                 }
                 log(self.consumer.incremental_assign(&self.list(&partitions)));
             }
-            Said::Revoked(partitions) if self.consumer.assignment_lost() => {
+            ClientEvent::Revoked(partitions) if self.consumer.assignment_lost() => {
                 // Other members have them already.
                 self.leaving = None;
                 self.answer(&partitions);
             }
-            Said::Revoked(partitions) => {
+            ClientEvent::Revoked(partitions) => {
                 let mut pending = self.shared.pending();
                 let dropped = pending.stage == Stage::Dropped;
                 let grace = if dropped { Duration::ZERO } else { self.grace };
@@ -199,7 +199,7 @@ impl Member {
                 drop(pending);
                 self.leaving = Some(Leaving::new(partitions, self.session));
             }
-            Said::Committed(positions, result) => {
+            ClientEvent::Committed(positions, result) => {
                 self.commits_now = false;
                 let failure = result.as_ref().err().and_then(KafkaError::rdkafka_error_code);
                 if let Some(leaving) = &mut self.leaving {

@@ -9,7 +9,7 @@ use super::state::Rules;
 use crate::check::{check_at_least, check_duration, check_range};
 use crate::setters::{Common, common_setters, retry_setter, setters};
 
-/// The bytes of messages that may wait behind earlier ones of their keys, besides the others.
+/// The bytes of messages that may wait behind earlier ones of their keys, besides other messages.
 const BEHIND_BYTES: usize = 16 << 20;
 
 /// Which messages a consumer handles one after the other.

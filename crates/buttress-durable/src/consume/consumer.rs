@@ -13,7 +13,7 @@ use super::config::Config;
 use super::dead_letters::DeadLetters;
 use super::delivery::Delivery;
 use super::handle::ConsumerHandle;
-use super::letters::Select;
+use super::letter::Select;
 use super::running::Running;
 use super::source::Source;
 use super::stats::Stats;

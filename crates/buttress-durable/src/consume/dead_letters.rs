@@ -1,9 +1,10 @@
-//! [`DeadLetters`]: the store of messages that a consumer has stopped handling.
+//! [`DeadLetters`]: the trait of stores of messages that a consumer has stopped handling. A consumer replays them in
+//! `running/dead_letters.rs`.
 
 use std::future::Future;
 use std::time::Duration;
 
-use super::letters::{Letter, LetterId, Replay, ReplayId, Select};
+use super::letter::{Letter, LetterId, Replay, ReplayId, Select};
 use crate::answer::Answer;
 
 /// Some letters of a group, in the order in which they died.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use buttress::{Name, StoreError};
 
 use super::consumer::{ReplayRequest, Shared};
-use super::letters::Select;
+use super::letter::Select;
 use super::stats::Stats;
 use crate::alive::Alive;
 

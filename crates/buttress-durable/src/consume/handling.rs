@@ -10,7 +10,7 @@ use tower::{BoxError, Service};
 
 use super::config::{Config, Unknown};
 use super::delivery::Delivery;
-use super::letters::Reason;
+use super::letter::Reason;
 use super::rejected::Rejected;
 use super::state::Outcome;
 use crate::caught::{catching, caught, unless};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use buttress::{Clock, StoreError};
 
 use super::dead_letters::{DeadLetters, LetterBacklog, LetterClaim, LetterPage};
-use super::letters::{Letter, LetterId, Replay, ReplayId};
+use super::letter::{Letter, LetterId, Replay, ReplayId};
 use crate::answer::Answer;
 use crate::instant;
 

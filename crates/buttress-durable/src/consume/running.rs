@@ -13,7 +13,7 @@ use super::consumer::Consumer;
 use super::dead_letters::DeadLetters;
 use super::delivery::Delivery;
 use super::handling::{failed, handle};
-use super::letters::LetterId;
+use super::letter::LetterId;
 use super::source::{Answer, Batch, Source};
 use super::state::{Became, EntryId, Lanes, Outcome, Took, Work};
 use crate::caught::{catching, caught};
@@ -22,11 +22,11 @@ use crate::instant;
 use crate::serves::Serves;
 use crate::unordered::Unordered;
 
-mod jobs;
+mod dead_letters;
 mod keeping;
 mod troubles;
 
-use jobs::{Job, LEASE};
+use dead_letters::{Job, LEASE};
 use keeping::Keeping;
 use troubles::{Operation, Troubles, persist};
 

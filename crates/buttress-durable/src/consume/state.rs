@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::content::{Content, Key};
-use super::letters::{Letter, Reason, Replay, ReplayId};
+use super::letter::{Letter, Reason, Replay, ReplayId};
 use super::source::{Batch, Place, Received, Settle, Shard};
 use crate::hashing::NumberMap;
 use crate::instant;

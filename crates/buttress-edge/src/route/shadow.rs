@@ -1,4 +1,5 @@
-//! [`RouteShadow`]: backends that get a copy of some requests of a route.
+//! [`RouteShadow`]: the settings of the backends that get a copy of some requests of a route. `forward/parcel.rs` sends
+//! the copies, and `forward/compared.rs` compares the answers.
 
 use std::sync::Arc;
 

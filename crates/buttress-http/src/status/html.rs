@@ -1,4 +1,4 @@
-//! The page. Every text that is not of this file is escaped.
+//! The HTML of the status page: sections, rows and buttons. Every text that is not of this file is escaped.
 
 use std::fmt::{self, Display, Write};
 

@@ -27,7 +27,7 @@ pub(super) enum Release {
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub(super) partitions: Vec<i32>,
-    /// How long commits are repeated. The group excludes a member that it has not heard for a session.
+    /// How long commits are repeated. The group excludes a member that has sent nothing for a session.
     session: Duration,
     until: Option<Instant>,
     /// Whether the commit in progress began after the revocation.

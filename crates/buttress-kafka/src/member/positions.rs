@@ -5,12 +5,12 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::ear::Ear;
+use super::client_events::ClientEvents;
 use super::{ANSWER, Member};
 
 /// Commits positions, and waits for the answer. The client calls no callback for a commit that does not wait.
 pub(super) fn commit(
-    consumer: &BaseConsumer<Ear>,
+    consumer: &BaseConsumer<ClientEvents>,
     topic: &str,
     positions: &[(i32, i64)],
 ) -> KafkaResult<()> {

@@ -12,10 +12,10 @@ use buttress_durable::consume::Settle;
 
 use super::entry_id::EntryId;
 use held::Held;
-pub(super) use plan::{Ask, Claim, Page, Read, Seen, Step, Token};
+pub(super) use steps::{Ask, Claim, Page, Read, Seen, Step, Token};
 
 mod held;
-mod plan;
+mod steps;
 #[cfg(test)]
 mod tests;
 

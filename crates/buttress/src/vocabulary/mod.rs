@@ -8,12 +8,12 @@ pub(crate) mod cost;
 #[cfg(feature = "serde")]
 pub mod duration_text;
 pub(crate) mod error;
+#[cfg(feature = "metrics")]
+pub(crate) mod event_counters;
 pub(crate) mod id;
 pub(crate) mod instrument;
 pub(crate) mod instruments;
 pub(crate) mod invalid_config;
-#[cfg(feature = "metrics")]
-pub(crate) mod metric;
 pub(crate) mod mode;
 pub(crate) mod name;
 pub(crate) mod observe;

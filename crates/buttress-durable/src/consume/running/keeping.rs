@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use buttress::Classify;
 
-use super::jobs::LEASE;
+use super::dead_letters::LEASE;
 use super::troubles::{Operation, persist};
 use super::{Boxed, Running};
 use crate::consume::dead_letters::DeadLetters;

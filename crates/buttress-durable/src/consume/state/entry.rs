@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::consume::content::{Content, Key};
-use crate::consume::letters::{Reason, Replay};
+use crate::consume::letter::{Reason, Replay};
 use crate::consume::source::{Place, Settle, Shard};
 
 /// The number of a held message.
 pub(in crate::consume) type EntryId = u64;
 
-/// A message as it was held when the transport, or the store of the letters, was asked about it.
+/// The state of a held message when the consumer sent a request about it to the transport or to the store of letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::consume) struct Hold {
     pub(in crate::consume) id: EntryId,

@@ -2,7 +2,7 @@
 
 use super::Lanes;
 use super::entry::{Ends, EntryId, Hold, Origin, Stage, Work};
-use crate::consume::letters::Replay;
+use crate::consume::letter::Replay;
 use crate::consume::source::{Answer, Settle};
 
 impl<T: Clone> Lanes<T> {

@@ -132,7 +132,7 @@ async fn events_2_5_the_last_attempt_makes_a_letter_and_the_key_waits_for_both()
     assert_eq!((burial.reason, burial.attempts, &*burial.error), (Reason::Exhausted, 3, "away"));
     assert_eq!((start(&mut lanes).len(), settle_all(&mut lanes)), (0, vec![]), "not written yet");
     lanes.written(id);
-    assert_eq!(start(&mut lanes).len(), 0, "the transport was not told yet");
+    assert_eq!(start(&mut lanes).len(), 0, "the transport was not notified yet");
     assert_eq!(lanes.settle(), [(1, Settle::Done)]);
     assert_eq!(start(&mut lanes).len(), 0, "it has not answered yet");
     lanes.settled(&[Answer::Taken]);
@@ -240,7 +240,7 @@ async fn events_2_13_no_more_is_held_than_there_is_room_for() {
     let started = start(&mut lanes);
     assert_eq!(started.len(), 4, "the concurrency");
     end(&mut lanes, now, started[0].1, Outcome::Done);
-    assert_eq!(lanes.room(), 0, "held until the transport was told");
+    assert_eq!(lanes.room(), 0, "held until the transport was notified");
     settle_all(&mut lanes);
     assert_eq!(lanes.room(), 1);
 }
@@ -277,7 +277,7 @@ async fn a_message_that_is_held_and_delivered_again_replaces_its_token() {
     assert_eq!(lanes.settle(), [(21, Settle::Done)]);
     assert_eq!(lanes.receive(Batch::new(vec![again(31, 1)])).joined, 1);
     assert_eq!(lanes.settled(&[Answer::Late]), 1);
-    assert_eq!(settle_all(&mut lanes), [(31, Settle::Done)], "told again, not handled again");
+    assert_eq!(settle_all(&mut lanes), [(31, Settle::Done)], "settled again, not handled again");
     assert_eq!(lanes.receive(Batch::new(vec![again(41, 1)])).new, 1, "forgotten by now");
 }
 

@@ -69,7 +69,7 @@ async fn events_2_5_the_fifth_failure_makes_a_dead_letter_with_everything() {
     let calls = world.seen();
     let first: Vec<_> = (0..5).map(|n| (n * 200, "1".to_owned(), n as u32 + 1)).collect();
     assert_eq!(calls[..5], first, "at its backoff, and not more often");
-    assert_eq!(calls[5..].len(), 5, "then the key goes on");
+    assert_eq!(calls[5..].len(), 5, "then the key continues");
     let dead = world.dead().await;
     assert_eq!(dead.len(), 2);
     let Letter { group, source, key, topic, payload, headers, reason, error, attempts, .. } =

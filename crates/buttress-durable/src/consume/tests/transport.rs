@@ -208,7 +208,7 @@ async fn a_wait_beyond_what_the_transport_holds_is_replayed_at_its_time_once() {
     source.deliver(&[(1, "a"), (2, "a")]);
     pass(100 * MS).await;
     let calls = world.seen();
-    assert_eq!(calls.len(), 2, "the key goes on meanwhile");
+    assert_eq!(calls.len(), 2, "the key continues meanwhile");
     let dead = world.dead().await;
     assert_eq!((dead.len(), dead[0].reason), (2, Reason::Delayed));
     assert_eq!(dead[0].due_at.unwrap() - dead[0].died_at, 5000 * MS);

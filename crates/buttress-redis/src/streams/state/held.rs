@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::super::entry_id::EntryId;
-use super::plan::Ask;
+use super::steps::Ask;
 
 /// The entries that were read of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::observer::Observer;
 use crate::vocabulary::clock::Clock;
 #[cfg(feature = "metrics")]
-use crate::vocabulary::metric::Keys;
+use crate::vocabulary::event_counters::Keys;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::pattern::Pattern;
 

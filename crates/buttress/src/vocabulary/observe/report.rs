@@ -8,7 +8,7 @@ use super::event::{Absence, CircuitState, Event, GaveUp};
 use crate::vocabulary::causes::with_causes;
 use crate::vocabulary::error::Error;
 #[cfg(feature = "metrics")]
-use crate::vocabulary::metric::{Metric, Plain};
+use crate::vocabulary::event_counters::{Metric, Plain};
 use crate::vocabulary::name::Name;
 use crate::vocabulary::store_error::StoreError;
 

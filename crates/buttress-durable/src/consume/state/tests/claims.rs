@@ -1,7 +1,7 @@
 //! Letters that are replayed, and answers that come after a newer claim.
 
 use super::*;
-use crate::consume::letters::LetterId;
+use crate::consume::letter::LetterId;
 
 fn letter(id: u128, key: &str, reason: Reason, attempts: u32) -> Letter {
     let letter = Letter::new(LetterId::new(id), "billing", "bus", key, reason);

@@ -1,7 +1,7 @@
 //! Dead letters: parked keys, replays, claims.
 
 use super::*;
-use crate::consume::letters::LetterId;
+use crate::consume::letter::LetterId;
 
 #[tokio::test(start_paused = true)]
 async fn parked_keys_wait_for_the_store_and_their_messages_become_letters() {

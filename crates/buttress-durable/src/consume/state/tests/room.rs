@@ -22,7 +22,7 @@ async fn events_2_3_messages_behind_a_resting_one_take_no_room_up_to_their_numbe
     let mut lanes = standing(crowded(5, 100), 5);
     assert_eq!((lanes.held(), lanes.room()), (6, 7), "only the first counts");
     lanes.receive(batch(&[(10, "b")]));
-    assert_eq!(names(&start(&mut lanes)), ["10"], "the other key goes on");
+    assert_eq!(names(&start(&mut lanes)), ["10"], "the other key continues");
     assert_eq!(lanes.room(), 6);
     lanes.receive(batch(&[(11, "a"), (12, "a")]));
     assert_eq!(lanes.room(), 4, "further ones take room");

@@ -1,4 +1,4 @@
-//! The next steps of a source, and the answers of Redis.
+//! The types of the next steps of a source and of the answers of Redis. The decisions are in `state.rs`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! [`Ear`]: the events that the client reports while it is polled.
+//! [`ClientEvents`]: the events that the client reports while it is polled, e.g. rebalances.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use super::log;
 
 /// An event of the client.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum ClientEvent {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
     Committed(Positions, KafkaResult<()>),
@@ -22,27 +22,27 @@ pub(super) enum Said {
 /// Partitions and their positions.
 pub(super) type Positions = Vec<(i32, i64)>;
 
-/// Takes in the events that the client reports while it is polled.
+/// The queue of the events that the client reports while it is polled.
 #[derive(Default)]
-pub(super) struct Ear {
-    said: Mutex<VecDeque<Said>>,
+pub(super) struct ClientEvents {
+    queue: Mutex<VecDeque<ClientEvent>>,
     /// Whether rebalances are answered immediately, because the member ends.
     pub(super) ends: AtomicBool,
 }
 
-impl Ear {
-    pub(super) fn said(&self, what: Said) {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).push_back(what);
+impl ClientEvents {
+    pub(super) fn push(&self, event: ClientEvent) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
     }
 
-    pub(super) fn next(&self) -> Option<Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    pub(super) fn next(&self) -> Option<ClientEvent> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
-impl ClientContext for Ear {}
+impl ClientContext for ClientEvents {}
 
-impl ConsumerContext for Ear {
+impl ConsumerContext for ClientEvents {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -59,6 +59,9 @@ impl ConsumerContext for Ear {
             return;
         }
         let partitions = list.elements().iter().map(|element| element.partition()).collect();
-        self.said(if assigned { Said::Assigned(partitions) } else { Said::Revoked(partitions) });
+        self.push(match assigned {
+            true => ClientEvent::Assigned(partitions),
+            false => ClientEvent::Revoked(partitions),
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to the store of the dead letters.
+//! Requests to the store of the dead letters. The consumer buries messages, and claims letters to replay them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::consume::consumer::ReplayRequest;
 use crate::consume::content::{Content, Key};
 use crate::consume::dead_letters::{DeadLetters, LetterClaim, LetterPage};
 use crate::consume::delivery::Delivery;
-use crate::consume::letters::{Letter, LetterId, ReplayId, Select};
+use crate::consume::letter::{Letter, LetterId, ReplayId, Select};
 use crate::consume::source::Source;
 use crate::consume::state::{Ask, Burial, EntryId, Work};
 use crate::instant;

@@ -1,4 +1,4 @@
-//! Counters of the `metrics` facade that grow when an event happens.
+//! Counters of the `metrics` facade that grow when an event happens. [`instruments`](all) defines their names.
 
 use std::sync::OnceLock;
 
