@@ -59,7 +59,7 @@ async fn a_breaker_tells_every_change_of_state_and_every_refusal() {
     let response = begin(&mut service, Ask(0));
     assert_eq!(ear.heard_refusal("api"), ErrorKind::CircuitOpen);
     assert!(now(response).is_err());
-    assert_eq!(ear.heard("api"), [], "the refusal was told when it was made");
+    assert_eq!(ear.heard("api"), [], "the refusal was reported when it was made");
     tokio::time::advance(ms(100)).await;
     assert!(now(begin(&mut service, Ask(0))).is_ok());
     assert_eq!(ear.heard("api"), [changed(Open, HalfOpen), changed(HalfOpen, Closed)]);

@@ -1,6 +1,6 @@
 //! An attempt to connect that ends with its caller's patience.
 //!
-//! The client connects on a thread of its own. The thread waits for the server as long as the socket is open, and a
+//! The client connects on a separate thread. The thread waits for the server as long as the socket is open, and a
 //! server that accepts and says nothing never closes it. So the attempt keeps a handle of the socket, and shuts it down
 //! when it is dropped before its end.
 
@@ -100,7 +100,8 @@ impl Socket {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in the handle of a socket. Refuses it after the attempt has ended: the client would go on alone.
+    /// Takes in the handle of a socket. Refuses it after the attempt has ended: the client would continue without a
+    /// caller.
     fn keep(&self, socket: TcpStream) -> io::Result<()> {
         let mut state = self.state();
         match *state {

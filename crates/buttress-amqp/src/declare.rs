@@ -1,4 +1,4 @@
-//! Declares exchanges and queues, and compares them with those of the server.
+//! Declares exchanges and queues, and compares them with the ones of the server.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};

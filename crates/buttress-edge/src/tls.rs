@@ -107,8 +107,9 @@ impl Certificate {
         Ok(())
     }
 
-    /// Replaces the certificate and its key by those of `new`, here and in all clones. Otherwise like
-    /// [`renew`](Self::renew), but it cannot fail: read a new certificate first, change other things, and replace it last.
+    /// Replaces the certificate and its key with the certificate and key of `new`, here and in all clones. Otherwise
+    /// like [`renew`](Self::renew), but it cannot fail: read a new certificate first, change other things, and replace
+    /// it last.
     pub fn replace(&self, new: &Self) {
         let new = new.present();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;

@@ -26,8 +26,8 @@ const LARGEST_INTEGER: u128 = 999_999_999_999_999;
 /// `RateLimit-Policy: "default";q=10;w=1` is the rule: at most `q` tokens, which the limiter
 /// refills in `w` seconds. `RateLimit: "default";r=7;t=1` is the state when the response leaves:
 /// `r` whole tokens are available, and all are in `t` seconds. Seconds are rounded up, so that no
-/// caller comes too early. The numbers are those of the shared limit, and follow live changes of
-/// it. For the numbers of one caller's key, use a [`KeyedRateLimitFieldsLayer`].
+/// caller comes too early. The numbers describe the shared limit, and follow live changes of the
+/// limit. For the numbers of one caller's key, use a [`KeyedRateLimitFieldsLayer`].
 ///
 /// Put the layer outside of the limiter, so that refusals (answered as responses, see
 /// [`Respond`](crate::Respond)) carry the fields too. Errors pass unchanged.

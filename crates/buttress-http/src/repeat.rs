@@ -12,7 +12,7 @@ pub trait RepeatableBody: Sized {
 
     /// Returns a copy for a mirror, or `None` if there is none. To read it changes nothing for the other handles.
     ///
-    /// The copy of a [`ReplayBody`](crate::ReplayBody) holds only what was recorded, so it
+    /// The copy of a [`ReplayBody`](crate::ReplayBody) holds only the recorded part, so it
     /// [can be sent](Self::can_repeat) once another handle has read the whole body.
     fn try_mirror(&self) -> Option<Self> {
         self.try_copy()

@@ -40,7 +40,7 @@ use crate::retry_after;
 /// | `no-backend` | 503 | 1 |
 /// | `no-endpoint` | 503 | 1 |
 ///
-/// The statuses are those of [`ErrorKind::http_status`].
+/// [`ErrorKind::http_status`] returns these statuses.
 ///
 /// `Retry-After` is in whole seconds, rounded up and at least 1: never early, never zero. A 401 has the
 /// field `WWW-Authenticate: Bearer`, unless [`challenge`](Self::challenge) sets another.

@@ -94,7 +94,7 @@ impl Topic {
         self
     }
 
-    /// Sets the largest size of the stream in bytes. Default: no limit besides those of the account. At least 1.
+    /// Sets the largest size of the stream in bytes. Default: no limit besides the limits of the account. At least 1.
     ///
     /// A full stream refuses messages ([`PublishError::Full`](crate::PublishError::Full)), and drops none.
     pub fn max_bytes(mut self, bytes: u64) -> Self {

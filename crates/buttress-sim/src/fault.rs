@@ -116,7 +116,7 @@ impl Faults {
         self
     }
 
-    /// Returns all faults, including those of length zero.
+    /// Returns all faults, including faults of length zero.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Planned> {
         self.planned.iter()
     }

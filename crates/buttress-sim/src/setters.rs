@@ -1,4 +1,4 @@
-//! By-value setters, each that sets the field of its own name.
+//! By-value setters. Each sets the field with its name.
 
 /// Writes a setter per line.
 macro_rules! setters {

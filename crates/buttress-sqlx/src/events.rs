@@ -22,7 +22,7 @@ pub(crate) use projection::{
     Owner, Turn, check_name, check_swap, not_moved, refuse_return, state, turn,
 };
 
-/// The columns of an event behind those of its stream. [`recorded`] reads them.
+/// The columns of an event behind the columns of its stream. [`recorded`] reads them.
 pub(crate) const EVENT: &str =
     "e.version, e.id, e.kind, e.schema, e.data, e.headers, e.recorded_at";
 
@@ -94,7 +94,7 @@ fn unreadable<R: Columns>(row: &R, error: String) -> StoreError {
     let (position, kind) = (number(0).unwrap_or_default(), text(5));
     let stream = StreamId::new(text(1), text(2));
     let what = format!("position {position}, stream {stream}, kind {kind}: {error}");
-    // Without a position nobody can go past it.
+    // Without a position a projection cannot skip the event.
     if position == 0 {
         return StoreError::corrupt(what);
     }

@@ -124,7 +124,7 @@
 //! `PostgresStore::on` opens a store on the application's own pool, and sets nothing on its
 //! sessions. `PostgresConfig::with_pool` lists the settings of such a pool.
 //! `PostgresConfig::transaction_pooling` is for a pooler that lends sessions per transaction. In
-//! both cases each operation runs in a transaction that sets what it needs.
+//! both cases each operation runs in a transaction that makes its settings.
 //!
 //! # Time
 //!

@@ -211,7 +211,7 @@ fn edge_2_52_sighup_renews_the_certificate_of_the_listener() {
     let line = gateway.line();
     assert!(line.starts_with("not read again, nothing changed: "), "{line}");
     assert!(!is_renewed());
-    // Regression: a section that went away was refused after the routes had changed.
+    // Regression: a removed section was refused after the routes had changed.
     let without = format!(
         "listen = \"127.0.0.1:0\"\n\
          [routes.prices]\npublic = true\nupstream = {{ urls = [\"http://{}\"] }}\n",

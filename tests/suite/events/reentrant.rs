@@ -60,7 +60,7 @@ fn an_observer_may_use_the_registry_that_told_it() {
         let further = yaml("rate-limiter: {a: {}}");
         busy.will(move || {
             let stats = seen.bulkhead("b").unwrap().handle().stats();
-            assert_eq!(stats.max_concurrent, 3, "told when the whole document is in force");
+            assert_eq!(stats.max_concurrent, 3, "reported when the whole document is in force");
             assert_eq!(seen.names(Pattern::Bulkhead).len(), 2);
             seen.apply(&further).unwrap();
         });

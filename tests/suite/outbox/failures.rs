@@ -209,7 +209,7 @@ async fn a_thousand_messages_behind_a_held_key_delay_nobody() {
     assert_eq!(world.times()[3..], [(2000, 5000), (2000, 5001)]);
 }
 
-/// An outage of the publisher refuses every message at once. The relay once turned its whole backlog round without a pause.
+/// An outage of the publisher refuses all messages. The relay once turned its whole backlog round without a pause.
 #[tokio::test(start_paused = true)]
 async fn events_2_8_the_waits_of_a_refused_backlog_grow_and_a_delivery_ends_that() {
     let world = World::new();

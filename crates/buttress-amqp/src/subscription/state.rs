@@ -15,7 +15,7 @@ const HELD: u16 = 128;
 pub(super) struct Holding {
     /// How many further messages the consumer takes.
     room: usize,
-    /// The most messages that the consumer holds: what it announced, or the largest room so far.
+    /// The most messages that the consumer holds: the announced number, or the largest room so far.
     capacity: usize,
     announced: Option<usize>,
     shards: Vec<Held>,
@@ -244,7 +244,7 @@ mod tests {
         let (mut holding, tokens) = with(1..=2);
         holding.lost(1);
         holding.lost(1);
-        assert_eq!(holding.take_revoked(), [Shard(1)], "told once");
+        assert_eq!(holding.take_revoked(), [Shard(1)], "reported once");
         assert_eq!(holding.settle(&done(&tokens, &[0])), (vec![Answer::Late], vec![]));
         holding.opened(1);
         let (again, place) = holding.hand_out(1, 1, id(1));

@@ -1,4 +1,4 @@
-//! Messages that end the process, and messages that RabbitMQ gave up.
+//! Messages that end the process, and messages that RabbitMQ does not deliver any more.
 
 use std::time::Duration;
 

@@ -32,8 +32,8 @@ pub struct Bus {
 pub(super) struct Shared(Mutex<Groups>);
 
 impl Shared {
-    /// Runs `f` under the lock. `f` wakes no task, and returns what it takes out of the queues: the drop of a
-    /// handled message wakes a task that waits for it.
+    /// Runs `f` under the lock. `f` wakes no task, and returns the messages that it takes out of the queues: the drop
+    /// of a handled message wakes a task that waits for it.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut Groups) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

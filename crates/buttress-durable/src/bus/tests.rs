@@ -47,7 +47,7 @@ fn payloads(member: &Subscription, room: usize) -> Vec<String> {
 fn settle(member: &Subscription, done: &[(u64, Settle)]) -> Vec<Answer> {
     match poll(pin!(member.settle(done))) {
         Poll::Ready(answers) => answers.unwrap(),
-        Poll::Pending => panic!("the bus settles at once"),
+        Poll::Pending => panic!("the bus settles immediately"),
     }
 }
 

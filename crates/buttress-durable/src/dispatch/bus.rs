@@ -29,8 +29,8 @@ impl Dispatch {
 
     /// Sends `request` to the handler of its type, and returns the answer.
     ///
-    /// Calls a clone of the registered service once the clone is ready. Makes one allocation besides those of the
-    /// service. The call runs on the caller's task.
+    /// Calls a clone of the registered service once the clone is ready. Makes one allocation besides the
+    /// allocations of the service. The call runs on the caller's task.
     ///
     /// # Errors
     /// The future returns the errors of the handler unchanged. It returns [`NoHandler`], converted to the error of

@@ -92,8 +92,8 @@ pub struct Leased {
     pub seen: Position,
     /// The last [`Advance::replayed`]; the start if there was none.
     pub replayed: Position,
-    /// The checkpoint of the last swap that replaced this projection; the start if there was none. What it was built from
-    /// includes every event up to it.
+    /// The checkpoint of the last swap that replaced this projection; the start if there was none. The replacement was
+    /// built from every event up to this position.
     pub rebuilt: Position,
 }
 

@@ -47,8 +47,8 @@ impl<A: Aggregate<Command: Send + 'static>> Addressed for Command<A> {
 
 /// A service that executes commands, for layers and for [`dispatch`](crate::dispatch).
 ///
-/// It is always ready. Each call clones the repository, and makes one allocation besides those of the store. Put no
-/// retry layer around it: after a lost answer it would execute the command twice. The repository repeats appends
+/// It is always ready. Each call clones the repository, and makes one allocation besides the allocations of the store.
+/// Put no retry layer around it: after a lost answer it would execute the command twice. The repository repeats appends
 /// itself.
 #[must_use = "a service does nothing until it is called"]
 pub struct Commands<A, St, C>(Repository<A, St, C>);

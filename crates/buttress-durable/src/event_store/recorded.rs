@@ -134,7 +134,7 @@ impl Page {
 }
 
 /// An event that a store cannot read: the source of the `Corrupt` error of [`Store::read_all`](super::Store::read_all). A
-/// projection does with it what it does with an event that its handler does not handle.
+/// projection treats it like an event that its handler cannot handle.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the row of the event is damaged: {why}")]
@@ -165,7 +165,7 @@ impl Unreadable {
         self
     }
 
-    /// Returns what can be read, as an event without data.
+    /// Returns the readable parts, as an event without data.
     pub(super) fn stub(&self) -> Ordered {
         let event = NewEvent::new(MessageId::new(0), self.kind.clone(), "").schema(0);
         let event = Recorded::new(self.stream.clone(), self.version, event, Duration::ZERO);

@@ -18,7 +18,7 @@ pub trait Append<Tx>: Send + Sync {
     /// Appends the events of a batch to their stream, if the stream has the expected version. The events exist if the
     /// transaction commits.
     ///
-    /// The rules are those of [`Store::append_batch`]. The batch may repeat a batch of this transaction or of a
+    /// The rules of [`Store::append_batch`] apply. The batch may repeat a batch of this transaction or of a
     /// committed one. After a `Conflict` or `Closed` nothing was written, and the transaction can continue.
     ///
     /// # Errors

@@ -203,8 +203,8 @@ impl fmt::Debug for ApiKeysHandle {
     }
 }
 
-/// The keys, by a hash of their SHA-256 with a secret of the table. So the time of the search tells a caller nothing:
-/// it cannot choose keys that meet the same place.
+/// The keys, by a hash of their SHA-256 with a secret of the table. So the time of the search reveals no key to a
+/// caller: a caller cannot choose keys that meet the same place.
 #[derive(Default)]
 struct Table {
     secret: RandomState,

@@ -33,7 +33,7 @@ pub enum ClientErrorKind {
 
 /// The error of a request.
 ///
-/// The text has the method, the host and the path as it was given, with the names of its parameters. It has no query,
+/// The text has the method, the host and the template of the path, with the names of its parameters. It has no query,
 /// no field and no body.
 ///
 /// [`AsRefusal`] gives the refusal of a layer, with its wait, also of an error in a [`BoxError`].
@@ -59,7 +59,7 @@ pub(super) struct About {
     pub(super) path: Option<PathTemplate>,
 }
 
-/// The path of a request as it was given, with the names of its parameters.
+/// The template of the path of a request, with the names of its parameters.
 #[derive(Clone, Debug)]
 pub(super) struct PathTemplate(pub(super) Cow<'static, str>);
 

@@ -81,7 +81,7 @@ pub(super) struct Built {
 /// The admission of a section, and what follows once the routes of the document are applied.
 pub(super) struct Next {
     pub(super) built: Built,
-    /// The keys that replace those of a running admission.
+    /// The keys that replace the keys of a running admission.
     #[cfg(feature = "api-keys")]
     replaces: Option<Vec<crate::ApiKey>>,
 }

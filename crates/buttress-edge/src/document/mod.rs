@@ -89,7 +89,7 @@ use crate::route::LocalService;
 /// | `dns-srv` | the name of a service: its SRV records, with the feature `srv` |
 /// | `registry` | `url` and `service`: the instances that a registry knows, with the feature `registry`. The proxy believes a registry of `https` by the `roots` of its [`Config`](crate::Config), as it believes backends |
 /// | `every` | with `file`, `dns` or `dns-srv`: the longest time between two lookups, e.g. `"10s"` or `10`, from 1 second to 365 days; 5 seconds for a file and 30 seconds for names unless given |
-/// | `servers` | with `dns-srv`: the name servers, e.g. `["10.0.0.53:53"]`; those of the operating system unless given |
+/// | `servers` | with `dns-srv`: the name servers, e.g. `["10.0.0.53:53"]`; the name servers of the operating system unless given |
 ///
 /// Apply a document with other backends than `urls` inside of a tokio runtime. Backends that cannot be found yet are no
 /// error.
@@ -223,8 +223,8 @@ impl Handle {
     ///
     /// A route whose section has not changed since the last document stays. A changed section, or another admission, makes a
     /// new route, which continues the numbers. It keeps each part whose own section has not changed, with the state of the
-    /// part: found backends and what the balancer knows of them, the tokens of limiters, the calls of a bulkhead, an open
-    /// circuit, the budget of a retry. A circuit is new also if the backends change that it judges. See
+    /// part: found backends with the measurements of the balancer, the tokens of limiters, the calls of a bulkhead, an
+    /// open circuit, the budget of a retry. A circuit is new also if the backends change that it judges. See
     /// [`replace`](Self::replace) for the rest. A backend that cannot be reached is no error.
     ///
     /// ```

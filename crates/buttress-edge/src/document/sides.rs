@@ -115,7 +115,7 @@ impl Shadow {
             Some(kept) => kept.upstream.clone(),
             None => self.upstream.upstream(label, proxy).map_err(within("shadow"))?,
         };
-        // An operator may have changed the share that the document leaves as it was.
+        // An operator may have changed the share that the document leaves unchanged.
         let live = same(&["/shadow/share"]).map(|shadow| shadow.handle().stats().share);
         let name = Name::from(route.name.clone());
         let share = live.unwrap_or(self.share);
@@ -159,7 +159,7 @@ impl Shares {
         Ok(())
     }
 
-    /// Sets the shares that differ from those of the document before. An operator can have changed the others.
+    /// Sets the shares that differ from the previous document. An operator can have changed the other shares.
     pub(super) fn apply(self, before: Self, route: &Route) -> Result<(), InvalidConfig> {
         if let Some(split) = route.split.as_ref().filter(|_| self.split != before.split) {
             split.handle.share(self.split)?;

@@ -147,12 +147,12 @@ struct Silence<'c> {
     shared: Option<CaptureConnection>,
     start: Instant,
     clock: &'c Clock,
-    /// What the connection had read when the request began to wait.
+    /// The number of reads of the connection when the request began to wait.
     reads: Option<u64>,
 }
 
 impl Silence<'_> {
-    /// Notes what the connection has read, once.
+    /// Records the number of reads of the connection, once.
     fn note(&mut self) {
         if let (Some(shared), None) = (&self.shared, self.reads) {
             self.reads = reads_of(shared);

@@ -71,7 +71,7 @@ pub(crate) struct Stream {
     pub(crate) tally: Option<Tally>,
     /// The stream of HTTP/2.
     pub(crate) lane: Option<Lane>,
-    /// Set if the answer is compared with that of a mirror.
+    /// Set if the answer is compared with the answer of a mirror.
     pub(crate) observer: OnceLock<Observer>,
 }
 

@@ -1,4 +1,4 @@
-//! Compares the answers of the backends of a route with those of its mirror.
+//! Compares the answers of the backends of a route with the answers of its mirror.
 
 use std::fmt;
 use std::future::Future;
@@ -47,7 +47,7 @@ pub(super) struct Compared {
     pub(super) is_head: bool,
 }
 
-/// What the comparison needs of an answer's head. It keeps no value of a field.
+/// The parts of an answer's head that the comparison needs. It keeps no value of a field.
 #[derive(Debug)]
 struct Facts {
     status: StatusCode,

@@ -134,7 +134,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// What a connection has read.
+/// The reads of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Used(Arc<Reads>);
 
@@ -166,7 +166,7 @@ impl Used {
 pub(crate) struct Stream {
     io: Io,
     used: Used,
-    /// Whether the peer takes no more bytes. What it has sent before is still read.
+    /// Whether the peer takes no more bytes. Its earlier bytes are still read.
     is_refused: bool,
 }
 
@@ -176,7 +176,7 @@ impl Stream {
     }
 
     /// Turns the error of a peer that reads no more into a write that goes nowhere: a backend that refuses a body sends
-    /// its answer first, and the answer is read only while writes succeed. The end of what it sent ends the connection.
+    /// its answer first, and the answer is read only while writes succeed. The end of the answer ends the connection.
     fn written(
         &mut self,
         written: Poll<io::Result<usize>>,

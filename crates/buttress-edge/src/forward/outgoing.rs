@@ -1,4 +1,4 @@
-//! The body of a request on its way to a backend, and what the proxy knows of its progress.
+//! The body of a request on its way to a backend, and its progress.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -14,8 +14,8 @@ use crate::numbers::Ended;
 
 type Asking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// Sends a GET to the backends of `sending`, until one answers with 2xx. Otherwise returns what the last one did, after
-/// `time` at the latest.
+/// Sends a GET to the backends of `sending`, until one answers with 2xx. Otherwise returns the result of the last
+/// backend, after `time` at the latest.
 ///
 /// The next backend is asked once all before it have failed, or have had their share of the time. Those that have not
 /// answered by then are waited for nevertheless: a backend that hangs hides no other, and a slow one is ready all the same.

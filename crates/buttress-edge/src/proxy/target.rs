@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, Version, request};
 use crate::answer::Failed;
 use crate::{host, path};
 
-/// Returns the host of a request as it was written. The authority of the target wins over `Host`.
+/// Returns the host of a request unchanged. The authority of the target wins over `Host`.
 pub(super) fn authority(head: &request::Parts) -> Result<Option<HeaderValue>, Failed> {
     let mut fields = host_fields(&head.headers);
     let field = fields.next();

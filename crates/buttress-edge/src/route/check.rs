@@ -1,4 +1,4 @@
-//! The check of a route, and what the proxy needs of it.
+//! The check of a route, and its result for the proxy.
 
 use std::sync::Arc;
 
@@ -174,7 +174,7 @@ fn segments(prefix: &str, allowed: Allowed) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether the segments of `path` begin with those of `prefix`.
+/// Whether the segments of `path` begin with the segments of `prefix`.
 fn starts_with(path: &[u8], prefix: &[u8]) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Defines the kinds of a mismatch, each with its number.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $field:ident: $kind:ident,)+) => {
-        /// The answers of a [`RouteShadow`](crate::RouteShadow) that differed from those of the route, by what differed first.
+        /// The answers of a [`RouteShadow`](crate::RouteShadow) that differed from the answers of the route, by the
+        /// first difference.
         ///
         /// Their [total](Self::total) is the number `different` of its [handle](crate::RouteShadow::handle), once no copy is
         /// in progress.
@@ -15,7 +16,7 @@ macro_rules! kinds {
             $($(#[$doc])* pub $field: u64,)+
         }
 
-        /// What differed first.
+        /// The first difference.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub(crate) enum Differing {
             $($kind,)+

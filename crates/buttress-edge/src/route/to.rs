@@ -38,7 +38,7 @@ pub(crate) struct Sides {
     pub(crate) circuit: Option<circuit_breaker::Handle>,
 }
 
-/// Where a route goes, as it was stated.
+/// The target of a route, before the check.
 pub(super) struct Stated {
     pub(super) upstream: Option<Upstream>,
     pub(super) service: Option<LocalService>,

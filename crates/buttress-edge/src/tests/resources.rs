@@ -116,7 +116,7 @@ async fn a_connection_of_http2_that_went_silent_gets_no_second_request() {
     drop(silent);
 }
 
-/// Regression: only a limit of the proxy told that a connection is silent, and clients may leave before each limit.
+/// Regression: only a limit of the proxy showed that a connection is silent, and clients may leave before each limit.
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_of_http2_gets_no_second_request_also_if_the_clients_leave() {
     let (edge, mut backend) = http2_edge();

@@ -139,7 +139,7 @@ layered!(BodyTimeLimitLayer => BodyTimeLimit, |layer, inner| {
     Mapped::new(inner, layer.limit.clone())
 });
 
-/// A service that limits the bodies of its responses. [`BodyTimeLimitLayer`] makes it.
+/// A service that limits how long the bodies of its responses may take. [`BodyTimeLimitLayer`] makes it.
 pub type BodyTimeLimit<S> = Mapped<S, Limit>;
 
 /// The response of a [`BodyTimeLimit`]. Dropping it cancels the call.

@@ -35,7 +35,7 @@ impl From<SocketAddr> for PeerAddr {
 /// [`AddressKeys::peer_from`](super::AddressKeys::peer_from) and
 /// [`Trust::peer_from`](crate::context::Trust::peer_from).
 ///
-/// An `IpAddr`, a `SocketAddr` and a [`PeerAddr`] implement it, and an `Option` of each.
+/// `IpAddr`, `SocketAddr`, [`PeerAddr`] and an `Option` of each of them implement the trait.
 pub trait IntoPeer {
     /// Returns the address.
     fn into_peer(self) -> Option<PeerAddr>;

@@ -39,7 +39,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | `no-backend` | UNAVAILABLE (14) | none |
 /// | `no-endpoint` | UNAVAILABLE (14) | none |
 ///
-/// The codes are those of [`ErrorKind::grpc_code`]. A layer at capacity is RESOURCE_EXHAUSTED, because gRPC's list of
+/// [`ErrorKind::grpc_code`] returns these codes. A layer at capacity is RESOURCE_EXHAUSTED, because gRPC's list of
 /// codes (`doc/statuscodes.md`) gives that code to a server that is "temporarily out of resources", with "no available
 /// server threads" as an example. Clients do not repeat this code without pushback, so an overload does not grow by
 /// their retries.

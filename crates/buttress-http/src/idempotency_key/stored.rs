@@ -87,7 +87,7 @@ impl StoredResponse {
         self
     }
 
-    /// Converts it into a response.
+    /// Converts the stored response into a response with a body.
     #[must_use]
     pub fn into_response<B: Body>(self) -> Response<BufferedBody<B>> {
         let Self { status, headers, body, trailers } = self;

@@ -13,7 +13,7 @@ use crate::Refusal;
 use crate::mapped::{MapResponse, MappedFuture};
 
 /// A layer that adds the `RateLimit-Policy` and `RateLimit` fields of a keyed rate limiter to every
-/// response. The numbers are those of the caller's own key and plan.
+/// response. The numbers describe the caller's own key and plan.
 ///
 /// The fields mean the same as in a [`RateLimitFieldsLayer`](super::RateLimitFieldsLayer). Put the
 /// layer outside of the limiter, and give it the limiter's closure for the key. A limiter without

@@ -94,7 +94,7 @@ impl Status {
     /// shows one with the button alone.
     ///
     /// `run` gets the text that the operator entered, if `value` names one, and an empty text otherwise. It
-    /// returns what was done, or why not. The operator sees both.
+    /// returns the text that the operator sees: `Ok` says what changed, and `Err` says why nothing did.
     ///
     /// ```
     /// use buttress_http::status::Status;

@@ -41,10 +41,10 @@ pub struct StatusButtons {
 impl StatusButtons {
     /// A page of `status` with buttons, for the operators that `admit` names.
     ///
-    /// `admit` sees the head of every request, also of those that change nothing. It returns the name of the operator,
-    /// which is logged with each change. After `None` the answer is 403. If `admit` panics, the service responds with
-    /// 500. It must not block: check a session or a token in a layer in front of this service, and read here what that
-    /// layer put into the request's extensions.
+    /// `admit` sees the head of every request, also of requests that change nothing. It returns the name of the
+    /// operator, which is logged with each change. After `None` the answer is 403. If `admit` panics, the service
+    /// responds with 500. It must not block: check a session or a token in a layer in front of this service, and read
+    /// here what that layer put into the request's extensions.
     ///
     /// ```
     /// use buttress_http::status::{Status, StatusButtons};

@@ -88,7 +88,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     if !buttress_torture::begin(&Topics, TEST).await? {
         return Ok(ExitCode::SUCCESS);
     }
-    // Clients learn the address of the broker from the broker itself: it names the proxy.
+    // Clients get the address of the broker from the broker itself. The broker names the proxy.
     let address = SocketAddr::from(([127, 0, 0, 1], broker::free_port()));
     let proxy = TcpProxy::to(address)?;
     let Some(_broker) = Broker::start(TEST, address, proxy.address()).await else {

@@ -92,7 +92,7 @@ async fn events_2_15_a_client_that_has_failed_for_good_is_replaced() {
     publisher.publish(message("a", "1")).await.unwrap();
 }
 
-/// A broker may refuse the identity of a producer for good, and the client goes on with the same identity. Tansu does so
+/// A broker may refuse the identity of a producer for good, and the client continues with the same identity. Tansu does so
 /// after an outage in which a confirmation was lost: the publisher published nothing until its process ended.
 #[tokio::test]
 async fn events_2_15_a_client_whose_identity_is_refused_is_replaced() {

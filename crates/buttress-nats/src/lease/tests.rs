@@ -160,7 +160,7 @@ fn an_owner_that_the_table_does_not_list_owns_nothing() {
     assert_eq!(group.step("a", 0.0, &[]).gained, [0]);
 }
 
-/// The loss was once told by the answer of the step alone, and forgotten with it: two members then handled the shard.
+/// The loss was once reported by the answer of the step alone, and forgotten with it: two members then handled the shard.
 #[test]
 fn a_loss_that_is_read_before_a_write_fails_is_a_change_all_the_same() {
     let mut group = Group::new(1);

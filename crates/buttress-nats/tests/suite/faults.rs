@@ -350,7 +350,11 @@ async fn events_2_9_a_handler_that_takes_three_ack_waits_runs_once() {
     assert_eq!((known.num_redelivered, member.stats().running), (0, 1));
     until("both are handled", || member.stats().handled == 2).await;
     assert_eq!(handled.all().len(), 2);
-    assert_eq!(member.stats().joined, 0, "the server was told that the first one is being handled");
+    assert_eq!(
+        member.stats().joined,
+        0,
+        "the server was notified that the first one is being handled"
+    );
     member.shut_down().await;
     fresh.remove().await;
 }

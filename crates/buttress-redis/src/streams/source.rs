@@ -50,7 +50,7 @@ struct Reading {
 struct UnderWay {
     waiting: Option<Waiting>,
     reading: Option<Reading>,
-    /// Whether the consumer was told of an error, and not yet of its end.
+    /// Whether an error was reported to the consumer, and its end was not yet.
     in_trouble: bool,
     /// Whether Redis has answered since the last error.
     has_answered: bool,
@@ -281,7 +281,7 @@ impl Source for RedisSource {
                 Err(error) => {
                     (under_way.in_trouble, under_way.has_answered) = (true, false);
                     if matches!(error, Error::Unavailable { .. } | Error::TooSlow { .. }) {
-                        // The other connections broke too, most likely. Each would be an outage of its own.
+                        // The other connections broke too, most likely. Each would be a separate outage.
                         self.commands.reconnect();
                         under_way.waiting = None;
                     }

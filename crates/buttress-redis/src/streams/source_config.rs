@@ -63,7 +63,7 @@ impl SourceConfig {
         self
     }
 
-    /// Sets how many messages the source holds besides those of the consumer. Default: 256. Between 1 and 10 000.
+    /// Sets how many messages the source holds besides the messages of the consumer. Default: 256. Between 1 and 10 000.
     ///
     /// Above 16 MiB the source reads one message at a time.
     pub const fn read_ahead(mut self, messages: usize) -> Self {

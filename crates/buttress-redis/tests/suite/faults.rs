@@ -241,7 +241,7 @@ async fn events_3_a_group_that_was_removed_is_an_error_that_names_it() {
     scene.end().await;
 }
 
-/// The error was once the last thing to hear of an outage until the next entry. The consumer stayed degraded.
+/// The error was once the last report of an outage until the next entry. The consumer stayed degraded.
 #[tokio::test]
 async fn an_outage_is_an_error_and_ends_with_an_answer() {
     let test = "an_outage_is_an_error_and_ends_with_an_answer";
@@ -267,7 +267,7 @@ async fn an_outage_is_an_error_and_ends_with_an_answer() {
             return;
         }
     }
-    panic!("the end of the outage was not told");
+    panic!("the end of the outage was not reported");
 }
 
 /// A source has three connections. Each was once found broken for itself, so one cut was several outages in the log.

@@ -1,6 +1,6 @@
 //! Cases for publishers: services of [`Message`] that a relay or an application calls.
 //!
-//! The numbers are those of the project's list of behaviours. A publisher answers `Ok` only after the transport has
+//! The numbers are from the project's list of behaviours. A publisher answers `Ok` only after the transport has
 //! confirmed the message. An error means that the message may be there or not: a relay publishes it again.
 
 use std::collections::BTreeSet;
@@ -180,7 +180,10 @@ async fn case_2_15_a_message_that_reaches_nobody_is_an_error<B: Broker>(broker: 
     }
     let mut publisher = broker.unrouted().await;
     let sent = publish(&mut publisher, message(1, "a", "lost")).await;
-    assert!(sent.is_err(), "nobody has the message, and the publisher says that it is there");
+    assert!(
+        sent.is_err(),
+        "the transport does not have the message that the publisher has confirmed"
+    );
 }
 
 async fn case_2_15_an_unavailable_transport_is_an_error_and_the_message_is_sent_again<B: Broker>(

@@ -13,7 +13,7 @@ pub enum Stuck {
         parked: Vec<String>,
     },
     /// Tasks keep waking each other, and the time does not move.
-    #[error("livelock at {at:?}: the time stands still, and these keep running: {}", list(.spinning))]
+    #[error("livelock at {at:?}: time stands still, and these tasks keep running: {}", list(.spinning))]
     Livelock {
         /// The time since the clock was made.
         at: Duration,

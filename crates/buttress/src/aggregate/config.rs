@@ -6,7 +6,7 @@ use crate::vocabulary::observe::{Common, common_setters};
 
 /// Configuration of an aggregate: time limit, name, clock, observer and counting.
 ///
-/// Setters take it by value. [`Builder::build`](super::Builder::build) checks it.
+/// Setters take the configuration by value. [`Builder::build`](super::Builder::build) checks it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {

@@ -40,7 +40,7 @@ struct Seat {
     weight: f64,
     /// `-DECAY * ln(weight)`: the weight, as a difference of levels.
     bias: f64,
-    /// The turns of a round up to and with those of this endpoint.
+    /// The turns of a round up to and with the turns of this endpoint.
     turns: u64,
     new: Option<(u64, u64)>,
 }

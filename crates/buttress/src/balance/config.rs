@@ -39,7 +39,7 @@ words! {
 configuration! {
     /// Configuration of a balancer.
     ///
-    /// Setters take it by value. The balancer checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the balancer checks it.
     ///
     /// The defaults are [`Policy::PeakEwma`], no ejection, a wait of at most 1 second, and 10 seconds until a new
     /// endpoint gets its whole share.

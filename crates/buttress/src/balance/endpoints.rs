@@ -189,7 +189,8 @@ impl<S: Clone> Endpoints<S> {
         self.fill(instances, |instance| Ok::<S, Infallible>(make(instance)));
     }
 
-    /// Replaces the set by those of `instances` whose stacks `make` can make. If it can make none, the set stays.
+    /// Replaces the set with the members of `instances` whose stacks `make` can make. If it can make none, the set
+    /// stays.
     pub(super) fn fill<E>(
         &self,
         instances: &[Instance],

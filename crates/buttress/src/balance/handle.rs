@@ -113,8 +113,8 @@ impl Handle {
 }
 
 operated! {
-    /// Replaces the longest wait, the bounds of the ejection, and the ramp of endpoints that join from now on, by
-    /// those of `config`.
+    /// Replaces the longest wait, the bounds of the ejection, and the ramp of endpoints that join from now on,
+    /// with the values of `config`.
     ///
     /// # Errors
     /// Returns an error for the first field of `config` that is out of its bounds. Returns an error too for another

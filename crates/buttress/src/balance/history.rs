@@ -178,7 +178,7 @@ impl History {
         })
     }
 
-    /// Forgets the results so far, and those of calls that run now. The caller holds the lock of the state.
+    /// Forgets the results so far, and the results of calls that run now. The caller holds the lock of the state.
     pub(super) fn forget_results(&self) {
         let epoch = self.epoch().wrapping_add(1);
         self.epoch.store(epoch, Ordering::Relaxed);

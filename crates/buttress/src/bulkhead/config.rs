@@ -9,7 +9,7 @@ use crate::vocabulary::setters::{configuration, setters};
 configuration! {
     /// Configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
     ///
-    /// Setters take it by value. The layer checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the layer checks it.
     #[derive(Clone, Debug)]
     pub struct Config {
         max_concurrent: u32 = 10,

@@ -100,7 +100,8 @@ impl Handle {
 has_handle!();
 
 operated! {
-    /// Replaces limit, queue and waits by those of `config`. Permits and places in the queue stay.
+    /// Replaces limit, queue and waits with the values of `config`. Permits and places in the queue
+    /// stay.
     ///
     /// # Errors
     /// Returns the errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes

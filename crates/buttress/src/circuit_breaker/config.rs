@@ -14,7 +14,7 @@ configuration! {
     /// Configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
     /// again.
     ///
-    /// Setters take it by value. The layer checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the layer checks it.
     ///
     /// With the defaults, 5 failures in a row open the circuit for 30 seconds. Then one probe runs, and
     /// its success closes the circuit.

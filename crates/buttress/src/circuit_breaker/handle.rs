@@ -138,8 +138,8 @@ impl Handle {
 has_handle!();
 
 operated! {
-    /// Replaces the rules by those of `config`. State, window, probes, name, clock and observer
-    /// stay.
+    /// Replaces the rules with the rules of `config`. State, window, probes, name, clock and
+    /// observer stay.
     ///
     /// # Errors
     /// Returns the errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and an error for a change

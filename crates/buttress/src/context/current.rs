@@ -18,7 +18,7 @@ pub(crate) fn deadline() -> Option<Instant> {
     DEADLINE.with(Cell::get)
 }
 
-/// How long a call may wait that begins to wait now: `longest`, or what the deadline leaves if that is less.
+/// How long a call may wait that begins to wait now: the shorter of `longest` and the time to the deadline.
 pub(crate) fn wait_until_deadline(
     longest: Option<Duration>,
     now: impl FnOnce() -> Instant,

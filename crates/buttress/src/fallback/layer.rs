@@ -92,7 +92,7 @@ impl<F> FallbackLayer<F> {
 }
 
 impl<F, C> FallbackLayer<F, C> {
-    /// Sets name, clock, observer and counting to those of `config`. The layer then has a new
+    /// Sets name, clock, observer and counting to the values of `config`. The layer then has a new
     /// handle.
     pub fn config(mut self, config: Config) -> Self {
         self.shared = Shared::new(config, self.shared.value.clone());

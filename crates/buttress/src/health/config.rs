@@ -8,7 +8,7 @@ use crate::vocabulary::spawn::Spawner;
 document! {
     /// Configuration of a [`Health`](super::Health): how often its checks run, and how long each may take.
     ///
-    /// Setters take it by value. [`Health::with`](super::Health::with) checks it.
+    /// Setters take the configuration by value. [`Health::with`](super::Health::with) checks it.
     #[derive(Clone, Debug)]
     pub struct Config {
         #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]

@@ -54,7 +54,7 @@ configuration! {
     /// Configuration of an idempotency layer: how long claims and results are kept, and what happens to
     /// duplicates.
     ///
-    /// Setters take it by value. The layer checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the layer checks it.
     #[derive(Clone, Debug)]
     pub struct Config {
         #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]

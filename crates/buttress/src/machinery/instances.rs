@@ -186,8 +186,8 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
         N::named(&rules, &self.keys.telemetry)
     }
 
-    /// Replaces the rules of every key, present and future, by those of `config`. The keys keep
-    /// their states. The duration grows with the number of keys.
+    /// Replaces the rules of every key, present and future, with the rules of `config`. The keys
+    /// keep their states. The duration grows with the number of keys.
     ///
     /// # Errors
     /// Returns the errors of the layer's constructor, and an error for a change of the kind or size of a circuit's

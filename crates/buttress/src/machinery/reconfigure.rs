@@ -19,7 +19,7 @@ pub trait Reconfigure {
     /// Returns an error that names the first field of `new` that is out of its bounds, or that cannot change.
     fn accepts(old: &Self::Config, new: &Self::Config) -> Result<(), InvalidConfig>;
 
-    /// Replaces the rules by rules that passed [`accepts`](Self::accepts). Reports nothing.
+    /// Replaces the rules with rules that passed [`accepts`](Self::accepts). Reports nothing.
     fn apply(&self, config: &Self::Config);
 
     /// Serves the waiting calls that the change admits. The caller holds no lock, because this
@@ -35,7 +35,7 @@ pub trait Reconfigure {
         self.common().reconfigured();
     }
 
-    /// Replaces the rules by those of `config`, all of them or none.
+    /// Replaces the rules with the rules of `config`. Replaces all of them or none.
     ///
     /// # Errors
     /// Returns the errors of [`accepts`](Self::accepts). Nothing changes then.

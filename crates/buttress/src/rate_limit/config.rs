@@ -27,7 +27,7 @@ pub enum Policy {
 configuration! {
     /// Configuration of a rate limiter: how many calls pass, and how long the next call may wait.
     ///
-    /// Setters take it by value. The limiter checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the limiter checks it.
     #[derive(Clone, Debug)]
     pub struct Config {
         policy: Policy = Policy::TokenBucket,

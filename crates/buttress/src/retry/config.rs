@@ -18,7 +18,7 @@ pub(super) struct Policy {
 
 /// Configuration of a retry: how many attempts a call gets, and the waits between them.
 ///
-/// Setters take it by value. The layer checks it when it is built.
+/// Setters take the configuration by value. The constructor of the layer checks it.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(from = "super::document::RetryDocument"))]

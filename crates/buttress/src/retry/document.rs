@@ -6,7 +6,7 @@ use super::backoff::{Backoff, Jitter};
 use super::config::{Config, Policy};
 use crate::vocabulary::duration_text;
 
-/// The keys of a retry in a document. Their defaults are those of [`Config`].
+/// The keys of a retry in a document. They have the defaults of [`Config`].
 #[derive(serde::Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RetryDocument {

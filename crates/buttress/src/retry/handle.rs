@@ -37,8 +37,8 @@ impl Handle {
 }
 
 operated! {
-    /// Replaces attempts, backoff and times by those of `config`, for failures from now on. The
-    /// budget and the source of jitter stay.
+    /// Replaces attempts, backoff and times with the values of `config`, for failures from now on.
+    /// The budget and the source of jitter stay.
     ///
     /// # Errors
     /// Returns the errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.

@@ -39,8 +39,8 @@ pub enum Comparison {
 
 /// Comparison of two answers.
 ///
-/// The answer of the primary belongs to the caller. So [`note`](Self::note) takes what the comparison needs of it, and
-/// the mirror's answer is compared with the note.
+/// The answer of the primary belongs to the caller. So [`note`](Self::note) copies the parts of the answer
+/// that the comparison needs. The mirror's answer is compared with the note.
 pub trait Compare<Res, E> {
     /// The note of the answer of the primary.
     type Note;

@@ -16,7 +16,7 @@ pub(super) type Hook = Arc<dyn Fn(&Mismatch) + Send + Sync>;
 settings! {
     /// Configuration of a shadow. The default share of mirrored requests is 0.
     ///
-    /// Setters take it by value. The shadow checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the shadow checks it.
     #[derive(Clone)]
     pub struct Config {
         share: f64 = 0.0,

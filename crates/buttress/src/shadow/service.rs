@@ -108,7 +108,8 @@ where
 }
 
 impl<S, N: Clone, Q: Clone, C: Clone, J: Clone> Shadow<S, N, Q, C, J> {
-    /// Returns what the mirrored call of `request` needs. `None` if a clone panics: the caller must not notice it.
+    /// Returns the parts that the mirrored call of `request` needs. Returns `None` if a clone panics: the caller must
+    /// not notice it.
     #[cold]
     fn plan<Req>(&self, request: Req) -> Option<Plan<N, Req, Q, C, J>> {
         let plan = caught(|| Plan {

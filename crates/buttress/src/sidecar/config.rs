@@ -9,7 +9,7 @@ use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 /// Configuration of a sidecar and its parts. All parts share its name, clock and observer.
 ///
-/// Setters take it by value. The layer checks it when it is built.
+/// Setters take the configuration by value. The constructor of the layer checks it.
 #[derive(Clone)]
 #[must_use]
 pub struct Config {

@@ -7,7 +7,7 @@ use crate::vocabulary::setters::{configuration, setters};
 configuration! {
     /// Configuration of a split. The default share of the new side is 0.
     ///
-    /// Setters take it by value. The split checks it when it is built.
+    /// Setters take the configuration by value. The constructor of the split checks it.
     #[derive(Clone, Debug)]
     pub struct Config {
         share: f64 = 0.0,

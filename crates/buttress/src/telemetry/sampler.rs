@@ -41,7 +41,7 @@ impl Sampler {
         lock(&self.sources).push(Arc::new(source));
     }
 
-    /// Reads every source. The numbers of stores are those of the last [`refresh`](Self::refresh).
+    /// Reads every source. The last [`refresh`](Self::refresh) has read the numbers of stores.
     #[must_use]
     pub fn read(&self) -> Reading {
         let mut reading = Reading::new();

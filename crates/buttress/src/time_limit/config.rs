@@ -11,7 +11,7 @@ pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// Configuration of a time limit.
 ///
-/// Setters take it by value. The layer checks it when it is built.
+/// Setters take the configuration by value. The constructor of the layer checks it.
 #[derive(Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]

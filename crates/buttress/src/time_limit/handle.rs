@@ -78,7 +78,7 @@ impl Handle {
 }
 
 operated! {
-    /// Replaces the limit by the limit of `config`, for calls that begin from now on.
+    /// Replaces the limit with the limit of `config`, for calls that begin from now on.
     ///
     /// # Errors
     /// Returns the errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.

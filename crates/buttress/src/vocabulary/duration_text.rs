@@ -29,7 +29,7 @@ use serde::ser::Serializer;
 /// Serializes a `Duration` as a number of seconds, for `#[serde(serialize_with = ..)]`.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Returns the errors of the serializer.
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

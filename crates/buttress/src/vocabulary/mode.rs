@@ -1,7 +1,7 @@
 //! Modes of a limiter: marker types that choose which service the layer makes for calls it cannot
 //! admit now.
 
-/// Mode that refuses such a call immediately. The default.
+/// Mode in which the layer immediately refuses a call that it cannot admit now. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refuse;
 

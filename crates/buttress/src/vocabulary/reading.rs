@@ -36,8 +36,8 @@ pub trait Source: Send + Sync {
 /// Future of [`Source::refresh`]. Dropping it keeps the numbers of the last success.
 pub type Refresh<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
-/// Makes a struct of the numbers that a handle returns. Behind the colon is what it derives besides
-/// the traits of every snapshot.
+/// Makes a struct of the numbers that a handle returns. Behind the colon are the traits that it
+/// derives besides the traits of every snapshot.
 macro_rules! snapshot {
     ($(#[$meta:meta])+ pub struct $name:ident: $also:ident $(+ $more:ident)* { $($fields:tt)+ }) => {
         $(#[$meta])+

@@ -158,7 +158,7 @@ impl State {
         }
     }
 
-    /// Returns what is due at `now`.
+    /// Returns the step that is due at `now`.
     pub(crate) fn next(&mut self, now: Instant) -> Step {
         match self.phase {
             Phase::Waiting { until } if now >= until => Step::Start,
@@ -184,7 +184,7 @@ impl State {
         match self.phase {
             _ if self.killed => None,
             Phase::Running { .. } => self.kill_at,
-            // What the child has left behind has no one to ask it to end, unless a stop is under way.
+            // No process asks the processes that the child has left behind to end, unless a stop is under way.
             Phase::Leaving { at, .. } => Some(self.kill_at.unwrap_or(at)),
             Phase::Waiting { .. } | Phase::Over { .. } => None,
         }

@@ -161,7 +161,7 @@ pub(crate) fn try_send(at: SocketAddr, method: &str, path: &str) -> Option<Answe
     try_send_with(at, method, path, "")
 }
 
-/// Sends a request with fields on a connection of its own. `None` if the connection fails.
+/// Sends a request with fields on a separate connection. `None` if the connection fails.
 pub(crate) fn try_send_with(
     at: SocketAddr,
     method: &str,

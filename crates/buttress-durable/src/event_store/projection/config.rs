@@ -14,7 +14,7 @@ use crate::consume::DeadLetters;
 use crate::event_store::recorded::Filter;
 use crate::setters::{Common, common_setters, retry_setter, setters};
 
-/// The policy for an event that the handler does not handle.
+/// The policy for an event that the handler cannot handle.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum OnFailure {
     /// The projection stops at the event, and its handle reports the event. The default, because a read model without

@@ -40,7 +40,7 @@ where
         let Some(first) = self.progress.waiting(1).pop() else { return };
         let (position, stream) = (first.position.get(), &first.event.stream);
         let kind = &*first.event.kind;
-        // A rebuild has no letters of its own: they would be those of a name that ends with the swap.
+        // A rebuild parks no events: its dead letters would belong to its own name, which ends with the swap.
         let on_failure = match config.on_failure {
             OnFailure::Park if self.progress.is_rebuilding() => OnFailure::Stop,
             policy => policy,

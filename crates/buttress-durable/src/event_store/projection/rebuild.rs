@@ -28,7 +28,7 @@ const SWAPPING: &str = "swapping projections";
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// The handler does not handle an event, and the policy is not [`OnFailure::Skip`](super::OnFailure::Skip). A rebuild
+    /// The handler cannot handle an event, and the policy is not [`OnFailure::Skip`](super::OnFailure::Skip). A rebuild
     /// parks no event.
     #[error("{0}")]
     Stopped(Stopped),

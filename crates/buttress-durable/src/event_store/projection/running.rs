@@ -202,7 +202,7 @@ where
         }
     }
 
-    /// Parks those of the first waiting events whose streams are held. Returns the others, and how many were parked.
+    /// Parks the first waiting events whose streams are held. Returns the events that remain, and how many were parked.
     async fn park_held(&mut self, events: usize) -> Answer<(Vec<Ordered>, u64)> {
         let waiting = self.progress.waiting(events);
         let config = self.projection.config.clone();

@@ -1,4 +1,4 @@
-//! Events that a handler does not handle, and stores that do not answer.
+//! Events that a handler cannot handle, and stores that do not answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -112,7 +112,11 @@ async fn hot_stream(retries: u32) -> usize {
     let all: Vec<u64> = (2..2 + versions.len() as u64).collect();
     assert_eq!(versions, all, "no gap and no duplicate");
     let state = faulty.memory.stream_state(&orders.stream("7")).await.unwrap().unwrap();
-    assert_eq!(state.version.get() as usize, 1 + versions.len(), "who gave up wrote nothing");
+    assert_eq!(
+        state.version.get() as usize,
+        1 + versions.len(),
+        "a caller with a conflict wrote nothing"
+    );
     64 - versions.len()
 }
 

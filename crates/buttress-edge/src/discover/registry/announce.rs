@@ -84,7 +84,7 @@ impl Announcement {
         Ok(Self { client, service, id, record, authorization: None, clock: Clock::default() })
     }
 
-    /// Sets the secret of the registry. Default: none, for a registry that is open to everyone.
+    /// Sets the secret of the registry. Default: none, for a registry without secrets.
     ///
     /// # Errors
     /// Returns an error if the secret has less than 16 or more than 1024 bytes, or a byte that is not visible ASCII.

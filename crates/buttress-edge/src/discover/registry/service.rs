@@ -56,7 +56,7 @@ struct Shared {
     /// Changes with every set.
     changed: watch::Sender<()>,
     polls: Places,
-    /// Distinguishes the versions of this registry from those of an earlier one.
+    /// Distinguishes the versions of this registry from the versions of an earlier registry.
     epoch: u128,
     ttl: Duration,
     secrets: Secrets,

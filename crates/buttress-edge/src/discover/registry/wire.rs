@@ -38,7 +38,7 @@ pub(super) struct Entry<'e> {
 /// The set of a service, as the registry writes it.
 #[derive(Debug, Serialize)]
 pub(super) struct Sent<'e> {
-    /// Differs from the version of every other set of the service, also from those of an earlier registry.
+    /// Differs from the version of every other set of the service, also from the versions of an earlier registry.
     pub(super) version: String,
     pub(super) instances: Vec<Entry<'e>>,
 }

@@ -316,7 +316,7 @@ async fn an_answer_is_asked_for_again_when_it_ends_and_a_set_is_returned_when_it
     assert_eq!(set(&found.unwrap()), [("192.0.2.2:80", 1)]);
 }
 
-/// A name server that fails, refuses or is away says nothing about the name: another one of the set may know it.
+/// A name server that fails, refuses or is unavailable says nothing about the name: another one of the set may know it.
 #[tokio::test]
 async fn edge_5_14_each_name_server_is_asked_until_one_of_them_knows() {
     let clock = VirtualClock::new();

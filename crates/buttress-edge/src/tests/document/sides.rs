@@ -257,7 +257,7 @@ async fn edge_2_52_a_document_finds_backends_at_a_registry() {
     assert_eq!(in_time(side(&edge)).await, (200, "127.0.0.1:8001".into()));
     announced.abort();
     serving.abort();
-    // Regression: another key of the route threw the found backends away. The registry is away, and the set stays.
+    // Regression: another key of the route dropped the found backends. The registry is unavailable, and the set stays.
     drop(serving.await);
     let other = text
         .replace("[routes.a.upstream]", "time-limiter = { limit = \"9s\" }\n[routes.a.upstream]");

@@ -156,7 +156,7 @@ async fn events_6_2_one_of_64_writers_wins_each_version<
         lost
     });
     let lost: u32 = all_of(writers).await.into_iter().sum();
-    assert!(lost >= WRITERS - 1, "only one writer is the first, {lost} were told");
+    assert!(lost >= WRITERS - 1, "only one writer is the first, {lost} were reported");
     let mut found = numbers(store, 1).await;
     assert_eq!(order(&ordered(store).await), found, "the order of versions");
     found.sort_unstable();

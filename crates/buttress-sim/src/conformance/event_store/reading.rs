@@ -99,7 +99,7 @@ async fn a_filter_leaves_events_out_and_no_position<
     }
     for (after, limit, is_end) in [(0, 9, true), (0, 5, false), (4, 2, true), (6, 9, true)] {
         let mut page = store.read_all(Position::new(after), &Filter::all(), limit).await;
-        // A store may learn it with the next page only.
+        // Some stores know the end only with the next page.
         if is_end {
             let last = expect(page, "read_all").through;
             page = store.read_all(last, &Filter::all(), limit).await;

@@ -196,7 +196,7 @@ async fn case_2_5_the_fifth_failure_makes_a_letter<T: Transport>(transport: &T) 
     publish_all(transport, &[("a", "good")]).await;
     group.until("both are settled", || settled(&consumer, 2)).await;
     let attempts: Vec<_> = group.seen().iter().map(|seen| seen.attempt).collect();
-    assert_eq!(attempts, [1, 2, 3, 4, 5, 1], "the key goes on after the letter");
+    assert_eq!(attempts, [1, 2, 3, 4, 5, 1], "the key continues after the letter");
     let dead = group.dead().await;
     let letter = match &dead[..] {
         [letter] => letter,

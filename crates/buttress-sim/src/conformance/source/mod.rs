@@ -1,6 +1,6 @@
 //! Cases for transports: publishers and [`Source`]s under a [`Consumer`](buttress_durable::consume::Consumer).
 //!
-//! The numbers are those of the project's list of behaviours of consumers. A case that a transport cannot
+//! The numbers are from the project's list of behaviours of consumers. A case that a transport cannot
 //! show, e.g. because its connection cannot be cut, is left out by [`Features`].
 
 mod between;

@@ -70,7 +70,7 @@ pub(super) async fn within(
         {
             return Ok(Ok(appended));
         }
-        // Without an expected version the lock keeps the stream as it is until the transaction ends.
+        // Without an expected version the lock keeps the stream unchanged until the transaction ends.
         let head = head(store, connection, &batch.stream, version.is_none()).await?;
         let recorded = match head {
             Some(head) => written_before(store, connection, batch, head).await?,

@@ -30,10 +30,10 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const COUNTER: &str = "last, snapshot::text, pg_snapshot_xmax(snapshot)::text, \
                        ARRAY (SELECT pg_snapshot_xip(snapshot))::text[], scan::text, scanned";
 
-/// Events without a position, unless a scan has given them one: those of the transactions from `$1` on, and of `$2`, as far
-/// as this statement sees them. A restored dump may have events of later transactions than the server has begun; [`mend`]
-/// has ordered them. The parts are materialised, because the planner would otherwise walk along the sequences from the first
-/// one on.
+/// Events without a position, unless a scan has given them one: events of the transactions from `$1` on, and of `$2`,
+/// as far as this statement sees them. A restored dump may have events of later transactions than the server has begun;
+/// [`mend`] has ordered them. The parts are materialised, because the planner would otherwise walk along the sequences
+/// from the first one on.
 const CANDIDATES: &str = "e AS MATERIALIZED (SELECT sequence, xid, recorded_at FROM {s}buttress_event \
          WHERE xid >= $1::text::xid8 AND xid < pg_snapshot_xmax(pg_current_snapshot()) \
          UNION ALL SELECT sequence, xid, recorded_at FROM {s}buttress_event WHERE xid = ANY ($2::text[]::xid8[]))";
@@ -187,7 +187,7 @@ async fn order(
     };
     let (last, is_more): (i64, bool) =
         (row.try_get(0).map_err(what)?, row.try_get(1).map_err(what)?);
-    // A pass of an older snapshot has not seen what was committed since.
+    // A pass of an older snapshot has not seen the later commits.
     let is_complete = !is_more && counter.scan.is_none();
     Ok(Ordering { last: last.unsigned_abs(), is_complete })
 }

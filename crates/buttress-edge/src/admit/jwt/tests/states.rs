@@ -278,10 +278,10 @@ fn edge_2_37_only_keys_that_verify_signatures_are_read() {
         with(rsa.clone(), "e", json!(base64([1]))),
         with(rsa.clone(), "e", json!(base64([0xff; 16]))),
         with(rsa.clone(), "e", json!(null)),
-        // A key server that publishes private keys: everyone can sign with them.
+        // A key server that publishes private keys: every client can sign with them.
         with(rsa, "d", json!("AQAB")),
         rsa_jwk("weak", RSA_1024_PUBLIC),
-        // Everyone could sign with it.
+        // Every client could sign with it.
         json!({ "kty": "oct", "use": "sig", "kid": "s", "alg": "HS256", "k": secret }),
         with(p256.clone(), "crv", json!("P-384")),
         with(p256.clone(), "crv", json!("secp256k1")),

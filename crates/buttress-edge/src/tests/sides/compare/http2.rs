@@ -72,7 +72,7 @@ async fn edge_3_10_trailers_are_not_compared_a_reset_is_incomparable_and_grpc_is
     }
 }
 
-/// Answers each request at `authority` with this status, length and data. The stream ends in a frame of its own.
+/// Answers each request at `authority` with this status, length and data. The stream ends in a separate frame.
 fn ends_late(network: &Network, authority: &str, head: (u16, u64), data: &'static str) {
     let (mut backend, (status, length)) = (network.listen(authority), head);
     tokio::spawn(async move {

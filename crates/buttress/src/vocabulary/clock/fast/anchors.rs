@@ -5,7 +5,7 @@
 //!
 //! Time never goes back, because an anchor begins no earlier than the latest time that the anchor
 //! before it can return. That bound is the time at the end of the period, so readers need not
-//! exchange what they read.
+//! exchange the times that they read.
 
 use crate::sync::seqlock::SeqLock;
 use crate::sync::{Mutex, try_lock};
