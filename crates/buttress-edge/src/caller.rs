@@ -39,8 +39,8 @@ impl Subject {
     /// Creates a subject.
     ///
     /// # Errors
-    /// Returns an error if `name` has not 1 to 256 bytes, has a control character, or begins or ends with white space:
-    /// a header field could not carry it unchanged.
+    /// Returns an error if `name` does not have 1 to 256 bytes, has a control character, or begins or ends with white
+    /// space: a header field could not carry it unchanged.
     pub fn new(name: &str) -> Result<Self, InvalidSubject> {
         let is_short = (1..=LONGEST).contains(&name.len());
         if !is_short || name.chars().any(char::is_control) || name.trim() != name {

@@ -48,7 +48,7 @@ impl ApiKey {
     /// secret.
     ///
     /// # Errors
-    /// Returns an error if `digest` has not 64 hexadecimal digits, or the subject is no [`Subject`].
+    /// Returns an error if `digest` does not have 64 hexadecimal digits, or the subject is no [`Subject`].
     pub fn sha256(digest: &str, subject: &str) -> Result<Self, InvalidConfig> {
         let refused = || {
             let value = format!("a text of {} bytes", digest.len());

@@ -76,7 +76,7 @@ impl StatusButtons {
             Ok(Some(operator)) => Ok(operator),
             Ok(None) => Err(NotDone::new(StatusCode::FORBIDDEN, "you are not admitted")),
             Err(_) => {
-                let why = "who you are could not be checked";
+                let why = "your identity could not be checked";
                 Err(NotDone::new(StatusCode::INTERNAL_SERVER_ERROR, why))
             }
         }
