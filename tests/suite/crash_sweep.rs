@@ -1,6 +1,7 @@
 //! A process that crashes at every durable boundary of a saga, and of a relay, in turn. The next
 //! process finishes its work, each effect happens at most once, and keys never change.
 
+mod children;
 mod claims;
 mod outbox;
 mod owners;

@@ -12,6 +12,7 @@ use self::participants::Way::{self, Fine, LoseAnswer, Refuse, Stumble};
 use self::signals::Signal;
 use self::workers::{LEASE, Scenario, Step, run};
 
+mod children;
 mod participants;
 mod signals;
 mod store;

@@ -92,6 +92,11 @@ impl Histories {
         }
     }
 
+    /// Returns when the action of a step was started for the first time.
+    pub(super) fn started(&self, step: u16) -> Option<Duration> {
+        self.steps.get(usize::from(step))?.started
+    }
+
     pub(super) fn into_steps(self) -> Vec<StepHistory> {
         self.steps
     }

@@ -8,9 +8,11 @@ use buttress::Name;
 
 use crate::saga::define::needs::{Outputs, StepHandle};
 use crate::saga::history::{Histories, StepHistory};
+use crate::saga::model::child::Parent;
 use crate::saga::model::entry::{Entry, EntryKind, Status};
 use crate::saga::model::plan::Plan;
 use crate::saga::model::state::{State, Step};
+use crate::saga::run::child;
 use crate::saga::store::{Record, SagaId};
 use crate::text::words;
 
@@ -148,8 +150,11 @@ pub struct Tree {
     /// The status of the saga.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::status"))]
     pub status: Status,
+    /// The id of the parent, if the saga is a [child](crate::saga::StepBuilder::child).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::optional_id"))]
+    pub parent: Option<SagaId>,
     /// The end of the wait of a [waiting](Status::Waiting) saga, as wall time since 1970 by the store's
-    /// clock. `None` for a saga that does not wait, or that waits for a signal without a limit.
+    /// clock. `None` for a saga that does not wait, or that waits for its parent, or for a signal without a limit.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
     pub until: Option<Duration>,
     /// The names of the signals for which the saga waits now.
@@ -175,6 +180,16 @@ mod serialised {
         serializer.collect_str(id)
     }
 
+    pub(super) fn optional_id<S: Serializer>(
+        id: &Option<SagaId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => serializer.collect_str(id),
+            None => serializer.serialize_none(),
+        }
+    }
+
     pub(super) fn status<S: Serializer>(status: &Status, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(status.as_str())
     }
@@ -196,6 +211,9 @@ pub struct TreeStep {
     pub status: StepStatus,
     /// The names of the steps that it waits for.
     pub after: Vec<Name>,
+    /// The id of the child saga, if the step is [one](crate::saga::StepBuilder::child) and has begun.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::optional_id"))]
+    pub child: Option<SagaId>,
     /// The last text of the log about the step.
     pub note: Option<String>,
     /// The times, attempts and last error of the step, by the store's clock.
@@ -217,6 +235,8 @@ impl Tree {
             name: plan.name,
             status: StepStatus::of(*step),
             after: plan.parents.iter().filter_map(name).collect(),
+            child: (plan.runs_child && *step != Step::Pending)
+                .then(|| child::id_of(record.id, plan.name.as_str())),
             note: about(number)
                 .filter(|_| !matches!(step, Step::Pending | Step::Acting | Step::Waiting)),
             history,
@@ -225,6 +245,7 @@ impl Tree {
             id: record.id,
             definition,
             status: if record.status == Status::Waiting { record.status } else { state.status() },
+            parent: Parent::of(entries).map(|parent| SagaId::new(parent.saga)),
             until: until(record),
             signals: waits_for(plan, state),
             reason: reason(entries),
@@ -253,7 +274,13 @@ fn waits_for(plan: &Plan, state: &State) -> Vec<Name> {
 fn is_whole(kind: EntryKind) -> bool {
     matches!(
         kind,
-        EntryKind::Unwinding | EntryKind::Stuck | EntryKind::Completed | EntryKind::Compensated
+        EntryKind::Unwinding
+            | EntryKind::Stuck
+            | EntryKind::Completed
+            | EntryKind::Compensated
+            | EntryKind::ChildOf
+            | EntryKind::Held
+            | EntryKind::Committed
     )
 }
 
@@ -272,11 +299,17 @@ impl fmt::Display for Tree {
         if let Some(reason) = &self.reason {
             write!(f, " ({reason})")?;
         }
+        if let Some(parent) = self.parent {
+            write!(f, ", child of {parent}")?;
+        }
         for (number, step) in self.steps.iter().enumerate() {
             let branch = if number + 1 == self.steps.len() { "└─" } else { "├─" };
             write!(f, "\n{branch} {}: {}", step.name, step.status.as_str())?;
             if self.signals.contains(&step.name) {
                 f.write_str(" for its signal")?;
+            }
+            if let Some(child) = step.child {
+                write!(f, ", child {child}")?;
             }
             if let Some((first, rest)) = step.after.split_first() {
                 write!(f, ", after {first}")?;

@@ -10,6 +10,7 @@ use tower::{BoxError, service_fn};
 use super::*;
 use crate::answer::Answer;
 
+mod children;
 mod ends;
 mod faults;
 mod migrations;
@@ -179,6 +180,14 @@ enum Fault {
     NoSignals,
     /// The answer to a move to another version is lost, once.
     LosesMigration,
+    /// Commits of child sagas fail.
+    NoCommits,
+    /// The answer to the commit of a child saga is lost, once.
+    LosesCommit,
+    /// Loads of logs fail.
+    NoLoads,
+    /// Creations of sagas fail.
+    NoCreations,
 }
 
 /// The appends before a signal, and the signal.
@@ -253,6 +262,9 @@ impl Store<Payload> for Faulty {
     }
 
     async fn create(&self, saga: NewSaga<Payload>) -> Answer<()> {
+        if self.is(Fault::NoCreations) {
+            return away();
+        }
         self.inner.create(saga).await
     }
 
@@ -261,6 +273,10 @@ impl Store<Payload> for Faulty {
         if self.is(Fault::DiesBeforeAppend) || waits && self.is(Fault::DiesBeforeWait) {
             return std::future::pending().await;
         }
+        let commits = waits && matches!(append.entries[..], [Entry::Committed]);
+        if commits && self.is(Fault::NoCommits) {
+            return away();
+        }
         if append.seen_signals.is_some() {
             self.race().await;
         }
@@ -268,7 +284,7 @@ impl Store<Payload> for Faulty {
         if waits && self.is(Fault::DiesAfterWait) {
             return std::future::pending().await;
         }
-        if waits && self.is(Fault::LosesAnswer) {
+        if waits && self.is(Fault::LosesAnswer) || commits && self.is(Fault::LosesCommit) {
             self.set(Fault::None);
             return away();
         }
@@ -319,6 +335,9 @@ impl Store<Payload> for Faulty {
 
     async fn load(&self, saga: SagaId) -> Answer<Option<Record<Payload>>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
+        if self.is(Fault::NoLoads) {
+            return away();
+        }
         self.inner.load(saga).await
     }
 

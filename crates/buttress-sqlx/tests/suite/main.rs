@@ -5,6 +5,7 @@
 
 mod ages;
 mod barrier;
+mod children;
 mod claims;
 mod clocks;
 #[cfg(feature = "postgres")]

@@ -13,7 +13,8 @@ use crate::saga::define::definition::{Definition, Inner};
 use crate::saga::define::needs::{Needs, StepHandle, StepRef};
 use crate::saga::define::rules::{Hint, Rules};
 use crate::saga::define::step::StepCode;
-use crate::saga::model::plan::{InvalidDefinition, Kind, OnCrash, Plan, StepPlan};
+use crate::saga::model::invalid::InvalidDefinition;
+use crate::saga::model::plan::{Kind, OnCrash, Plan, StepPlan};
 use crate::saga::model::retry::Retry;
 use crate::setters::setters;
 
@@ -31,6 +32,7 @@ pub struct Builder<I, F: Format = InMemory> {
     codec: F,
     max_concurrent: usize,
     same_input: Option<fn(&I, &I) -> bool>,
+    pub(in crate::saga) can_be_child: bool,
     drafts: Vec<(StepPlan, StepCode<I, F>)>,
     /// The steps that the next step in sequence waits for.
     frontier: Vec<u16>,
@@ -54,6 +56,7 @@ impl<I> Builder<I> {
             codec: InMemory,
             max_concurrent: 16,
             same_input: None,
+            can_be_child: false,
             drafts: Vec::new(),
             frontier: Vec::new(),
             group: None,
@@ -70,6 +73,7 @@ impl<I> Builder<I> {
             codec,
             max_concurrent: self.max_concurrent,
             same_input: self.same_input,
+            can_be_child: self.can_be_child,
             drafts: Vec::new(),
             frontier: Vec::new(),
             group: None,
@@ -142,10 +146,22 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         }
         let (plans, steps) = self.drafts.into_iter().unzip();
         let plan = Plan::new(self.name, plans, self.max_concurrent)?;
+        let plan = if self.can_be_child { plan.can_be_child() } else { plan };
         let shape = crate::saga::model::drawing::shape(&plan);
         let Self { name, version, codec, same_input, .. } = self;
         let inner = Inner { name, version, codec, plan, steps, shape, same_input };
         Ok(Definition { inner: Arc::new(inner) })
+    }
+
+    pub(in crate::saga) fn name(&self) -> Name {
+        self.name
+    }
+
+    /// Keeps the first error, which [`build`](Self::build) returns.
+    pub(in crate::saga) fn refuse(&mut self, checked: Result<(), InvalidDefinition>) {
+        if let Err(invalid) = checked {
+            self.invalid.get_or_insert(invalid);
+        }
     }
 
     /// Makes the next step in sequence wait for `steps`.
@@ -188,9 +204,7 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         after: Option<Vec<StepRef>>,
     ) -> StepHandle<T> {
         let name = plan.name;
-        if let Err(invalid) = code.rules.check(self.name, &plan) {
-            self.invalid.get_or_insert(invalid);
-        }
+        self.refuse(code.rules.check(self.name, &plan));
         let number = self.drafts.len() as u16;
         if self.drafts.len() >= usize::from(u16::MAX) {
             let steps = self.drafts.len() + 1;
@@ -227,7 +241,8 @@ impl<I, F: Format> fmt::Debug for Builder<I, F> {
     }
 }
 
-/// A step that is not added yet. It needs an [`action`](Self::action).
+/// A step that is not added yet. It needs an [`action`](Self::action), a [`child`](Self::child), or something to wait
+/// for.
 #[must_use = "a step is added by `add`"]
 pub struct StepBuilder<'b, I, F: Format, N> {
     pub(in crate::saga) builder: &'b mut Builder<I, F>,

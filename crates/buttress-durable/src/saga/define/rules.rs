@@ -9,7 +9,8 @@ use buttress::{AsRefusal, Name};
 use tower::BoxError;
 
 use crate::caught::caught;
-use crate::saga::model::plan::{InvalidDefinition, Kind, OnCrash, StepPlan};
+use crate::saga::model::invalid::InvalidDefinition;
+use crate::saga::model::plan::{Kind, OnCrash, StepPlan};
 use crate::saga::model::retry::Retry;
 
 /// The limits and retries of one step. `None` leaves them to the executor.
@@ -30,19 +31,21 @@ impl Rules {
         plan: &StepPlan,
     ) -> Result<(), InvalidDefinition> {
         let step = plan.name;
-        if plan.waits.is_some() {
+        if plan.waits.is_some() || plan.runs_child {
+            let waits = plan.waits.is_some();
             let settings = [
                 ("timeout", self.timeout.is_some()),
                 ("undo_timeout", self.undo_timeout.is_some()),
                 ("undo_retry", self.undo_retry.is_some()),
                 ("run_again", self.run_again.is_some()),
                 ("hint", self.hint.is_some()),
-                ("kind", plan.kind != Kind::default()),
+                ("kind", waits && plan.kind != Kind::default()),
                 ("on_crash", plan.on_crash != OnCrash::default()),
             ];
+            let why = if waits { "waits" } else { "runs a child saga" };
             let set = settings.into_iter().find(|(_, is_set)| *is_set);
             return set.map_or(Ok(()), |(setting, _)| {
-                Err(InvalidDefinition::UselessSetting { saga, step, setting, why: "waits" })
+                Err(InvalidDefinition::UselessSetting { saga, step, setting, why })
             });
         }
         for (setting, limit) in [("timeout", self.timeout), ("undo_timeout", self.undo_timeout)] {

@@ -137,6 +137,7 @@ where
             })),
             waited,
             payload: Some(payload),
+            commit: None,
             encode: |_, _| Err(CodecError::new(F::NAME, "a step that waits has no output")),
             decode,
             rules,

@@ -10,6 +10,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::cloned::Cloned;
 use crate::saga::define::builder::{Builder, StepBuilder};
+use crate::saga::define::child::Commit;
 use crate::saga::define::needs::{Needs, Outputs, StepHandle, StepRef};
 use crate::saga::define::rules::Rules;
 use crate::saga::define::signal::PayloadType;
@@ -18,7 +19,7 @@ use crate::saga::run::attempt::{Attempt, AttemptFuture, Output, Terms, attempt};
 use crate::saga::run::call::{Call, Definite, Leaf};
 
 type Act<I> = Box<dyn Fn(&Arc<I>, &Outputs, Terms) -> AttemptFuture + Send + Sync>;
-type Undo<I> =
+pub(in crate::saga) type Undo<I> =
     Box<dyn Fn(&Arc<I>, &Outputs, Option<&Output>, Terms) -> AttemptFuture + Send + Sync>;
 type Length<I> = Box<dyn Fn(&I, &Outputs) -> Option<Duration> + Send + Sync>;
 type Encode<F> = fn(&F, &Output) -> Result<<F as Format>::Encoded, CodecError>;
@@ -34,9 +35,32 @@ pub(in crate::saga) struct StepCode<I, F: Format> {
     pub(in crate::saga) waited: Option<fn() -> Output>,
     /// The type of the signal for which the step waits.
     pub(in crate::saga) payload: Option<PayloadType>,
+    /// Commits the child that the step holds.
+    pub(in crate::saga) commit: Option<Commit>,
     pub(in crate::saga) encode: Encode<F>,
     pub(in crate::saga) decode: Decode<F>,
     pub(in crate::saga) rules: Rules,
+}
+
+/// Encodes the output of a step whose output is a `T`.
+pub(in crate::saga) fn encoded<F, T>(codec: &F, output: &Output) -> Result<F::Encoded, CodecError>
+where
+    F: Codec<T>,
+    T: Send + Sync + 'static,
+{
+    match output.clone().downcast::<T>() {
+        Ok(output) => codec.encode(&output),
+        Err(_) => Err(CodecError::new(F::NAME, "an output of another type")),
+    }
+}
+
+/// Decodes the output of a step whose output is a `T`.
+pub(in crate::saga) fn decoded<F, T>(codec: &F, encoded: &F::Encoded) -> Result<Output, CodecError>
+where
+    F: Codec<T>,
+    T: Send + Sync + 'static,
+{
+    codec.decode(encoded).map(|output: Arc<T>| output as Output)
 }
 
 impl<'b, I, F, N> StepBuilder<'b, I, F, N>
@@ -169,13 +193,9 @@ where
             wait: None,
             waited: None,
             payload: None,
-            encode: |codec: &F, output| match output.clone().downcast::<T>() {
-                Ok(output) => codec.encode(&output),
-                Err(_) => Err(CodecError::new(F::NAME, "an output of another type")),
-            },
-            decode: |codec: &F, encoded| {
-                codec.decode(encoded).map(|output: Arc<T>| output as Output)
-            },
+            commit: None,
+            encode: encoded::<F, T>,
+            decode: decoded::<F, T>,
             rules: self.rules,
         };
         self.builder.add(self.plan, code, self.needs.steps(), self.after)

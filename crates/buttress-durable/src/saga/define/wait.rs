@@ -75,6 +75,7 @@ where
             })),
             waited: Some(|| Arc::new(())),
             payload: None,
+            commit: None,
             encode: |_, _| Err(CodecError::new(F::NAME, "a step that waits has no output")),
             decode: |_, _| Ok(Arc::new(())),
             rules,

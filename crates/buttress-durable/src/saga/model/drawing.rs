@@ -11,6 +11,7 @@ pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
         let name = step.name.as_str().replace('"', "&quot;");
         let (open, close) = match step.kind {
             _ if step.waits.is_some() => ("{{\"", "\"}}"),
+            _ if step.runs_child => ("[[\"", "\"]]"),
             Kind::Compensatable => ("[\"", "\"]"),
             Kind::Pivot => ("{\"", "\"}"),
             Kind::Retryable => ("([\"", "\"])"),
@@ -43,6 +44,7 @@ pub(in crate::saga) fn shape(plan: &Plan) -> String {
             Some(Wait::Time) => 'w',
             Some(Wait::Signal) => 's',
             Some(Wait::OptionalSignal) => 'o',
+            None if step.runs_child => kind.to_ascii_uppercase(),
             None => kind,
         };
         let _ = write!(shape, "{}:{kind}{:?};", step.name, step.parents);
@@ -54,9 +56,9 @@ pub(in crate::saga) fn shape(plan: &Plan) -> String {
     shape
 }
 
-/// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). The first entry of each log keeps
-/// it, so it must never change.
-fn digest(bytes: &[u8]) -> u128 {
+/// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). Logs keep it, in shapes and as ids of child
+/// sagas, so it must never change.
+pub(in crate::saga) fn digest(bytes: &[u8]) -> u128 {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     bytes.iter().fold(BASIS, |digest, byte| (digest ^ u128::from(*byte)).wrapping_mul(PRIME))

@@ -69,6 +69,12 @@ kinds! {
     WaitEnded,
     /// The signal for which a step waits has come.
     Signalled,
+    /// The saga is the child of another saga.
+    ChildOf,
+    /// Every step is done, and the saga waits for the decision of its parent.
+    Held,
+    /// Every step is done, and nothing is undone from here on.
+    Committed,
 }
 
 impl EntryKind {
@@ -162,6 +168,14 @@ pub enum Entry<P> {
     WaitEnded { step: u16 },
     /// The signal for which a step waits has come. Its payload is the output of the step.
     Signalled { step: u16, output: P },
+    /// The saga is the child of another saga. The text names the saga and the step of the parent. It also says whether
+    /// the parent holds the child: then the child waits for its decision when every step is done.
+    ChildOf { parent: String },
+    /// Every step is done, and the saga waits for the decision of its parent: [`Committed`](Self::Committed), or a
+    /// cancellation.
+    Held,
+    /// Every step is done, and nothing is undone from here on. The saga then commits its children, and completes.
+    Committed,
 }
 
 /// Evaluates `$found` with the text of an entry; `None` for an entry without a text.
@@ -235,6 +249,9 @@ impl<P> Entry<P> {
             EntryKind::WaitStarted => Self::WaitStarted { step, length: why? },
             EntryKind::WaitEnded => Self::WaitEnded { step },
             EntryKind::Signalled => Self::Signalled { step, output: payload? },
+            EntryKind::ChildOf => Self::ChildOf { parent: why? },
+            EntryKind::Held => Self::Held,
+            EntryKind::Committed => Self::Committed,
         })
     }
 
@@ -258,7 +275,12 @@ impl<P> Entry<P> {
             | Self::WaitStarted { step, .. }
             | Self::WaitEnded { step }
             | Self::Signalled { step, .. } => *step,
-            Self::Unwinding { .. } | Self::Completed | Self::Compensated => 0,
+            Self::Unwinding { .. }
+            | Self::Completed
+            | Self::Compensated
+            | Self::ChildOf { .. }
+            | Self::Held
+            | Self::Committed => 0,
         }
     }
 
@@ -273,17 +295,18 @@ impl<P> Entry<P> {
         }
     }
 
-    /// Returns the text of the entry, if it has one: its `why`, or the length of a wait.
+    /// Returns the text of the entry, if it has one: its `why`, the length of a wait, or the parent of a child.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         match self {
             Self::WaitStarted { length, .. } => Some(length),
+            Self::ChildOf { parent } => Some(parent),
             _ => with_why!(self, why => why.as_deref()),
         }
     }
 
     /// Returns the text for people, to be changed. A store may replace a text that it cannot hold. The
-    /// length of a wait is no such text.
+    /// length of a wait and the parent of a child are no such texts.
     pub fn note_mut(&mut self) -> Option<&mut Option<String>> {
         with_why!(self, why => Some(why))
     }
@@ -303,7 +326,7 @@ pub enum Status {
     Completed,
     /// The saga has ended: every effect is undone.
     Compensated,
-    /// The saga only waits, for a time or a signal. No worker runs it until then.
+    /// The saga only waits: for a time, a signal, or the decision of its parent. No worker runs it until then.
     Waiting,
 }
 
@@ -344,42 +367,5 @@ words! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_is_taken_apart_and_put_together() {
-        for code in 1..=u8::MAX {
-            let Some(kind) = EntryKind::from_code(code) else { break };
-            let why = Some("why".to_owned());
-            let entry = Entry::from_parts(kind, 7, Some(b"out"), why).unwrap();
-            assert_eq!((entry.kind(), kind.code()), (kind, code));
-            let is_why = entry.note().is_some() && kind != EntryKind::WaitStarted;
-            assert_eq!(is_why, entry.clone().note_mut().is_some(), "{kind:?}");
-            let (payload, note) = (entry.payload().copied(), entry.note().map(str::to_owned));
-            let again = Entry::from_parts(kind, entry.step(), payload, note);
-            assert_eq!(again, Some(entry.clone()));
-            // A kind with a payload needs one, and a wait needs its length.
-            let without = Entry::<&[u8; 3]>::from_parts(kind, 7, None, None);
-            let needs = entry.payload().is_some() || kind == EntryKind::WaitStarted;
-            assert_eq!(without.is_none(), needs, "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn a_wait_is_read_as_it_was_written() {
-        for length in [
-            Duration::ZERO,
-            Duration::from_nanos(1),
-            Duration::new(259_200, 500_000_000),
-            Duration::MAX,
-        ] {
-            assert_eq!(Entry::<()>::wait_started(3, length).wait(), Some(length));
-        }
-        for text in ["", "1 s", "1.0 s", "1.000000000", "+1.000000000 s", "-1.000000000 s", "why"] {
-            let entry = Entry::<()>::WaitStarted { step: 3, length: text.to_owned() };
-            assert_eq!(entry.wait(), None, "{text:?}");
-        }
-        assert_eq!(Entry::<()>::WaitEnded { step: 3 }.wait(), None);
-    }
-}
+#[path = "entry/tests.rs"]
+mod tests;

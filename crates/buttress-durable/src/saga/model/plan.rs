@@ -1,7 +1,10 @@
 //! The plan of a saga: the facts about a definition that the state machine needs.
 
-use buttress::{InvalidConfig, Name};
 use std::collections::HashSet;
+
+use buttress::Name;
+
+use crate::saga::model::invalid::InvalidDefinition;
 
 /// The meaning of a step's failure for the saga.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -26,150 +29,6 @@ pub enum OnCrash {
     /// Treat the action as in doubt, undo it, and unwind. For a compensatable step whose service
     /// knows no keys.
     Undo,
-}
-
-/// The reason why a definition is invalid.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidDefinition {
-    /// There are no steps.
-    #[error("saga \"{saga}\": no steps, at least 1 is required")]
-    Empty {
-        /// The saga.
-        saga: Name,
-    },
-    /// There are too many steps.
-    #[error("saga \"{saga}\": {steps} steps, at most {} are allowed", u16::MAX)]
-    TooManySteps {
-        /// The saga.
-        saga: Name,
-        /// The number of steps.
-        steps: usize,
-    },
-    /// The name of the saga or of a step is empty, or contains a control character.
-    ///
-    /// Names are part of the log and of keys, and must be read back unchanged.
-    #[error("saga {saga:?}: the name {name:?} is empty or holds a control character")]
-    UnusableName {
-        /// The saga.
-        saga: String,
-        /// The invalid name.
-        name: String,
-    },
-    /// Two steps have the same name, so their keys would be equal.
-    #[error("saga \"{saga}\": two steps have the name \"{step}\"; give each step its own name")]
-    Duplicate {
-        /// The saga.
-        saga: Name,
-        /// The name of both steps.
-        step: Name,
-    },
-    /// A step depends on a step of another definition.
-    #[error("saga \"{saga}\": step \"{step}\" depends on a step of another definition")]
-    UnknownDependency {
-        /// The saga.
-        saga: Name,
-        /// The step with the dependency.
-        step: Name,
-    },
-    /// Steps wait for each other in a circle.
-    #[error("saga \"{saga}\": step \"{step}\" waits for itself; remove a dependency of the cycle")]
-    Cycle {
-        /// The saga.
-        saga: Name,
-        /// One of these steps.
-        step: Name,
-    },
-    /// There is more than one pivot.
-    #[error("saga \"{saga}\": \"{first}\" and \"{second}\" are pivots, at most 1 is allowed")]
-    TwoPivots {
-        /// The saga.
-        saga: Name,
-        /// The first pivot.
-        first: Name,
-        /// The second pivot.
-        second: Name,
-    },
-    /// A compensatable step can run after the point of no return.
-    #[error(
-        "saga \"{saga}\": compensatable step \"{step}\" must come before \"{before}\", the point of no return"
-    )]
-    Misplaced {
-        /// The saga.
-        saga: Name,
-        /// The compensatable step.
-        step: Name,
-        /// The pivot or retryable step.
-        before: Name,
-    },
-    /// A retryable step can run before the pivot is done.
-    #[error("saga \"{saga}\": retryable step \"{step}\" must come after the pivot \"{pivot}\"")]
-    BeforePivot {
-        /// The saga.
-        saga: Name,
-        /// The retryable step.
-        step: Name,
-        /// The pivot.
-        pivot: Name,
-    },
-    /// A pivot or retryable step has an undo, which the saga would never call.
-    #[error(
-        "saga \"{saga}\": step \"{step}\" is a pivot or retryable and has an undo; remove the undo"
-    )]
-    UselessUndo {
-        /// The saga.
-        saga: Name,
-        /// The step.
-        step: Name,
-    },
-    /// A time limit of a step is zero, so every attempt would exceed it.
-    #[error(
-        "saga \"{saga}\": step \"{step}\": {setting} is 0 s, more than 0 s is wanted; leave it out for no limit"
-    )]
-    ZeroTimeout {
-        /// The saga.
-        saga: Name,
-        /// The step.
-        step: Name,
-        /// The name of the limit: `timeout` or `undo_timeout`.
-        setting: &'static str,
-    },
-    /// The retries of a step are out of their bounds.
-    #[error("saga \"{saga}\": step \"{step}\": the values of {setting} are out of their bounds")]
-    InvalidRetry {
-        /// The saga.
-        saga: Name,
-        /// The step.
-        step: Name,
-        /// The name of the setter: `undo_retry` or `run_again`.
-        setting: &'static str,
-        /// The field, its value and its bound.
-        #[source]
-        error: InvalidConfig,
-    },
-    /// A setting of a step has no effect.
-    ///
-    /// A saga attempts an undo again, and the action of a pivot or of a retryable step. It undoes a
-    /// compensatable step instead.
-    #[error(
-        "saga \"{saga}\": step \"{step}\": {setting} has no effect, because the step {why}; remove it"
-    )]
-    UselessSetting {
-        /// The saga.
-        saga: Name,
-        /// The step.
-        step: Name,
-        /// The name of the setter, e.g. `undo_retry`.
-        setting: &'static str,
-        /// The reason: `has no undo`, `is compensatable` or `waits`.
-        why: &'static str,
-    },
-    /// The greatest number of concurrent steps is 0.
-    #[error("saga \"{saga}\": max_concurrent is 0, at least 1 is required")]
-    NoConcurrency {
-        /// The saga.
-        saga: Name,
-    },
 }
 
 /// What a step waits for that calls no service.
@@ -198,6 +57,8 @@ pub(in crate::saga) struct StepPlan {
     pub(in crate::saga) has_undo: bool,
     /// What the step waits for. Such a step calls no service.
     pub(in crate::saga) waits: Option<Wait>,
+    /// Whether the action of the step is a child saga.
+    pub(in crate::saga) runs_child: bool,
     /// The steps that must be done before this one.
     pub(in crate::saga) parents: Vec<u16>,
     /// The steps that wait for this one.
@@ -209,6 +70,11 @@ impl StepPlan {
     pub(in crate::saga) fn takes_signal(&self) -> bool {
         self.waits.is_some_and(Wait::is_for_signal)
     }
+
+    /// Whether the step holds its child saga until all steps of the saga are done.
+    pub(in crate::saga) fn holds_child(&self) -> bool {
+        self.runs_child && self.kind == Kind::Compensatable
+    }
 }
 
 /// The facts about a definition that the state machine needs.
@@ -219,10 +85,16 @@ pub(in crate::saga) struct Plan {
     pub(in crate::saga) order: Vec<u16>,
     /// How many steps of one saga run concurrently.
     pub(in crate::saga) max_concurrent: usize,
-    /// Whether a step waits for a time or a signal.
+    /// Whether sagas may wait without a worker: for a time, for a signal, or for their parent.
     pub(in crate::saga) has_waits: bool,
     /// Whether a step waits for a signal.
     pub(in crate::saga) has_signals: bool,
+    /// Whether a step runs a child saga.
+    pub(in crate::saga) has_children: bool,
+    /// Whether a step holds its child saga until all steps are done.
+    pub(in crate::saga) holds_children: bool,
+    /// Whether the sagas can be children.
+    pub(in crate::saga) can_be_child: bool,
 }
 
 impl Plan {
@@ -266,11 +138,28 @@ impl Plan {
         }
         let has_waits = steps.iter().any(|step| step.waits.is_some());
         let has_signals = steps.iter().any(StepPlan::takes_signal);
-        let mut plan = Self { steps, order: Vec::new(), max_concurrent, has_waits, has_signals };
+        let has_children = steps.iter().any(|step| step.runs_child);
+        let holds_children = steps.iter().any(StepPlan::holds_child);
+        let mut plan = Self {
+            steps,
+            order: Vec::new(),
+            max_concurrent,
+            has_waits,
+            has_signals,
+            has_children,
+            holds_children,
+            can_be_child: false,
+        };
         let (order, ancestors) = plan.ancestors(saga)?;
         plan.order = order;
         plan.check_kinds(saga, &ancestors)?;
         Ok(plan)
+    }
+
+    /// Declares that the sagas can be children.
+    pub(in crate::saga) fn can_be_child(mut self) -> Self {
+        (self.has_waits, self.can_be_child) = (true, true);
+        self
     }
 
     /// Returns the order of the steps, and for each step the steps that are certainly done before

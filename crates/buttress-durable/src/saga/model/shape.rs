@@ -4,7 +4,8 @@
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct ShapeStep {
     pub(in crate::saga) name: String,
-    /// The letter of its sort: `c`, `p` and `r` for an action, `w` for a time, `s` and `o` for a signal.
+    /// The letter of its sort: `c`, `p` and `r` for an action, `C` and `P` for a child saga, `w` for a time, `s` and `o`
+    /// for a signal.
     pub(in crate::saga) sort: char,
 }
 
@@ -37,7 +38,7 @@ fn step(text: &str, colon: usize, end: usize) -> Option<(ShapeStep, &str)> {
     let (sort, parents) = text.get(colon + 1..end)?.strip_suffix("];")?.split_once('[')?;
     let mut letters = sort.chars();
     let sort =
-        letters.next().filter(|sort| sort.is_ascii_lowercase() && letters.next().is_none())?;
+        letters.next().filter(|sort| sort.is_ascii_alphabetic() && letters.next().is_none())?;
     let is_parents = parents.chars().all(|one| one.is_ascii_digit() || matches!(one, ',' | ' '));
     let step = ShapeStep { name: name.to_owned(), sort };
     is_parents.then_some((step, text.get(end..)?))
@@ -57,8 +58,8 @@ mod tests {
             Some(steps.iter().map(|(name, sort)| ((*name).to_owned(), *sort)).collect::<Vec<_>>())
         };
         assert_eq!(
-            read("a:c[];b c:p[0];d:r[0, 1];"),
-            named(&[("a", 'c'), ("b c", 'p'), ("d", 'r')])
+            read("a:c[];b c:p[0];d:r[0, 1];e:C[];"),
+            named(&[("a", 'c'), ("b c", 'p'), ("d", 'r'), ("e", 'C')])
         );
         assert_eq!(read("at 9:30 [x];:w[];ok:s[0];"), named(&[("at 9:30 [x];", 'w'), ("ok", 's')]));
         for text in ["", "6c62272e07bb014262b821756295c58d", "a:c[]", "a:c[];b", ":c[];", "a:cc[];"]

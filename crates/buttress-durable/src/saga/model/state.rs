@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::saga::model::child::Parent;
 use crate::saga::model::entry::{Entry, EntryKind, Status};
-use crate::saga::model::plan::{Kind, Plan, StepPlan};
+
+mod deciding;
 
 /// The state of one step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,6 +39,27 @@ pub(in crate::saga) enum Phase {
     Compensated,
 }
 
+/// The bond of a saga with its parent, and with the children that it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::saga) enum Hold {
+    /// No parent holds it.
+    Free,
+    /// A parent holds it once every step is done.
+    Due,
+    /// Every step is done, and its parent decides.
+    Held,
+    /// Every step is done, and nothing is undone from here on.
+    Committed,
+    /// An operator counts its children as committed.
+    Settled,
+}
+
+impl Hold {
+    pub(in crate::saga) const fn is_committed(self) -> bool {
+        matches!(self, Self::Committed | Self::Settled)
+    }
+}
+
 /// The state of a saga according to its log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct State {
@@ -46,6 +69,7 @@ pub(in crate::saga) struct State {
     pub(in crate::saga) stuck: bool,
     /// The steps that wait, each with the length of its wait from its last entry on.
     pub(in crate::saga) waits: Vec<(u16, Duration)>,
+    pub(in crate::saga) hold: Hold,
 }
 
 /// The facts beside the log that a decision needs.
@@ -53,6 +77,8 @@ pub(in crate::saga) struct State {
 pub(in crate::saga) struct Situation {
     pub(in crate::saga) cancelled: bool,
     pub(in crate::saga) past_deadline: bool,
+    /// Whether this worker has committed the children of a committed saga.
+    pub(in crate::saga) children_committed: bool,
 }
 
 /// The reason why a saga unwinds.
@@ -76,6 +102,10 @@ pub(in crate::saga) enum Command {
     Unwind(Reason),
     /// Record that a step waits for an operator.
     Stick(u16),
+    /// Record that the saga waits for the decision of its parent.
+    Hold,
+    /// Record that nothing is undone from here on. The children are committed next.
+    Commit,
     Complete,
     Compensate,
 }
@@ -83,7 +113,8 @@ pub(in crate::saga) enum Command {
 impl State {
     pub(in crate::saga) fn new(steps: usize) -> Self {
         let steps = vec![Step::Pending; steps];
-        Self { phase: Phase::Forward, steps, stuck: false, waits: Vec::new() }
+        let (stuck, waits, hold) = (false, Vec::new(), Hold::Free);
+        Self { phase: Phase::Forward, steps, stuck, waits, hold }
     }
 
     /// Returns the state after `entries`.
@@ -117,6 +148,12 @@ impl State {
     /// Applies one entry of the log.
     pub(in crate::saga) fn add<P>(&mut self, entry: &Entry<P>) -> Result<(), String> {
         let (kind, step) = (entry.kind(), entry.step());
+        if let Entry::ChildOf { parent } = entry {
+            let holds = Parent::holds(parent)?;
+            self.apply(kind, step)?;
+            self.hold = if holds { Hold::Due } else { Hold::Free };
+            return Ok(());
+        }
         if kind != EntryKind::WaitStarted {
             return self.apply(kind, step);
         }
@@ -127,12 +164,16 @@ impl State {
         Ok(())
     }
 
-    /// Applies one entry of the log, except for the length of a wait.
+    /// Applies one entry of the log, except for the length of a wait and the parent of a child.
     pub(in crate::saga) fn apply(&mut self, kind: EntryKind, step: u16) -> Result<(), String> {
         if matches!(self.phase, Phase::Completed | Phase::Compensated) {
             return Err("the saga has ended".to_owned());
         }
+        if matches!(kind, EntryKind::ChildOf | EntryKind::Held | EntryKind::Committed) {
+            return self.bind(kind);
+        }
         let count = self.steps.len();
+        let hold = self.hold;
         let forward = self.phase == Phase::Forward;
         let now = self
             .steps
@@ -170,6 +211,18 @@ impl State {
             (EntryKind::Retried, Step::InDoubt) if forward => Step::Acting,
             (EntryKind::Retried, Step::Failed) if forward => Step::Pending,
             (EntryKind::Skipped, Step::UndoFailed { .. }) => Step::Undone,
+            // Stuck at a child saga that is stuck: an operator lets the step look at the child again, or skips the undo.
+            (EntryKind::Retried, now @ (Step::Acting | Step::Undoing { .. })) => now,
+            (EntryKind::Skipped, Step::Undoing { .. }) => Step::Undone,
+            (EntryKind::Retried | EntryKind::Skipped, Step::Done) if hold == Hold::Committed => {
+                Step::Done
+            }
+            (EntryKind::Unwinding, _) if hold.is_committed() => {
+                return Err("the saga is committed".to_owned());
+            }
+            (EntryKind::Completed, _) if matches!(hold, Hold::Due | Hold::Held) => {
+                return Err("the parent of the saga has not decided".to_owned());
+            }
             (
                 EntryKind::Unwinding
                 | EntryKind::Stuck
@@ -193,6 +246,10 @@ impl State {
             EntryKind::WaitEnded | EntryKind::Signalled | EntryKind::ActionFailed => {
                 self.waits.retain(|(waiting, _)| *waiting != step);
             }
+            // An operator lets a committed saga complete without its children.
+            EntryKind::Skipped if hold == Hold::Committed => {
+                (self.stuck, self.hold) = (false, Hold::Settled);
+            }
             EntryKind::Stuck => self.stuck = true,
             // Stuck => running: an operator has decided.
             EntryKind::Retried
@@ -206,164 +263,24 @@ impl State {
         Ok(())
     }
 
-    /// Returns the commands that are possible now. Empty while steps run, and when the saga is
-    /// stuck or has ended.
-    pub(in crate::saga) fn decide(&self, plan: &Plan, situation: Situation) -> Vec<Command> {
-        if self.stuck {
-            return Vec::new();
-        }
-        match self.phase {
-            Phase::Forward => self.forward(plan, situation),
-            Phase::Unwinding => self.unwinding(plan),
-            Phase::Completed | Phase::Compensated => Vec::new(),
-        }
-    }
-
-    /// Whether the saga only waits, for times or signals, so that no worker needs to run it until then.
-    pub(in crate::saga) fn is_waiting(&self, plan: &Plan, situation: Situation) -> bool {
-        !self.waits.is_empty()
-            && self.phase == Phase::Forward
-            && !self.stuck
-            && self.running() == 0
-            && self.decide(plan, situation).is_empty()
-    }
-
-    /// Whether the saga is past its point of no return, so that failures do not unwind it any more.
-    pub(in crate::saga) fn is_committed(&self, plan: &Plan) -> bool {
-        self.each(plan).any(|(_, step, kind)| match kind {
-            Kind::Compensatable => false,
-            Kind::Pivot => step == Step::Done,
-            Kind::Retryable => step != Step::Pending,
-        })
-    }
-
-    fn each<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (u16, Step, Kind)> + 'a {
-        let numbered = (0u16..).zip(&self.steps).zip(&plan.steps);
-        numbered.map(|((number, step), plan)| (number, *step, plan.kind))
-    }
-
-    fn running(&self) -> usize {
-        let runs = |step: &&Step| matches!(step, Step::Acting | Step::Undoing { .. });
-        self.steps.iter().filter(runs).count()
-    }
-
-    fn forward(&self, plan: &Plan, situation: Situation) -> Vec<Command> {
-        let mut stuck = None;
-        let mut pivoting = false;
-        for (number, step, kind) in self.each(plan) {
-            match (step, kind) {
-                // A wait that failed. Past the point of no return nothing is undone for it.
-                (Step::Failed, Kind::Compensatable)
-                    if plan
-                        .steps
-                        .get(usize::from(number))
-                        .is_some_and(|step| step.waits.is_some())
-                        && self.is_committed(plan) =>
-                {
-                    stuck = Some(number);
-                }
-                (Step::Failed, Kind::Compensatable | Kind::Pivot)
-                | (Step::InDoubt, Kind::Compensatable) => {
-                    return vec![Command::Unwind(Reason::Step(number))];
-                }
-                // Past the pivot there is no way back, and a pivot in doubt may be past it.
-                (Step::InDoubt, _) | (Step::Failed, Kind::Retryable) => stuck = Some(number),
-                (Step::Acting, Kind::Pivot) => pivoting = true,
-                _ => {}
+    /// Applies an entry about the parent or the children of the saga.
+    fn bind(&mut self, kind: EntryKind) -> Result<(), String> {
+        let are_all = |wanted: Step| self.steps.iter().all(|step| *step == wanted);
+        let forward = self.phase == Phase::Forward && !self.stuck;
+        self.hold = match (kind, self.hold) {
+            // The first entry of a log.
+            (EntryKind::ChildOf, Hold::Free) if forward && are_all(Step::Pending) => Hold::Free,
+            // Due => Held. A worker that takes the saga by chance holds it again.
+            (EntryKind::Held, Hold::Due | Hold::Held) if forward && are_all(Step::Done) => {
+                Hold::Held
             }
-        }
-        if let Some(number) = stuck {
-            // Steps in progress may still end by themselves. Their ends are recorded before the
-            // saga is stuck.
-            return if self.running() == 0 { vec![Command::Stick(number)] } else { Vec::new() };
-        }
-        let all_done = self.steps.iter().all(|step| *step == Step::Done);
-        // A pivot in progress decides the direction, so the saga waits for it.
-        if !pivoting && !self.is_committed(plan) {
-            if situation.cancelled {
-                return vec![Command::Unwind(Reason::Cancelled)];
+            // Held => Committed, by the parent. Free => Committed, for its own children.
+            (EntryKind::Committed, Hold::Free | Hold::Held) if forward && are_all(Step::Done) => {
+                Hold::Committed
             }
-            // A saga whose steps are all done at the deadline is in time.
-            if situation.past_deadline && !all_done {
-                return vec![Command::Unwind(Reason::Deadline)];
-            }
-        }
-        if all_done {
-            return vec![Command::Complete];
-        }
-        let done = |parent: &u16| self.steps.get(usize::from(*parent)) == Some(&Step::Done);
-        let mut room = plan.max_concurrent.saturating_sub(self.running());
-        let ready = self.each(plan).zip(&plan.steps).filter_map(|((number, step, _), plan)| {
-            if step != Step::Pending || !plan.parents.iter().all(done) {
-                return None;
-            }
-            if plan.waits.is_some() {
-                return Some(Command::Wait(number));
-            }
-            room = room.checked_sub(1)?;
-            Some(Command::Act(number))
-        });
-        ready.collect()
-    }
-
-    fn unwinding(&self, plan: &Plan) -> Vec<Command> {
-        // Actions in progress end first: their effects must be known before they are undone.
-        if self.steps.contains(&Step::Acting) {
-            return Vec::new();
-        }
-        // Steps in doubt come before all others, because their actions may still be in progress.
-        // Steps in doubt without an undo stay in doubt, and no step waits for them.
-        let doubtful = |(step, plan): (&Step, &StepPlan)| match step {
-            Step::InDoubt => plan.has_undo,
-            Step::Undoing { in_doubt } | Step::UndoFailed { in_doubt } => *in_doubt,
-            _ => false,
+            (kind, hold) => return Err(format!("{kind:?} cannot follow here: {hold:?}")),
         };
-        let doubt_first = self.steps.iter().zip(&plan.steps).any(doubtful);
-        let gone = self.gone(plan);
-        let gone = |child: &u16| gone.get(usize::from(*child)).is_none_or(|gone| *gone);
-        let room = plan.max_concurrent.saturating_sub(self.running());
-        let steps = (0u16..).zip(&self.steps).zip(&plan.steps);
-        let undone = steps.filter_map(|((number, step), plan)| {
-            let next = match step {
-                Step::InDoubt => true,
-                Step::Done => !doubt_first && plan.children.iter().all(gone),
-                _ => false,
-            };
-            (next && plan.has_undo).then_some(Command::Undo(number))
-        });
-        let mut commands: Vec<_> = undone.take(room).collect();
-        if commands.is_empty() && self.running() == 0 {
-            let failed = |step: &Step| matches!(step, Step::UndoFailed { .. });
-            commands.push(match self.steps.iter().position(failed) {
-                Some(number) => Command::Stick(number as u16),
-                None => Command::Compensate,
-            });
-        }
-        commands
-    }
-
-    /// Returns for each step whether the steps that it depended on may be undone. They may if its
-    /// effect is undone, or if it has no undo and the same is true of all steps that depended on
-    /// it.
-    fn gone(&self, plan: &Plan) -> Vec<bool> {
-        let mut gone = vec![false; self.steps.len()];
-        for number in plan.order.iter().rev().map(|number| usize::from(*number)) {
-            let (Some(step), Some(plan)) = (self.steps.get(number), plan.steps.get(number)) else {
-                continue;
-            };
-            let is_gone = match step {
-                Step::Pending | Step::Waiting | Step::Failed | Step::Undone => true,
-                Step::Done | Step::InDoubt if !plan.has_undo => {
-                    let gone = |child: &u16| gone.get(usize::from(*child)) == Some(&true);
-                    plan.children.iter().all(gone)
-                }
-                _ => false,
-            };
-            if let Some(gone) = gone.get_mut(number) {
-                *gone = is_gone;
-            }
-        }
-        gone
+        Ok(())
     }
 }
 

@@ -31,14 +31,15 @@ const SOON: Duration = Duration::from_millis(10);
 const LATE: Duration = Duration::from_secs(1);
 
 /// A caller that waits for the end of a saga, until this value is dropped.
-struct Watched<I, F: Format, St> {
+pub(in crate::saga) struct Watched<I, F: Format, St> {
     core: Arc<Core<I, F, St>>,
     saga: SagaId,
-    ended: Arc<Notify>,
+    /// Notified when the run of the saga here ends.
+    pub(in crate::saga) ended: Arc<Notify>,
 }
 
 impl<I, F: Format, St> Watched<I, F, St> {
-    fn new(core: Arc<Core<I, F, St>>, saga: SagaId) -> Self {
+    pub(in crate::saga) fn new(core: Arc<Core<I, F, St>>, saga: SagaId) -> Self {
         let ended = core.watched().entry(saga).or_default().clone();
         Self { core, saga, ended }
     }

@@ -12,6 +12,7 @@ use tower::{BoxError, Service};
 
 use crate::caught::{catching, caught, unless};
 use crate::saga::define::rules::Hint;
+use crate::saga::run::bond::Bond;
 use crate::saga::run::call::{Call, Contact, StepKey};
 use crate::saga::run::lease::Permit;
 use crate::serves;
@@ -27,6 +28,8 @@ pub(in crate::saga) enum Attempt {
     Failed(Failure),
     /// It is unknown whether the attempt had an effect.
     InDoubt(Failure),
+    /// The child saga of the step is stuck. The step stays in progress.
+    Stuck(Failure),
     /// The attempt did not start, because this worker's lease had lapsed. `doubt`: whether earlier
     /// attempts, of this execution or of others, may have had an effect.
     Lapsed {
@@ -63,6 +66,8 @@ pub(in crate::saga) struct Terms {
     pub(in crate::saga) permit: Permit,
     /// Reads the hint of an error.
     pub(in crate::saga) hint: Option<Hint>,
+    /// The bond with the parent, if the step runs a child saga.
+    pub(in crate::saga) bond: Option<Arc<Bond>>,
 }
 
 /// When an attempt is cut short, and the text of its end.

@@ -35,6 +35,8 @@ pub(in crate::saga) struct Draft<P> {
     pub(in crate::saga) due_in: Option<Duration>,
     /// Whether a wait for a signal ends here without one. Everything else in the draft follows from this end.
     pub(in crate::saga) ends_without_signal: bool,
+    /// Whether the draft leaves commands to the next one.
+    pub(in crate::saga) leaves_commands: bool,
     /// How many signals the draft depends on. The store leaves it out if the saga has more.
     pub(in crate::saga) seen_signals: Option<u64>,
     /// Whether the run knew that the saga is cancelled when it decided the draft.
@@ -51,6 +53,7 @@ impl<P> Draft<P> {
             reason: None,
             due_in: None,
             ends_without_signal: false,
+            leaves_commands: false,
             seen_signals: None,
             knows_cancel: false,
         }
@@ -64,11 +67,15 @@ impl<P> Draft<P> {
     /// Adds the start of a step, and the step to the ones that may start after the write.
     pub(in crate::saga) fn begin(&mut self, launch: Launch) {
         let step = launch.step;
-        self.launch.push(launch);
+        let before = self.entries.len();
         self.push(match launch.direction {
             Direction::Action => Entry::ActionStarted { step },
             Direction::Undo => Entry::UndoStarted { step },
         });
+        // An operator may have decided that the step does not run again.
+        if self.entries.len() > before {
+            self.launch.push(launch);
+        }
     }
 
     /// Adds an entry. Cuts its text to the length that every store can hold.

@@ -12,22 +12,23 @@ use buttress::{Codec, Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
 
 use crate::caught::{catching, caught};
-use crate::causes::WithCauses;
 use crate::saga::error::SagaError;
 use crate::saga::history::Histories;
 use crate::saga::model::entry::{Entry, Status};
-use crate::saga::model::state::State;
+use crate::saga::model::state::{Hold, State};
 use crate::saga::report::{self, Report};
 use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
-use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::executor::Executor;
 use crate::saga::run::shared::Core;
+use crate::saga::run::slots::Place;
 use crate::saga::run::step_runs::{Ended, Finished, StepRuns};
 use crate::saga::store::{SagaId, Store};
 
+mod children;
 mod drafting;
+mod ending;
 mod signals;
 mod waiting;
 mod writing;
@@ -90,6 +91,12 @@ pub(in crate::saga) struct Run<I, F: Format, St> {
     pub(in crate::saga) signals: Signals<F::Encoded>,
     /// The histories of the steps according to the log, by this worker's clock.
     pub(in crate::saga) histories: Histories,
+    /// The steps whose child saga is stuck, each with the reason.
+    pub(in crate::saga) blocked: Vec<(u16, String)>,
+    /// Whether this run has committed the children of the saga.
+    pub(in crate::saga) children_committed: bool,
+    /// The place of a resumed saga among those that run concurrently.
+    pub(in crate::saga) turn: Place,
     /// `Some` until the saga is in the store.
     pub(in crate::saga) creating: Option<Creating<F::Encoded>>,
     pub(in crate::saga) reply: Option<Reply>,
@@ -133,56 +140,12 @@ where
             catching(going.as_mut()).await
         };
         let result = result.unwrap_or_else(|why| Err(SagaError::Panicked { saga: self.id, why }));
-        let core = self.core.clone();
         let result = match result {
             Ok(Some(report)) => Ok(report),
             Ok(None) => return self.leave(),
             Err(error) => Err(error),
         };
-        match &result {
-            Ok(report) => {
-                core.counters.add(match report.status() {
-                    Status::Completed => Counter::Completed,
-                    Status::Compensated => Counter::Compensated,
-                    _ => Counter::Stuck,
-                });
-                if report.status() == Status::Stuck {
-                    tracing::error!(
-                        target: "buttress", layer = core.config.layer().as_str(), saga = %self.id,
-                        reason = report.reason(), "saga stuck"
-                    );
-                }
-                if let Some(Err(why)) =
-                    core.config.on_end.as_ref().map(|hook| caught(|| hook(report)))
-                {
-                    tracing::error!(
-                        target: "buttress", layer = core.config.layer().as_str(), saga = %self.id, why,
-                        "the hook for the end of sagas failed"
-                    );
-                }
-            }
-            Err(error) => {
-                if matches!(error, SagaError::Fenced { .. }) {
-                    core.counters.add(Counter::Fenced);
-                }
-                let layer = core.config.layer().as_str();
-                match error {
-                    // The log has the outage already, and the caller gets the error.
-                    SagaError::Store { error: store, .. } if store.may_pass() => {
-                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "saga left");
-                    }
-                    // The caller of the start gets the error. Often it only repeats a start.
-                    SagaError::Store { error: store, .. }
-                        if store.kind() == StoreErrorKind::Conflict && self.position == 0 =>
-                    {
-                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "saga not started");
-                    }
-                    _ => {
-                        tracing::warn!(target: "buttress", layer, error = %WithCauses(error), "saga left");
-                    }
-                }
-            }
-        }
+        self.log_end(&result);
         if let Some(reply) = self.reply.take() {
             // There may be no receiver any more.
             let _ = reply.send(result);
@@ -247,7 +210,8 @@ where
             }
             self.park(&mut draft);
             self.guard(&mut draft);
-            let (was_full, parked) = (draft.is_full(), draft.due_in.is_some());
+            let was_full = draft.is_full() || draft.leaves_commands;
+            let parked = draft.due_in.is_some();
             if !draft.entries.is_empty() {
                 let was_stopped = self.stopped().is_some();
                 match self.write(&draft).await {
@@ -280,7 +244,7 @@ where
             }
             if parked {
                 // A cancel or a signal came, or the deadline passed, during the write.
-                if self.only_waits() && !self.control.signalled.load(Ordering::Acquire) {
+                if self.only_waits() && !self.is_signalled() {
                     return Ok(None);
                 }
                 draft = Draft::new(self.durable.clone());
@@ -289,8 +253,15 @@ where
             if self.core.is_shutting_down() && self.step_runs.is_empty() {
                 return Err(SagaError::ShutDown { saga: self.id });
             }
+            if self.commits_children() {
+                // Boxed: most sagas have no children.
+                draft = Box::pin(self.commit_children()).await?;
+                continue;
+            }
             // A full draft may have left entries for the next one.
             if !was_full && !self.only_waits() {
+                self.set_bond();
+                self.leave_turn();
                 self.wait().await;
             }
             draft = Draft::new(self.durable.clone());
@@ -305,6 +276,11 @@ where
             return Some(NOT_SENT);
         }
         self.is_past_deadline().then_some(DEADLINE)
+    }
+
+    /// Whether a signal may have come that this run has not read. A saga that waits for its parent needs none.
+    fn is_signalled(&self) -> bool {
+        self.durable.hold != Hold::Held && self.control.signalled.load(Ordering::Acquire)
     }
 
     fn is_past_deadline(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::saga::define::definition::Definition;
 use crate::saga::error::SagaError;
 use crate::saga::history::Histories;
 use crate::saga::memory::MemoryStore;
+use crate::saga::model::child::Parent;
 use crate::saga::model::state::State;
 use crate::saga::report::{Stats, Tree};
 use crate::saga::run::counters::{Counter, Counters};
@@ -20,6 +21,7 @@ use crate::saga::run::drive::{Control, Registered, Run, Signals};
 use crate::saga::run::execution::Execution;
 use crate::saga::run::lease::Lease;
 use crate::saga::run::shared::{Core, Resumed};
+use crate::saga::run::slots::Place;
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Troubles;
 use crate::saga::store::{Page, SagaId, Store, Summary, WorkerId};
@@ -41,7 +43,8 @@ where
     ///
     /// # Errors
     /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter, if a backoff is
-    /// invalid, or if the definition has a step that waits and the store does not keep
+    /// invalid, or if the definition has a step that waits, or can be a
+    /// [child](crate::saga::Builder::can_be_child), and the store does not keep
     /// [waiting sagas](Store::keeps_waits) or [signals](Store::keeps_signals).
     pub fn new(
         definition: Definition<I, F>,
@@ -61,7 +64,8 @@ where
         (slots, resumed): (Arc<Semaphore>, Arc<Resumed>),
     ) -> Result<Self, InvalidConfig> {
         if definition.inner.plan.has_waits && !store.keeps_waits() {
-            let bound = "a store that keeps waiting sagas, for a definition with a step that waits";
+            let bound = "a store that keeps waiting sagas, for a definition with a step that waits or \
+                         whose sagas can be children";
             return Err(InvalidConfig::new("store", "a store without waiting sagas", bound));
         }
         if definition.inner.plan.has_signals && !store.keeps_signals() {
@@ -126,6 +130,9 @@ where
             limits: HashMap::new(),
             signals: Signals::default(),
             histories: Histories::new(steps),
+            blocked: Vec::new(),
+            children_committed: false,
+            turn: Place::default(),
             creating: None,
             reply: Some(reply),
             step_runs,
@@ -141,9 +148,27 @@ where
     /// point of no return still completes. A stuck saga stays stuck. The executor that runs the saga learns of a
     /// cancel by another executor when it next writes to the log, also if that is the end of the last step.
     ///
+    /// Only a parent cancels its [child](crate::saga::StepBuilder::child), because the parent relies on a child that is
+    /// done: cancel the parent.
+    ///
     /// # Errors
-    /// Returns the error of the store.
+    /// Returns the error of the store. Returns a [`Conflict`](buttress::StoreErrorKind::Conflict) that names the parent
+    /// if the saga is a child.
     pub async fn cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        if self.core.definition.inner.plan.can_be_child {
+            let loading = self.core.store.load(saga);
+            let record = self.core.ask("loading a saga", loading).await?;
+            if let Some(parent) = record.and_then(|record| Parent::of(&record.entries)) {
+                let parent = SagaId::new(parent.saga);
+                let why = format!("saga {saga} is a child of saga {parent}: cancel saga {parent}");
+                return Err(StoreError::conflict(why));
+            }
+        }
+        self.request_cancel(saga).await
+    }
+
+    /// Requests that a saga unwinds, also a child.
+    pub(in crate::saga) async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
         let asking = self.core.store.request_cancel(saga);
         let known = self.core.ask("cancelling a saga", asking).await?;
         if known {

@@ -3,7 +3,9 @@
 
 pub(in crate::saga) mod attaching;
 pub(in crate::saga) mod attempt;
+pub(in crate::saga) mod bond;
 pub(in crate::saga) mod call;
+pub(in crate::saga) mod child;
 pub(in crate::saga) mod counters;
 pub(in crate::saga) mod draft;
 pub(in crate::saga) mod drive;

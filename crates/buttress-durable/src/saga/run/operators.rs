@@ -10,8 +10,8 @@ use crate::instant;
 use crate::saga::define::needs::StepHandle;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::{Entry, Status};
-use crate::saga::model::plan::Wait;
-use crate::saga::model::state::{Phase, State, Step};
+use crate::saga::model::plan::{StepPlan, Wait};
+use crate::saga::model::state::{Hold, Phase, State, Step};
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::MOST_ENTRIES;
 use crate::saga::run::execution::Execution;
@@ -36,7 +36,8 @@ pub enum Resolution<T> {
 }
 
 impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F, St> {
-    /// Retries the steps of a stuck saga that failed or are in doubt, for an operator.
+    /// Retries the steps of a stuck saga that failed or are in doubt, for an operator. A step whose
+    /// [child](crate::saga::StepBuilder::child) is stuck looks at its child again.
     ///
     /// # Errors
     /// Returns an error if the saga is not stuck, or if the store failed.
@@ -44,23 +45,33 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
         if let Some(other) = self.version_of(saga).await? {
             return other.retry(saga).await;
         }
-        self.decide(saga, |step, number| {
-            let stuck = matches!(step, Step::UndoFailed { .. } | Step::InDoubt | Step::Failed);
+        self.decide(saga, |state, step, number| {
+            let stuck = match step {
+                Step::UndoFailed { .. } | Step::InDoubt | Step::Failed => true,
+                // Stuck at a child saga.
+                Step::Acting | Step::Undoing { .. } => true,
+                _ => self.is_at_commit(state, number),
+            };
             stuck.then(|| Entry::Retried { step: number, why: by_operator() })
         })
         .await
     }
 
-    /// Counts the failed undos of a stuck saga as done, for an operator.
+    /// Counts the failed undos of a stuck saga as done, for an operator. If the saga is stuck because it could not
+    /// commit a [child](crate::saga::StepBuilder::child), it completes without this child.
     ///
     /// # Errors
-    /// Returns an error if the saga is not stuck at an undo, or if the store failed.
+    /// Returns an error if the saga is not stuck at an undo or at a child, or if the store failed.
     pub async fn skip(&self, saga: SagaId) -> Result<Execution, SagaError> {
         if let Some(other) = self.version_of(saga).await? {
             return other.skip(saga).await;
         }
-        self.decide(saga, |step, number| {
-            let stuck = matches!(step, Step::UndoFailed { .. });
+        self.decide(saga, |state, step, number| {
+            let stuck = match step {
+                // An undo in progress is stuck at a child saga.
+                Step::UndoFailed { .. } | Step::Undoing { .. } => true,
+                _ => self.is_at_commit(state, number),
+            };
             stuck.then(|| Entry::Skipped { step: number, why: by_operator() })
         })
         .await
@@ -104,7 +115,7 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
                 Entry::Happened { step, output, why }
             }
         };
-        self.decide(saga, |now, number| {
+        self.decide(saga, |_, now, number| {
             let stuck = match &entry {
                 Entry::Happened { .. } => matches!(now, Step::InDoubt | Step::Failed),
                 _ => now == Step::InDoubt,
@@ -114,11 +125,17 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
         .await
     }
 
+    /// Whether a saga has committed, and may be stuck at the commit of the child of this step.
+    fn is_at_commit(&self, state: &State, step: u16) -> bool {
+        let plan = self.core.definition.inner.plan.steps.get(usize::from(step));
+        state.hold == Hold::Committed && plan.is_some_and(StepPlan::holds_child)
+    }
+
     /// Takes a stuck saga over, and applies `decision` to its steps.
     async fn decide(
         &self,
         saga: SagaId,
-        decision: impl Fn(Step, u16) -> Option<Entry<F::Encoded>>,
+        decision: impl Fn(&State, Step, u16) -> Option<Entry<F::Encoded>>,
     ) -> Result<Execution, SagaError> {
         let core = &self.core;
         let store = |error| SagaError::Store { saga, error };
@@ -158,7 +175,7 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
             if entries.len() >= MOST_ENTRIES {
                 break;
             }
-            let Some(entry) = decision(*now, step) else { continue };
+            let Some(entry) = decision(&state, *now, step) else { continue };
             let retried = matches!(entry, Entry::Retried { .. });
             entries.push(entry);
             // Both entries in one write, so that no other entry comes between them.

@@ -248,13 +248,10 @@ where
         turn: Turn,
         counter: Counter,
     ) -> Result<Execution, SagaError> {
-        let (run, execution, first, context) = self.prepare(record, decision)?;
+        let (mut run, execution, first, context) = self.prepare(record, decision)?;
         self.core.counters.add(counter);
-        let resumed = (turn == Turn::Later).then(|| self.core.resumed.token());
-        let running = async move {
-            run.drive_in_turn(first, turn).await;
-            drop(resumed);
-        };
+        run.turn.counted = (turn == Turn::Later).then(|| self.core.resumed.token());
+        let running = run.drive_in_turn(first, turn);
         self.core.config.common.spawner.spawn(context.scope(running));
         Ok(execution)
     }

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use buttress::{Codec, Format};
@@ -23,6 +24,14 @@ pub(in crate::saga) enum Turn {
     Later,
 }
 
+/// The place of a saga that was taken over among those that run concurrently. The run holds it until its end.
+#[derive(Debug, Default)]
+pub(in crate::saga) struct Place {
+    /// Counts the saga, also while it waits for its slot.
+    pub(in crate::saga) counted: Option<Arc<()>>,
+    pub(in crate::saga) slot: Option<OwnedSemaphorePermit>,
+}
+
 impl<I, F, St> Run<I, F, St>
 where
     I: Send + Sync + 'static,
@@ -41,8 +50,8 @@ where
         let (core, control) = (self.core.clone(), self.control.clone());
         match slot(&core, &control).await {
             Some(slot) => {
+                self.turn.slot = Some(slot);
                 self.drive(first).await;
-                drop(slot);
             }
             // Nothing of the saga has begun here: another worker resumes it.
             None => {

@@ -9,6 +9,7 @@ use crate::caught::caught;
 use crate::instant;
 use crate::saga::define::needs::Outputs;
 use crate::saga::error::SagaError;
+use crate::saga::model::entry::Entry;
 use crate::saga::model::state::State;
 use crate::saga::report::Report;
 use crate::saga::run::drive::{Creating, Run};
@@ -77,12 +78,32 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
 
     async fn begin(&self, id: SagaId, input: I) -> Result<Begun, SagaError> {
         let core = &self.core;
-        let store = |error| SagaError::Store { saga: id, error };
         if core.is_shutting_down() {
             return Err(SagaError::ShutDown { saga: id });
         }
         let input = Arc::new(input);
         let encoded = self.encode_input(id, &input)?;
+        let now = core.config.common.clock.now();
+        match self.create(id, &input, &encoded, Vec::new()).await? {
+            Some(execution) => Ok(Begun::Here(execution)),
+            None => self.known(id, &input, &encoded, now).await.map(|()| Begun::Before),
+        }
+    }
+
+    /// Creates a saga whose log begins with `first`, and runs it. Returns `None` if a saga with this id is known, or is
+    /// being created or resumed here.
+    pub(in crate::saga) async fn create(
+        &self,
+        id: SagaId,
+        input: &Arc<I>,
+        encoded: &F::Encoded,
+        first: Vec<Entry<F::Encoded>>,
+    ) -> Result<Option<Execution>, SagaError> {
+        let core = &self.core;
+        let store = |error| SagaError::Store { saga: id, error };
+        if core.is_shutting_down() {
+            return Err(SagaError::ShutDown { saga: id });
+        }
         let now = core.config.common.clock.now();
         core.ask("taking a lease", core.begin_lease()).await.map_err(store)?;
         let (created, was_created) = oneshot::channel();
@@ -103,16 +124,12 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
             let resumed = taking.contains_key(&id);
             (!resumed).then(|| self.run(id, 1, step_runs, State::new(steps), 0))
         };
-        let Some((Some(run), execution)) = registered else {
-            return self.known(id, &input, &encoded, now).await.map(|()| Begun::Before);
-        };
+        let Some((Some(run), execution)) = registered else { return Ok(None) };
         let run = Run { creating: Some(creating), ..run };
-        core.config.common.spawner.spawn(origin::of_caller().scope(run.drive(Vec::new())));
+        core.config.common.spawner.spawn(origin::of_caller().scope(run.drive(first)));
         match was_created.await {
-            Ok(Ok(())) => Ok(Begun::Here(execution)),
-            Ok(Err(error)) if error.kind() == StoreErrorKind::Conflict => {
-                self.known(id, &input, &encoded, now).await.map(|()| Begun::Before)
-            }
+            Ok(Ok(())) => Ok(Some(execution)),
+            Ok(Err(error)) if error.kind() == StoreErrorKind::Conflict => Ok(None),
             Ok(Err(error)) => Err(store(error)),
             // The task ended before the creation: by a panic, which it reports, or with its
             // runtime.

@@ -15,6 +15,7 @@ use crate::saga::define::needs::Outputs;
 use crate::saga::history::attempted;
 use crate::saga::model::plan::Kind;
 use crate::saga::run::attempt::{Attempt, AttemptFuture, Cut, Terms, not_made};
+use crate::saga::run::bond::Bond;
 use crate::saga::run::call::{Direction, StepKey};
 use crate::saga::run::draft::Launch;
 use crate::saga::run::lease::Permit;
@@ -29,6 +30,8 @@ pub(in crate::saga) struct StepRuns<I, F: Format, St> {
     pub(in crate::saga) outputs: Outputs,
     /// When the saga must have passed its point of no return.
     pub(in crate::saga) deadline: Option<Instant>,
+    /// `Some` if a step runs a child saga.
+    pub(in crate::saga) bond: Option<Arc<Bond>>,
     underway: Vec<Underway>,
     ended: Vec<Finished>,
 }
@@ -36,6 +39,7 @@ pub(in crate::saga) struct StepRuns<I, F: Format, St> {
 struct Underway {
     step: u16,
     direction: Direction,
+    runs_child: bool,
     /// Whether an attempt before the present one may have had an effect.
     doubt: bool,
     attempts: u32,
@@ -85,11 +89,18 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         outputs: Outputs,
         deadline: Option<Instant>,
     ) -> Self {
-        Self { core, saga, input, outputs, deadline, underway: Vec::new(), ended: Vec::new() }
+        let bond = core.definition.inner.plan.has_children.then(Arc::default);
+        let (underway, ended) = (Vec::new(), Vec::new());
+        Self { core, saga, input, outputs, deadline, bond, underway, ended }
     }
 
     pub(in crate::saga) fn is_empty(&self) -> bool {
         self.underway.is_empty() && self.ended.is_empty()
+    }
+
+    /// Whether steps are in progress, and each of them runs a child saga.
+    pub(in crate::saga) fn has_only_children(&self) -> bool {
+        !self.underway.is_empty() && self.underway.iter().all(|underway| underway.runs_child)
     }
 
     pub(in crate::saga) fn has_lapsed(&self) -> bool {
@@ -114,6 +125,7 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
             Some(attempt) => self.underway.push(Underway {
                 step,
                 direction,
+                runs_child: self.runs_child(step),
                 doubt,
                 attempts: 1,
                 waited: Duration::ZERO,
@@ -123,6 +135,11 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
             }),
             None => self.ended.push(Finished::new(step, direction, Ended::Lapsed { doubt })),
         }
+    }
+
+    fn runs_child(&self, step: u16) -> bool {
+        let plan = &self.core.definition.inner.plan;
+        plan.has_children && plan.steps.get(usize::from(step)).is_some_and(|step| step.runs_child)
     }
 
     /// Creates an attempt. Returns `None` if the lease has lapsed since the store confirmed the
@@ -148,7 +165,8 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         let cut = Cut::earlier(limit, self.deadline.filter(|_| cut));
         let key = StepKey::new(self.saga, plan.name, direction);
         let (permit, hint) = (permit.clone(), code.rules.hint.clone());
-        let terms = Terms { key, cut, clock: clock.clone(), doubt, permit, hint };
+        let bond = plan.runs_child.then(|| self.bond.clone()).flatten();
+        let terms = Terms { key, cut, clock: clock.clone(), doubt, permit, hint, bond };
         // The code first clones the service, which is user code.
         let attempt = caught(|| match direction {
             Direction::Action => (code.act)(&self.input, &self.outputs, terms),
@@ -187,6 +205,12 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
                 Phase::Attempting(attempt) => {
                     // A finished attempt drops its values, which are user code too.
                     let attempt = match caught(|| attempt.as_mut().poll(cx)) {
+                        // A child saga may wait for days. The next worker of its parent finds it.
+                        Ok(Poll::Pending)
+                            if underway.runs_child && self.core.is_shutting_down() =>
+                        {
+                            return Poll::Ready(None);
+                        }
                         Ok(Poll::Pending) => return Poll::Pending,
                         Ok(Poll::Ready(Attempt::Lapsed { doubt })) => {
                             return Poll::Ready(Some(Ended::Lapsed { doubt }));
@@ -255,12 +279,17 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
     ) -> Option<Duration> {
         let config = &self.core.config;
         let (failure, is_definite) = match attempt {
-            Attempt::Done(_) | Attempt::Lapsed { .. } => return None,
+            Attempt::Done(_) | Attempt::Lapsed { .. } | Attempt::Stuck(_) => return None,
             Attempt::Failed(failure) => (failure, true),
             Attempt::InDoubt(failure) => (failure, false),
         };
         let definition = &self.core.definition.inner;
-        let kind = definition.plan.steps.get(usize::from(step))?.kind;
+        let plan = definition.plan.steps.get(usize::from(step))?;
+        let kind = plan.kind;
+        // The child saga repeats its own steps.
+        if plan.runs_child {
+            return None;
+        }
         let rules = &definition.steps.get(usize::from(step))?.rules;
         let retry = match (direction, kind) {
             (Direction::Undo, _) => rules.undo_retry.as_ref().unwrap_or(&config.undo_retry),

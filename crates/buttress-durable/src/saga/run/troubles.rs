@@ -17,10 +17,11 @@ pub(in crate::saga) enum Operation {
     Write,
     Wake,
     Signals,
+    Child,
 }
 
 impl Operation {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 
     const fn doing(self) -> &'static str {
         match self {
@@ -29,6 +30,7 @@ impl Operation {
             Self::Write => "writing to the log of a saga",
             Self::Wake => "looking for sagas whose wait is over",
             Self::Signals => "reading the signals of a saga",
+            Self::Child => "asking for a child saga",
         }
     }
 }

@@ -133,6 +133,19 @@ async fn a_saga_past_its_point_of_no_return_waits_its_whole_time() {
     assert_seen(&world, &[(0, "a"), (3600, "b")]);
 }
 
+/// Regression: the write that created such a saga held its end, and its status stayed running.
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_ends_as_it_begins_has_ended_in_the_store() {
+    let world = World::new();
+    let mut saga = Definition::builder("order", 1);
+    saga.step("wait").wait(|_, ()| Duration::ZERO);
+    let sagas = world.executor(saga);
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), Status::Completed);
+    let record = world.store.inner.load(report.id()).await.unwrap().unwrap();
+    assert_eq!(record.status, Status::Completed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_step_that_fails_beside_a_wait_unwinds_the_saga() {
     let world = World::new();

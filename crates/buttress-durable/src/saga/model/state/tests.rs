@@ -2,7 +2,7 @@ use buttress::Name;
 use proptest::prelude::*;
 
 use super::*;
-use crate::saga::model::plan::{OnCrash, StepPlan, Wait as Waits};
+use crate::saga::model::plan::{Kind, OnCrash, Plan, StepPlan, Wait as Waits};
 
 use Command::{Act, Compensate, Complete, Stick, Undo, Unwind, Wait};
 use EntryKind::{
@@ -167,7 +167,7 @@ fn past_the_pivot_there_is_no_way_back() {
         ],
         16,
     );
-    let wish = Situation { cancelled: true, past_deadline: true };
+    let wish = Situation { cancelled: true, past_deadline: true, ..Situation::default() };
     let started = [(ActionStarted, 0), (ActionDone, 0), (ActionStarted, 1)];
     assert_eq!(
         after(&plan, &started).decide(&plan, wish),
@@ -213,9 +213,9 @@ fn a_failed_undo_holds_what_it_depends_on_until_an_operator_decides() {
 #[test]
 fn cancel_and_deadline_unwind_before_the_first_step_too() {
     let plan = three();
-    let cancelled = Situation { cancelled: true, past_deadline: false };
+    let cancelled = Situation { cancelled: true, past_deadline: false, ..Situation::default() };
     assert_eq!(State::new(3).decide(&plan, cancelled), [Unwind(Reason::Cancelled)]);
-    let late = Situation { cancelled: false, past_deadline: true };
+    let late = Situation { cancelled: false, past_deadline: true, ..Situation::default() };
     assert_eq!(State::new(3).decide(&plan, late), [Unwind(Reason::Deadline)]);
     let unwound = after(&plan, &[(Unwinding, 0)]);
     assert_eq!(unwound.decide(&plan, late), [Compensate]);
@@ -231,6 +231,8 @@ fn a_late_result_changes_nothing() {
     assert!(state.apply(ActionDone, 7).is_err(), "a step that does not exist");
 }
 
+#[path = "tests/children.rs"]
+mod children;
 #[path = "tests/signals.rs"]
 mod signals;
 #[path = "tests/waits.rs"]
@@ -291,6 +293,7 @@ proptest! {
                     }
                     Unwind(_) => state.apply(Unwinding, 0).unwrap(),
                     Stick(step) => state.apply(EntryKind::Stuck, step).unwrap(),
+                    Command::Hold | Command::Commit => prop_assert!(false, "it has no parent and no child"),
                     Complete => state.apply(EntryKind::Completed, 0).unwrap(),
                     Compensate => state.apply(EntryKind::Compensated, 0).unwrap(),
                 }

@@ -60,6 +60,11 @@ where
                     draft.push(unsuccessful(step, direction, failure.why, true));
                     continue;
                 }
+                // The log keeps the step in progress.
+                Ended::Attempt(Attempt::Stuck(failure)) => {
+                    self.blocked.push((step, failure.why));
+                    continue;
+                }
                 // The log keeps the step in progress: the worker that resumes the saga runs it.
                 Ended::Lapsed { .. } | Ended::Attempt(Attempt::Lapsed { .. })
                     if self.core.is_shutting_down() =>
@@ -103,6 +108,9 @@ where
 
     /// Adds the commands of the state machine until it has no more.
     pub(super) fn decide(&self, draft: &mut Draft<F::Encoded>) {
+        if !self.blocked.is_empty() {
+            return self.stick_to_child(draft);
+        }
         let plan = &self.core.definition.inner.plan;
         let situation = self.situation();
         draft.knows_cancel = situation.cancelled;
@@ -116,7 +124,17 @@ where
                 return;
             }
             for command in commands {
-                if draft.is_full() {
+                // A saga is created with status `Running`, so it does not end in the write that creates it.
+                let is_end = matches!(
+                    command,
+                    Command::Stick(_)
+                        | Command::Hold
+                        | Command::Commit
+                        | Command::Complete
+                        | Command::Compensate
+                );
+                draft.leaves_commands = is_end && self.creating.is_some();
+                if draft.is_full() || draft.leaves_commands {
                     return;
                 }
                 self.obey(draft, command);
@@ -129,10 +147,14 @@ where
 
     /// Returns the facts beside the log that a decision needs.
     pub(super) fn situation(&self) -> Situation {
-        Situation { cancelled: self.control.is_cancelled(), past_deadline: self.is_past_deadline() }
+        Situation {
+            cancelled: self.control.is_cancelled(),
+            past_deadline: self.is_past_deadline(),
+            children_committed: self.children_committed,
+        }
     }
 
-    fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
+    pub(super) fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
         let because = |text: String, draft: &mut Draft<F::Encoded>| {
             let text = text::cut(text);
             draft.reason = Some(text.as_str().into());
@@ -159,6 +181,8 @@ where
                 let why = because(self.about(draft, step), draft);
                 draft.push(Entry::Stuck { step, why });
             }
+            Command::Hold => draft.push(Entry::Held),
+            Command::Commit => draft.push(Entry::Committed),
             Command::Complete => draft.push(Entry::Completed),
             Command::Compensate => draft.push(Entry::Compensated),
         }

@@ -10,7 +10,7 @@ use crate::saga::define::definition::Inner;
 use crate::saga::define::needs::Outputs;
 use crate::saga::define::signal::UNLIMITED;
 use crate::saga::model::entry::Entry;
-use crate::saga::model::state::Step;
+use crate::saga::model::state::{Hold, Step};
 use crate::saga::run::draft::Draft;
 use crate::saga::store::Store;
 
@@ -105,7 +105,7 @@ where
     /// Whether the saga only waits, according to its log, and this run has nothing to add.
     pub(super) fn only_waits(&self) -> bool {
         let plan = &self.core.definition.inner.plan;
-        !self.durable.waits.is_empty()
+        self.durable.has_wait()
             && self.step_runs.is_empty()
             && self.durable.is_waiting(plan, self.situation())
     }
@@ -114,13 +114,21 @@ where
     ///
     /// The draft starts each wait, so that the lengths in the log count from one time.
     pub(super) fn park(&self, draft: &mut Draft<F::Encoded>) {
-        if draft.state.waits.is_empty() {
+        if !draft.state.has_wait() {
             return;
         }
         let plan = &self.core.definition.inner.plan;
         // A saga is created with status `Running`.
         let is_early = self.creating.is_some() || draft.is_full() || !self.step_runs.is_empty();
         if is_early || !draft.state.is_waiting(plan, self.situation()) {
+            return;
+        }
+        // The parent decides, and has no limit.
+        if draft.state.hold == Hold::Held {
+            if !draft.entries.iter().any(|entry| matches!(entry, Entry::Held)) {
+                draft.push(Entry::Held);
+            }
+            draft.due_in = Some(UNLIMITED);
             return;
         }
         let takes_signal = |step| self.core.definition.inner.takes_signal(step);

@@ -204,6 +204,7 @@ where
             self.reason = draft.reason;
         }
         for launch in draft.launch {
+            self.note_start(launch.step);
             self.step_runs.launch(launch, permit);
         }
     }

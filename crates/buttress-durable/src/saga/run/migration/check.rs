@@ -8,8 +8,8 @@ use super::log::{MigratedLog, OldStep};
 use crate::caught::caught;
 use crate::saga::define::definition::Inner;
 use crate::saga::model::entry::{Entry, EntryKind, Status};
-use crate::saga::model::plan::{StepPlan, Wait};
-use crate::saga::model::state::{Phase, State, Step};
+use crate::saga::model::plan::{Kind, StepPlan, Wait};
+use crate::saga::model::state::{Hold, Phase, State, Step};
 use crate::saga::store::{NewLog, Signal};
 
 /// Returns the log of the new version, whose added entries have the time `now`.
@@ -49,7 +49,15 @@ pub(super) fn new_log<I, F: Codec<I>>(
 
 /// Whether an entry is about the whole saga.
 fn is_whole(kind: EntryKind) -> bool {
-    matches!(kind, EntryKind::Unwinding | EntryKind::Completed | EntryKind::Compensated)
+    matches!(
+        kind,
+        EntryKind::Unwinding
+            | EntryKind::Completed
+            | EntryKind::Compensated
+            | EntryKind::ChildOf
+            | EntryKind::Held
+            | EntryKind::Committed
+    )
 }
 
 type Entries<P> = (Vec<Entry<P>>, Vec<Option<Duration>>);
@@ -71,6 +79,13 @@ fn entries<I, F: Format>(
         }
         let number = usize::from(entry.step());
         if log.forgotten.contains(&number) {
+            let old = log.steps.as_ref().and_then(|steps| steps.get(number));
+            if let Some(old) = old.filter(|old| matches!(old.sort, Some('C' | 'P'))) {
+                let name = &old.name;
+                return Err(format!(
+                    "the step \"{name}\" has begun, and its child saga cannot be forgotten"
+                ));
+            }
             continue;
         }
         let steps = log
@@ -120,7 +135,9 @@ fn check_sort(old: &OldStep, new: &StepPlan, kind: EntryKind) -> Result<(), Stri
             | EntryKind::UndoStarted
     );
     let same = match old.sort {
-        Some('c' | 'p' | 'r') => new.waits.is_none(),
+        Some('c' | 'p' | 'r') => new.waits.is_none() && !new.runs_child,
+        Some('C') => new.holds_child(),
+        Some('P') => new.runs_child && !new.holds_child(),
         Some('w') => new.waits == Some(Wait::Time),
         Some('s' | 'o') => new.takes_signal(),
         // The other sorts are known by what the log says of them.
@@ -133,7 +150,7 @@ fn check_sort(old: &OldStep, new: &StepPlan, kind: EntryKind) -> Result<(), Stri
     match same {
         true => Ok(()),
         false => Err(format!(
-            "the step \"{}\" has begun, and was of another sort: an action, a wait for a time or one for a signal",
+            "the step \"{}\" has begun, and was of another sort: an action, a child saga, a wait for a time or one for a signal",
             old.name
         )),
     }
@@ -215,6 +232,13 @@ fn check_state<I, F: Format>(
             "the saga unwinds, and is past the point of no return of version {version}"
         ));
     }
+    let last = plan.steps.iter().find(|step| step.kind != Kind::Compensatable);
+    if let Some(last) = last.filter(|_| state.hold != Hold::Free) {
+        let name = last.name;
+        return Err(format!(
+            "a parent holds the saga, and the step \"{name}\" of version {version} cannot be undone"
+        ));
+    }
     for (step, now) in plan.steps.iter().zip(&state.steps) {
         let name = step.name;
         if *now == Step::Pending {
@@ -250,8 +274,14 @@ fn check_renamed<I, F: Format>(
 ) -> Result<(), String> {
     let renamed = log.steps.iter().flatten().filter(|step| step.name != step.recorded);
     for step in renamed {
-        let Some((number, _)) = find(definition, &step.name) else { continue };
+        let Some((number, plan)) = find(definition, &step.name) else { continue };
         let now = state.steps.get(usize::from(number));
+        if plan.runs_child && now.is_some_and(|now| *now != Step::Pending) {
+            return Err(format!(
+                "the step \"{}\" cannot be renamed: the id of its child saga is made of the name",
+                step.recorded
+            ));
+        }
         if matches!(
             now,
             Some(Step::Acting | Step::InDoubt | Step::Undoing { .. } | Step::UndoFailed { .. })

@@ -232,7 +232,7 @@ impl<F: Format> MigratedLog<F> {
     ///
     /// The [key](crate::saga::Call::key) of a call contains the name of its step. So the undo of a renamed step has
     /// another key than its action. A [`Barrier`](crate::saga::Barrier) of the service then skips the undo. A step
-    /// whose action or undo is in progress or in doubt cannot be renamed.
+    /// whose action or undo is in progress or in doubt cannot be renamed, nor can a step with a child saga that has begun.
     ///
     /// # Errors
     /// Returns an error if the log has no such step.

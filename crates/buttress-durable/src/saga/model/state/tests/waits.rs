@@ -62,8 +62,14 @@ fn a_cancel_or_the_deadline_ends_a_wait_and_undoes_nothing_of_it() {
     let mut state = after(&plan, &[(ActionStarted, 0), (ActionDone, 0)]);
     waits(&mut state, 1, HOUR);
     for (situation, reason) in [
-        (Situation { cancelled: true, past_deadline: false }, Reason::Cancelled),
-        (Situation { cancelled: false, past_deadline: true }, Reason::Deadline),
+        (
+            Situation { cancelled: true, past_deadline: false, ..Situation::default() },
+            Reason::Cancelled,
+        ),
+        (
+            Situation { cancelled: false, past_deadline: true, ..Situation::default() },
+            Reason::Deadline,
+        ),
     ] {
         assert_eq!(state.decide(&plan, situation), [Unwind(reason)]);
         assert!(!state.is_waiting(&plan, situation));
@@ -103,7 +109,7 @@ fn a_saga_past_its_point_of_no_return_waits_in_spite_of_a_cancel() {
     let plan = with_waits(&steps, &[1]);
     let mut state = after(&plan, &[(ActionStarted, 0), (ActionDone, 0)]);
     waits(&mut state, 1, HOUR);
-    let wish = Situation { cancelled: true, past_deadline: true };
+    let wish = Situation { cancelled: true, past_deadline: true, ..Situation::default() };
     assert_eq!(state.decide(&plan, wish), []);
     assert!(state.is_waiting(&plan, wish));
 }
