@@ -214,6 +214,61 @@ async fn events_2_consumers_their_bus_and_their_dead_letters_are_rows_of_the_pag
     assert!(consumer.is_paused());
 }
 
+/// Issue 21, line 5: the page shows the tree of a saga, with the ids of its children, and logs no change.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_shows_the_tree_of_a_saga_and_of_its_child() {
+    let ship = tower::service_fn(async |_: saga::Call<u32>| {
+        Err::<u32, tower::BoxError>("no truck".into())
+    });
+    let mut shipment = saga::Definition::<u32>::builder("shipment", 1).can_be_child();
+    let truck = shipment.step("truck").action((), ship, |parcel: &u32, ()| *parcel);
+    let truck = truck.undo((), ship, |parcel: &u32, (), _| *parcel).add();
+    let shipments =
+        saga::Executor::in_memory(shipment.build().unwrap(), saga::Config::new()).unwrap();
+    let mut order = saga::Definition::<u32>::builder("order", 1);
+    order.step("ship").child(&shipments, |order: &u32, ()| *order, truck);
+    let orders = saga::Executor::in_memory(order.build().unwrap(), saga::Config::new()).unwrap();
+    let report = orders.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), saga::Status::Stuck);
+
+    let lines = Lines::capture();
+    let tree_of = |sagas: saga::Executor<u32, _, _>| {
+        move |id: String| {
+            let sagas = sagas.clone();
+            async move {
+                let id = id.trim().parse().map_err(|_| "this is not an id".to_owned())?;
+                let tree = sagas.state(id).await.map_err(|error| error.to_string())?;
+                tree.map(|tree| tree.to_string()).ok_or_else(|| "there is no such saga".to_owned())
+            }
+        }
+    };
+    let status = Status::new("shop")
+        .lookup(("Sagas", "orders"), ("show", "Show"), "id of the saga", tree_of(orders.clone()))
+        .lookup(("Sagas", "shipments"), ("show", "Show"), "id of the saga", tree_of(shipments));
+    let buttons = StatusButtons::new(status, |_| Some("alice".to_owned()));
+    let look = async |name: &str, id: String| -> serde_json::Value {
+        let body =
+            serde_json::json!({ "section": "Sagas", "name": name, "action": "show", "value": id });
+        let request = Request::post("/")
+            .header("content-type", "application/json")
+            .header("x-buttress-action", "1")
+            .body(body.to_string())
+            .unwrap();
+        serde_json::from_str(buttons.clone().oneshot(request).await.unwrap().body()).unwrap()
+    };
+    let tree = orders.state(report.id()).await.unwrap().unwrap();
+    let child = tree.steps[0].child.unwrap();
+    let seen = look("orders", report.id().to_string()).await;
+    let text = seen["shown"].as_str().unwrap();
+    assert!(text.contains("no truck") && text.contains(&child.to_string()), "{text}");
+    let seen = look("shipments", child.to_string()).await;
+    let text = seen["shown"].as_str().unwrap();
+    assert!(text.contains("shipment") && text.contains(&report.id().to_string()), "{text}");
+    assert_eq!(look("orders", "7".to_owned()).await["error"], "this is not an id");
+    assert_eq!(look("orders", child.to_string()).await["error"], "there is no such saga");
+    assert_eq!(lines.take(), [], "a look-up changes nothing");
+}
+
 #[tokio::test]
 async fn every_change_is_logged_with_the_operator() {
     let lines = Lines::capture();

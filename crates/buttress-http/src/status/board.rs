@@ -107,10 +107,64 @@ impl Status {
     /// # let _ = status;
     /// ```
     pub fn action<F>(
+        self,
+        place: (&'static str, &'static str),
+        action: (&'static str, &'static str),
+        value: Option<&'static str>,
+        run: impl Fn(String) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<String, String>> + Send + 'static,
+    {
+        self.custom(place, action, value, false, run)
+    }
+
+    /// Adds a look-up to the row `row` of `section`, for a page with buttons: the operator enters a text, e.g. an id,
+    /// and sees the text that `find` returns, with its lines. `lookup` names it in requests, `label` is the text of its
+    /// button, and `value` names what the operator enters.
+    ///
+    /// `find` must change nothing: a look-up is not logged. `Err` says why there is nothing to show. Otherwise like
+    /// [`action`](Self::action).
+    ///
+    /// With sagas, the `Tree` of [`Executor::state`] is such a text. It has the steps of the saga, their errors, and the
+    /// ids of its children:
+    ///
+    /// ```
+    /// use buttress_http::status::Status;
+    /// # async fn state(_: u128) -> Result<Option<String>, std::io::Error> { Ok(None) }
+    /// let status = Status::new("shop").lookup(
+    ///     ("Sagas", "orders"),
+    ///     ("show", "Show"),
+    ///     "id of the saga",
+    ///     |id| async move {
+    ///         let id = id.trim().parse().map_err(|_| "this is not an id".to_owned())?;
+    ///         let tree = state(id).await.map_err(|error| error.to_string())?;
+    ///         tree.map(|tree| tree.to_string()).ok_or_else(|| "there is no such saga".to_owned())
+    ///     },
+    /// );
+    /// # let _ = status;
+    /// ```
+    ///
+    /// [`Executor::state`]: https://docs.rs/buttress-durable/latest/buttress_durable/saga/struct.Executor.html#method.state
+    pub fn lookup<F>(
+        self,
+        place: (&'static str, &'static str),
+        lookup: (&'static str, &'static str),
+        value: &'static str,
+        find: impl Fn(String) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<String, String>> + Send + 'static,
+    {
+        self.custom(place, lookup, Some(value), true, find)
+    }
+
+    fn custom<F>(
         mut self,
         (section, row): (&'static str, &'static str),
-        (action, label): (&'static str, &'static str),
+        (name, label): (&'static str, &'static str),
         value: Option<&'static str>,
+        is_lookup: bool,
         run: impl Fn(String) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -119,9 +173,10 @@ impl Status {
         let custom = Custom {
             section: section.into(),
             row: row.to_owned(),
-            name: action.into(),
+            name: name.into(),
             label: label.into(),
             value: value.map(Cow::from),
+            is_lookup,
             run: Box::new(move |value| Box::pin(run(value))),
         };
         self.custom.push(Arc::new(custom));

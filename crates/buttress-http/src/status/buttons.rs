@@ -12,14 +12,14 @@ use bytes::Buf;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::Service;
 
 use super::act::{Begun, Command, NotDone};
 use super::board::Status;
 use super::guard::{check_content_type, check_origin};
 use super::page::{JSON, answer, elsewhere, not_allowed, refusal, show};
-use super::row::Outcome;
+use super::row::{Custom, Outcome};
 
 /// The largest body of a change, in bytes.
 const MOST: usize = 4096;
@@ -120,25 +120,33 @@ impl StatusButtons {
         if !is_change {
             return show(&self.status, &head, Some(&operator));
         }
-        match self.change(&head, body, &operator).await {
-            Ok(done) => answer(&head, StatusCode::OK, JSON, json!({ "done": done }).to_string()),
+        match self.command(&head, body, &operator).await {
+            Ok(answered) => answer(&head, StatusCode::OK, JSON, answered.to_string()),
             Err(refused) => refusal(&head, &refused),
         }
     }
 
-    async fn change<B: Body + Unpin>(
+    /// Does what the body says. Returns the body of the answer.
+    async fn command<B: Body + Unpin>(
         &self,
         head: &Parts,
         body: B,
         operator: &str,
-    ) -> Result<String, NotDone> {
+    ) -> Result<Value, NotDone> {
         check_origin(head, &self.origins)?;
         check_content_type(head)?;
         let body = read(body).await?;
         let command: Command = serde_json::from_slice(&body).map_err(|error| {
             NotDone::new(StatusCode::BAD_REQUEST, format!("the body is not a change: {error}"))
         })?;
-        let done = self.act(&command).await;
+        let done = match self.status.begin(&command) {
+            Ok(Begun::Custom(lookup)) if lookup.is_lookup => {
+                return run(&lookup, &command).await.map(|found| json!({ "shown": found }));
+            }
+            Ok(Begun::Custom(action)) => run(&action, &command).await,
+            Ok(Begun::Done(done)) => Ok(done),
+            Err(refused) => Err(refused),
+        };
         let Command { section, name, action, value } = &command;
         match &done {
             Ok(_) => tracing::info!(
@@ -150,23 +158,18 @@ impl StatusButtons {
                 "a change of an operator failed"
             ),
         }
-        done
+        done.map(|done| json!({ "done": done }))
     }
+}
 
-    async fn act(&self, command: &Command) -> Result<String, NotDone> {
-        let failed = |why: String| NotDone::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-        match self.status.begin(command)? {
-            Begun::Done(done) => Ok(done),
-            Begun::Custom(custom) => {
-                let begun = catch_unwind(AssertUnwindSafe(|| (custom.run)(command.value.clone())));
-                match begun {
-                    Ok(running) => caught(running).await.unwrap_or_else(|| Err(PANICKED.into())),
-                    Err(_) => Err(PANICKED.into()),
-                }
-                .map_err(failed)
-            }
-        }
-    }
+/// Runs an action or a look-up of the application.
+async fn run(custom: &Custom, command: &Command) -> Result<String, NotDone> {
+    let begun = catch_unwind(AssertUnwindSafe(|| (custom.run)(command.value.clone())));
+    let ended = match begun {
+        Ok(running) => caught(running).await.unwrap_or_else(|| Err(PANICKED.into())),
+        Err(_) => Err(PANICKED.into()),
+    };
+    ended.map_err(|why| NotDone::new(StatusCode::UNPROCESSABLE_ENTITY, why))
 }
 
 const PANICKED: &str = "the action panicked";

@@ -56,7 +56,7 @@ fn write(out: &mut String, status: &Status, operator: Option<&str>) -> fmt::Resu
         write!(
             out,
             "<p>Changes are logged with your name: <bdi>{}</bdi></p>\
-             <p id=\"said\" role=\"status\"></p>",
+             <p id=\"said\" role=\"status\"></p><pre id=\"shown\" hidden></pre>",
             Escaped(operator)
         )?;
     }

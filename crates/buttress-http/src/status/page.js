@@ -4,6 +4,7 @@
 const PERIOD = 2000;
 const fresh = document.getElementById("fresh");
 const said = document.getElementById("said");
+const shown = document.getElementById("shown");
 let held = false;
 
 const byId = (parent, tag) =>
@@ -70,9 +71,15 @@ async function act(form) {
       headers: { "content-type": "application/json", "x-buttress-action": "1" },
       body: JSON.stringify({ section, name, action, value }),
     });
-    const { done, error } = await answer.json();
+    const { done, error, shown: found } = await answer.json();
     said.className = answer.ok ? "" : "bad";
-    said.textContent = answer.ok ? "Done: " + done : "Not done: " + error;
+    if (found !== undefined) {
+      said.textContent = "";
+      shown.textContent = found;
+      shown.hidden = false;
+    } else {
+      said.textContent = answer.ok ? "Done: " + done : "Not done: " + error;
+    }
   } catch (error) {
     said.className = "bad";
     said.textContent = "Not known whether it was done: " + error.message;

@@ -48,6 +48,8 @@ pub(super) struct Custom {
     pub(super) label: Cow<'static, str>,
     /// The input of the operator. `None` for an action without a value.
     pub(super) value: Option<Cow<'static, str>>,
+    /// Whether it changes nothing, and its text is shown as it is written.
+    pub(super) is_lookup: bool,
     pub(super) run: Box<dyn Fn(String) -> Outcome + Send + Sync>,
 }
 

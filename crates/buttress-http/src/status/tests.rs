@@ -271,3 +271,37 @@ fn the_guide_lists_the_section_of_each_part() {
         assert!(guide.contains(&format!("`{title}`")), "{title}");
     }
 }
+
+#[tokio::test]
+async fn a_lookup_shows_the_text_of_the_application_to_operators_only() {
+    let find = |id: String| async move {
+        match id.as_str() {
+            "panic" => panic!("in a look-up"),
+            "7" => Ok(format!("order 7\n└─ {HOSTILE}")),
+            _ => Err(format!("there is no saga {id}")),
+        }
+    };
+    let status = Status::new("shop").lookup(("Sagas", "orders"), ("show", "Show"), "id", find);
+    let status = Arc::new(status);
+    let page = ask(&StatusPage::new(status.clone()), get("/")).await;
+    assert!(page.body().contains("orders") && !page.body().contains("<form"), "{}", page.body());
+    let buttons = buttons(status);
+    let html = buttons.clone().oneshot(change().method("GET").body(String::new()).unwrap()).await;
+    let html = html.unwrap().into_body();
+    assert!(html.contains("data-action=\"show\"") && html.contains("id=\"shown\""), "{html}");
+    let look = async |id| press(&buttons, command("Sagas", "orders", "show", id)).await;
+    assert_eq!(
+        look("7").await,
+        (StatusCode::OK, json!({ "shown": format!("order 7\n└─ {HOSTILE}") }))
+    );
+    let (status, json) = look("8").await;
+    assert_eq!(
+        (status, &json["error"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("there is no saga 8"))
+    );
+    let (status, json) = look("panic").await;
+    assert_eq!(
+        (status, &json["error"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("the action panicked"))
+    );
+}
