@@ -175,9 +175,9 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         Some(attempt.unwrap_or_else(|why| not_made(doubt, why)))
     }
 
-    /// Polls the steps. Returns whether there are ends that were not taken yet.
+    /// Polls the steps. Returns whether there are ends that were not taken yet, or a step was dropped without an outcome.
     pub(in crate::saga) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut at = 0;
+        let (mut at, mut has_dropped) = (0, false);
         while at < self.underway.len() {
             match self.poll_one(at, cx) {
                 Poll::Ready(ended) => {
@@ -187,12 +187,15 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
                         let attempted = (attempts > 1)
                             .then(|| attempted(attempts, error.as_deref().unwrap_or_default()));
                         self.ended.push(Finished { step, direction, ended, attempted });
+                    } else {
+                        // Often the last one, and then nothing else wakes the task.
+                        has_dropped = true;
                     }
                 }
                 Poll::Pending => at += 1,
             }
         }
-        !self.ended.is_empty()
+        has_dropped || !self.ended.is_empty()
     }
 
     /// Returns `None` if the step was dropped without an outcome, because the executor is shutting

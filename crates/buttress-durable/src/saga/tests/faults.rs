@@ -265,3 +265,25 @@ async fn a_store_that_keeps_no_signals_is_refused_for_a_definition_with_one() {
     assert_eq!(sent.unwrap(), Signalled::Delivered);
     assert_eq!(execution.await.unwrap().status(), Status::Completed);
 }
+
+/// The step fails after the executor has woken the saga for the shutdown, and nothing else wakes it.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_fails_during_a_shutdown_does_not_hold_it_up() {
+    let world = World::new();
+    let clock = world.clock.clone();
+    let charge = service_fn(move |_: Call<u32>| {
+        let clock = clock.clone();
+        async move {
+            clock.sleep(MINUTE).await;
+            Err::<u64, BoxError>("no answer".into())
+        }
+    });
+    let mut saga = Definition::builder("order", 1);
+    saga.step("charge").kind(Kind::Pivot).action((), charge, |order: &u32, ()| *order).add();
+    let sagas = world.executor(saga);
+    let execution = sagas.start(7).await.unwrap();
+    world.clock.sleep(SECOND).await;
+    let shut_down = tokio::time::timeout(HOUR, sagas.shut_down()).await;
+    shut_down.expect("the shutdown ends with the step").unwrap();
+    assert!(matches!(execution.await, Err(SagaError::ShutDown { .. })));
+}

@@ -34,9 +34,13 @@ pub(super) fn new_log<I, F: Codec<I>>(
     (new.entries, new.times) = entries(definition, log)?;
     for (step, output) in &log.done {
         let added = done(definition, &new.entries, step, output)?;
-        new.times.extend(added.iter().map(|_| Some(now)));
-        new.entries.extend(added);
+        // A saga is held after all its steps.
+        let held = new.entries.iter().position(|entry| matches!(entry, Entry::Held));
+        let at = held.unwrap_or(new.entries.len());
+        new.times.splice(at..at, added.iter().map(|_| Some(now)));
+        new.entries.splice(at..at, added);
     }
+    check_held(definition, &new)?;
     check_payloads(definition, &new)?;
     let version = definition.version;
     let state = State::fold(definition.steps.len(), &new.entries);
@@ -80,13 +84,21 @@ fn entries<I, F: Format>(
         let number = usize::from(entry.step());
         if log.forgotten.contains(&number) {
             let old = log.steps.as_ref().and_then(|steps| steps.get(number));
-            if let Some(old) = old.filter(|old| matches!(old.sort, Some('C' | 'P'))) {
-                let name = &old.name;
-                return Err(format!(
-                    "the step \"{name}\" has begun, and its child saga cannot be forgotten"
-                ));
+            let acted = entry.kind() == EntryKind::ActionStarted;
+            match old.map(|old| (old.sort, &old.name)) {
+                Some((Some('C' | 'P'), name)) => {
+                    return Err(format!(
+                        "the step \"{name}\" has begun, and its child saga cannot be forgotten"
+                    ));
+                }
+                Some((None, name)) if acted => {
+                    return Err(format!(
+                        "the step \"{name}\" has begun, and cannot be forgotten: the log of a long definition does not \
+                         say whether it is a child saga"
+                    ));
+                }
+                _ => continue,
             }
-            continue;
         }
         let steps = log
             .steps
@@ -116,6 +128,25 @@ fn entries<I, F: Format>(
         times.push(time);
     }
     Ok((entries, times))
+}
+
+/// Refuses a held saga with a step that is not done: its parent counts on all of them.
+fn check_held<I, F: Format>(
+    definition: &Inner<I, F>,
+    new: &NewLog<F::Encoded>,
+) -> Result<(), String> {
+    let held = new.entries.iter().position(|entry| matches!(entry, Entry::Held));
+    let Some(before) = held.and_then(|held| new.entries.get(..held)) else { return Ok(()) };
+    let has_entry =
+        |step: u16| before.iter().any(|entry| !is_whole(entry.kind()) && entry.step() == step);
+    let missing = (0u16..).zip(&definition.plan.steps).find(|(step, _)| !has_entry(*step));
+    missing.map_or(Ok(()), |(_, step)| {
+        let (from, to, name) = (new.from, definition.version, step.name);
+        Err(format!(
+            "a parent holds the saga, and the step \"{name}\" of version {to} is not done; mark it with `done`, or run \
+             version {from} with `also_run`"
+        ))
+    })
 }
 
 /// Returns a step of the definition by its name, with its number.
@@ -166,6 +197,11 @@ fn done<I, F: Format>(
     let version = definition.version;
     let (step, plan) = find(definition, name)
         .ok_or_else(|| format!("version {version} has no step \"{name}\" that could be done"))?;
+    if plan.runs_child {
+        return Err(format!(
+            "the step \"{name}\" cannot be marked as done, because it is a child saga"
+        ));
+    }
     if entries.iter().any(|entry| !is_whole(entry.kind()) && entry.step() == step) {
         return Err(format!("the step \"{name}\" cannot be marked as done, because it has begun"));
     }
@@ -282,6 +318,14 @@ fn check_renamed<I, F: Format>(
                 step.recorded
             ));
         }
+        let has_begun = now.is_some_and(|now| *now != Step::Pending);
+        if step.sort.is_none() && plan.waits.is_none() && has_begun {
+            return Err(format!(
+                "the step \"{}\" cannot be renamed: the log of a long definition does not say whether it is a child \
+                 saga, whose id is made of the name",
+                step.recorded
+            ));
+        }
         if matches!(
             now,
             Some(Step::Acting | Step::InDoubt | Step::Undoing { .. } | Step::UndoFailed { .. })
@@ -312,7 +356,8 @@ fn check_signals<I, F: Format>(
             if find(definition, &step.name).is_some_and(|(number, _)| is_open(number)) {
                 let (name, new) = (&signal.name, &step.name);
                 return Err(format!(
-                    "the signal \"{name}\" has come already, and the step \"{new}\" does not take it under the old name"
+                    "the signal \"{name}\" has come already, and the step \"{new}\" does not take it under the old name; run version {} with `also_run`",
+                    log.record.version
                 ));
             }
         }

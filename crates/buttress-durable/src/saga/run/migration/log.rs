@@ -124,7 +124,9 @@ impl<F: Format> MigratedLog<F> {
     ///
     /// The log itself holds the names if the shape of the old definition had up to 200 characters. The shape is one
     /// text of the names, kinds and edges of all steps. The log of a larger definition holds a digest only, so the
-    /// function must name the steps. Nothing can check these names then, except that there are enough of them.
+    /// function must name the steps. Nothing can check these names then, except that there are enough of them. A step
+    /// that has begun, and is no wait, can then be neither renamed nor forgotten: it may be a child saga. Keep such a step
+    /// of the same sort.
     ///
     /// # Errors
     /// Returns [`OtherSteps`](MigrationError::OtherSteps) if the log holds other names, or entries of more steps.

@@ -117,3 +117,76 @@ async fn a_held_child_moves_to_no_version_with_a_point_of_no_return() {
     assert_eq!((log.version, log.status), (2, Status::Completed));
     assert_eq!(running[0].stats().completed, 1);
 }
+
+/// A held child has to have all steps of its new version done, and they come before its parent held it.
+#[tokio::test(start_paused = true)]
+async fn a_held_child_moves_with_a_new_step_that_counts_as_done() {
+    let world = World::new();
+    let (shipments, pick) = shipments(&world);
+    let (order, _) = order_of(&world, &shipments, pick, |saga| {
+        world.step(saga, "charge", HOUR);
+    });
+    let orders = world.executor(order);
+    drop(orders.start_as(PARENT, 7).await.unwrap());
+    world.until(&shipments, shipment_id(), Status::Waiting).await;
+    let mut saga = Definition::builder("shipment", 2).can_be_child();
+    for step in ["pick", "book", "stamp"] {
+        world.step(&mut saga, step, MINUTE);
+    }
+    let new = Executor::new(saga.build().unwrap(), world.store.inner.clone(), config()).unwrap();
+    new.recover().await.unwrap();
+    let needs = new.migrate(1, |_| Ok(())).await.unwrap().needs_migration.remove(0).why;
+    let wanted = "a parent holds the saga, and the step \"stamp\" of version 2 is not done; mark it with `done`, or run \
+                  version 1 with `also_run`";
+    assert_eq!(needs, wanted);
+    let migration = new.migrate(1, |log| Ok(log.done("stamp", 1_u64)?)).await.unwrap();
+    assert_eq!(migration.moved, [shipment_id()], "{migration:?}");
+    world.until(&orders, PARENT, Status::Completed).await;
+    world.clock.sleep(SECOND).await;
+    let log = world.store.inner.load(shipment_id()).await.unwrap().unwrap();
+    assert_eq!((log.version, log.status), (2, Status::Completed));
+    assert_eq!(names(&world.seen()), ["reserve", "pick", "book", "charge"]);
+}
+
+/// The log of a long definition does not say which of its steps are child sagas.
+#[tokio::test(start_paused = true)]
+async fn no_step_of_a_long_definition_that_may_be_a_child_is_renamed_or_forgotten() {
+    const LONG: &str = "a name of so many characters that no shape of a definition with it is shorter than two \
+         hundred characters, because a shape is one text with the names, the kinds and the edges of all steps, and \
+         this is one of them";
+    let world = World::new();
+    let (shipments, pick) = shipments(&world);
+    let order = |version| {
+        let mut saga = Definition::builder("order", version);
+        world.step(&mut saga, LONG, Duration::ZERO);
+        saga
+    };
+    let mut saga = order(1);
+    saga.step("ship").child(&shipments, |order: &u32, ()| *order, pick);
+    saga.step("paid").signal::<u32>(|_, ()| None);
+    let old = world.executor(saga);
+    drop(old.start_as(PARENT, 7).await.unwrap());
+    world.until(&old, PARENT, Status::Waiting).await;
+    old.shut_down().await.unwrap();
+    let mut saga = order(2);
+    world.step(&mut saga, "send", Duration::ZERO);
+    saga.step("paid").signal::<u32>(|_, ()| None);
+    for name in ["ship", "label"] {
+        saga.step(name).child(&shipments, |order: &u32, ()| *order, pick);
+    }
+    let new = Executor::new(saga.build().unwrap(), world.store.inner.clone(), config()).unwrap();
+    new.recover().await.unwrap();
+    let why = async |change: fn(&mut MigratedLog<InMemory>) -> Result<(), BoxError>| {
+        let migration = new.migrate(1, |log| {
+            log.steps_were([LONG, "ship", "paid"])?;
+            change(log)
+        });
+        migration.await.unwrap().needs_migration.remove(0).why
+    };
+    let forgotten = why(|log| Ok(log.forget("ship")?)).await;
+    assert!(forgotten.contains("\"ship\" has begun, and cannot be forgotten"), "{forgotten}");
+    let renamed = why(|log| Ok(log.rename("ship", "send")?)).await;
+    assert!(renamed.contains("\"ship\" cannot be renamed"), "{renamed}");
+    let done = why(|log| Ok(log.done("label", 1_u64)?)).await;
+    assert!(done.contains("because it is a child saga"), "{done}");
+}

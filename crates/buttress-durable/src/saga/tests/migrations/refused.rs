@@ -178,7 +178,7 @@ async fn a_signal_that_has_come_keeps_its_name_and_its_type() {
     let renamed = executor(&world, after);
     assert_eq!(
         why(&world, &renamed, id, rename).await,
-        "the signal \"approval\" has come already, and the step \"approved\" does not take it under the old name"
+        "the signal \"approval\" has come already, and the step \"approved\" does not take it under the old name; run version 1 with `also_run`"
     );
     let mut after = Definition::<u32>::builder("order", 2);
     after.step("wait").wait(|_, ()| DAY);
