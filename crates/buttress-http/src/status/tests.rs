@@ -45,7 +45,7 @@ fn parts() -> (Parts, Status) {
     (parts, status)
 }
 
-fn buttons(status: Status) -> StatusButtons {
+fn buttons(status: impl Into<Arc<Status>>) -> StatusButtons {
     StatusButtons::new(status, |head| {
         let name = head.headers.get("x-test-user")?.to_str().ok()?;
         (name != "mallory").then(|| name.to_owned())
