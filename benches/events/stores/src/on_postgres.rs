@@ -53,7 +53,7 @@ pub struct Found {
     pub plain: f64,
     pub counted: f64,
     pub ours: f64,
-    /// Appends that nobody follows.
+    /// Appends without a projection that follows.
     pub alone: f64,
     /// Milliseconds from the call of an append to the handler of a projection, 99 of 100.
     pub lag: f64,
@@ -109,7 +109,7 @@ async fn appends(log: Log<PostgresStore>, begun: Instant, streams: u64) -> Resul
     .await
 }
 
-/// Appends that nobody follows.
+/// Appends without a projection that follows.
 async fn alone(url: &str, streams: u64) -> Result<f64, Error> {
     let store = open(url).await?;
     let rate = appends(Log::new(store.clone()), Instant::now(), streams).await?;
@@ -189,7 +189,7 @@ pub async fn measure(url: &str, rounds: usize) -> Result<Found, Error> {
         lags.push(lag);
         counted.push(by_hand(&pool, COUNTED, streams).await?);
     }
-    // After all rounds, because nobody gives these events an order.
+    // After all rounds, because no projection gives these events an order.
     for round in 0..rounds {
         unfollowed.push(alone(url, (rounds + round) as u64 * 1_000_000).await?);
     }

@@ -51,7 +51,7 @@ fn targets(All { postgres, loads, sqlite, .. }: &All) -> [Target; 7] {
             "PostgreSQL: appends, of a plain insert, while two projections follow",
             ours / plain,
             0.75,
-            format!("{}; {alone:.0} that nobody follows", rates(*ours, *plain)),
+            format!("{}; {alone:.0} without projections", rates(*ours, *plain)),
         ),
         Target::at_most(
             "PostgreSQL: ms from the call of an append to the handler of a projection, 99 of 100",
@@ -131,7 +131,7 @@ pub fn write(all: &All, rounds: usize) -> Result<(), Error> {
 - *A locked counter row* is one statement too. It raises a counter, and the row stays locked until the commit.
 - Server, writers and projections share the cores. Beside a plain insert, an append also raises the version of its stream,
   in the same statement. The projections write a row of the order for each event, and each of them reads every event.
-  *That nobody follows* is the rate without them.
+  *Without projections* is the rate when none follows.
 - One of the two projections is in the process of the writers, which wake it. The other one is on another store and polls
   every 100 ms. Each of them gives positions to events. The *lag* is that of the first one, and has the append in it.
 - *A load* ends with the state of the aggregate: the query, the JSON of 100 events, and their sum.

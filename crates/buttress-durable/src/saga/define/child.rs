@@ -58,6 +58,9 @@ where
     /// own executor, then [retry](Executor::retry) the parent. A cancelled saga, or one past its deadline, cancels a
     /// child in progress, and waits for its end.
     ///
+    /// [`build`](Builder::build) refuses `timeout`, `undo_timeout`, `undo_retry`, `run_again`, `hint` and `on_crash` for such
+    /// a step: the child has its own.
+    ///
     /// The saga runs on its executor while its child runs or waits, so it needs a task. A child that another process runs
     /// is noticed up to 5 seconds after its end. While the store of the child is unavailable, the step waits. Sagas of
     /// `sagas` need a process that [keeps recovering](Executor::keep_recovering) them, as any others.

@@ -29,7 +29,7 @@ pub enum MigrationError {
     OtherSteps {
         /// The names that were given.
         given: String,
-        /// What is known of the names in the log.
+        /// The names in the log, or how many steps it has at least.
         known: String,
     },
     /// The step has no output that could be replaced.
