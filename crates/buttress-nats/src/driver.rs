@@ -14,6 +14,8 @@ use crate::flow::{Arrived, Flow};
 use crate::headers;
 use crate::lease::{Changes, Leases};
 use crate::nats::ANSWER;
+use crate::reply::Reply;
+use crate::state::Found;
 use crate::subscription::{Subscription, Token};
 use crate::take_over;
 
@@ -32,12 +34,14 @@ pub(crate) struct Driver {
     pub(crate) in_trouble: bool,
     /// When the messages that wait here were kept.
     kept: Option<Instant>,
+    /// When the stream was created.
+    created: Option<i128>,
 }
 
 impl Driver {
     pub(crate) fn new(leases: Leases) -> Self {
         let (flows, revoked) = (BTreeMap::new(), Vec::new());
-        Self { leases, flows, revoked, turn: 0, in_trouble: false, kept: None }
+        Self { leases, flows, revoked, turn: 0, in_trouble: false, kept: None, created: None }
     }
 
     /// Stops pulling, and leaves the group.
@@ -134,6 +138,10 @@ impl Driver {
         if !self.begins() {
             return Ok(());
         }
+        let created = of.nats.created(&of.topic.name).await?;
+        if self.created.replace(created).is_some_and(|known| known != created) {
+            self.begin_again(of);
+        }
         let _none_settles = of.settling.write().await;
         let membership = &self.leases.membership;
         let closed = self.flows.values_mut().filter(|flow| flow.begins(membership));
@@ -144,6 +152,16 @@ impl Driver {
             Ok(())
         });
         join_all(recovering).await.into_iter().collect()
+    }
+
+    /// Forgets the messages that the consumer holds: the stream was deleted and created again, and its sequences begin
+    /// again. An acknowledgement of such a message would count for another message.
+    fn begin_again(&mut self, of: &Subscription) {
+        of.holding().begin_again();
+        for flow in self.flows.values_mut() {
+            flow.stop();
+            self.revoked.push(Shard(u64::from(flow.shard)));
+        }
     }
 
     /// Returns whether a flow has to begin.
@@ -159,10 +177,11 @@ impl Driver {
         {
             return Ok(());
         }
+        let life = of.holding().life();
         let waiting = self
             .flows
             .values()
-            .flat_map(|flow| flow.arrived.iter().map(|arrived| token(flow, arrived)));
+            .flat_map(|flow| flow.arrived.iter().map(move |arrived| token(flow, life, arrived)));
         let waiting: Vec<Token> = waiting.collect();
         of.acknowledge(&waiting.iter().collect::<Vec<_>>(), Kind::Progress).await?;
         self.kept = Some(now);
@@ -203,23 +222,33 @@ impl Driver {
             return None;
         }
         let mut holding = of.holding();
-        let mut messages = Vec::new();
-        let turn = self.turn;
+        let (mut messages, mut is_replaced) = (Vec::new(), false);
+        let (turn, life) = (self.turn, holding.life());
         let (before, from): (Vec<_>, Vec<_>) =
             self.flows.values_mut().partition(|flow| flow.shard < turn);
         for flow in from.into_iter().chain(before) {
             while holding.room() > 0 {
                 let Some(arrived) = flow.arrived.pop_front() else { break };
-                let sequence = arrived.about.sequence;
-                if holding.is_held(flow.shard, sequence) {
-                    continue;
+                let Reply { sequence, time, .. } = arrived.about;
+                match holding.find(flow.shard, sequence, time) {
+                    Found::New => {}
+                    Found::Held => continue,
+                    Found::Replaced => {
+                        is_replaced = true;
+                        break;
+                    }
                 }
-                holding.hand_out(flow.shard, sequence);
+                holding.hand_out(flow.shard, sequence, time);
                 self.turn = flow.shard + 1;
-                messages.push(received(flow, arrived));
+                messages.push(received(flow, life, arrived));
             }
         }
         drop(holding);
+        if is_replaced {
+            // The flows begin again with every message that is not settled, so nothing is handed out now.
+            messages.clear();
+            self.begin_again(of);
+        }
         let revoked = std::mem::take(&mut self.revoked);
         if messages.is_empty() && revoked.is_empty() && !self.in_trouble {
             return None;
@@ -253,13 +282,14 @@ impl Driver {
     }
 }
 
-fn token(flow: &Flow, arrived: &Arrived) -> Token {
+fn token(flow: &Flow, life: u64, arrived: &Arrived) -> Token {
     let Arrived { reply, about, .. } = arrived;
-    Token { shard: flow.shard, epoch: flow.epoch, sequence: about.sequence, reply: reply.clone() }
+    let (shard, epoch, sequence) = (flow.shard, flow.epoch, about.sequence);
+    Token { shard, epoch, life, sequence, reply: reply.clone() }
 }
 
-fn received(flow: &Flow, arrived: Arrived) -> Received<Token> {
-    let token = token(flow, &arrived);
+fn received(flow: &Flow, life: u64, arrived: Arrived) -> Received<Token> {
+    let token = token(flow, life, &arrived);
     let Arrived { message, about, .. } = arrived;
     let read = headers::read(message.headers.as_ref(), &message.subject);
     let shard = Shard(u64::from(flow.shard));

@@ -189,11 +189,15 @@ pub(crate) enum Heard {
 }
 
 pub(crate) fn heard(message: Message) -> Heard {
+    // A status comes without such a subject. A message of another publisher can have a line like that of a status.
+    if let Some((reply, about)) =
+        message.reply.clone().and_then(|reply| Reply::parse(&reply).map(|about| (reply, about)))
+    {
+        return Heard::Message(Box::new(Arrived { message, reply, about }));
+    }
     let status = message.status.unwrap_or(StatusCode::OK);
     if status == StatusCode::OK {
-        let Some(reply) = message.reply.clone() else { return Heard::Beat };
-        let Some(about) = Reply::parse(&reply) else { return Heard::Beat };
-        return Heard::Message(Box::new(Arrived { message, reply, about }));
+        return Heard::Beat;
     }
     let left = || {
         let headers = message.headers.as_ref()?;

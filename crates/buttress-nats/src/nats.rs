@@ -12,6 +12,7 @@ use async_nats::jetstream::consumer::{
 use async_nats::jetstream::context::{Context, ContextBuilder, GetStreamErrorKind};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, Stream};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use buttress::StoreError;
 use buttress_durable::consume::Start;
 
 use crate::error::{Cause, SetupError};
@@ -255,6 +256,24 @@ impl Nats {
         }
     }
 
+    /// Returns when a stream was created, in nanoseconds.
+    pub(crate) async fn created(&self, stream: &str) -> Result<i128, StoreError> {
+        match self.jetstream.get_stream(stream).await {
+            Ok(found) => Ok(found.cached_info().created.unix_timestamp_nanos()),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(inner)
+                    if inner.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Err(missing(stream))
+                }
+                _ => {
+                    let why = format!("the stream `{stream}`: cannot ask for its state");
+                    Err(StoreError::transient(why).with_source(error))
+                }
+            },
+        }
+    }
+
     /// Sets how the server delivers the messages of a shard. It looks for expired messages 100 ms later.
     pub(crate) async fn set(&self, known: &PullConsumer, flowing: Flowing) -> Result<(), Cause> {
         let known = known.cached_info();
@@ -273,6 +292,13 @@ impl Nats {
         self.jetstream.get_or_create_stream(config).await.map_err(|error| failed(error.into()))?;
         self.jetstream.get_stream_no_info(&name).await.map_err(|error| failed(error.into()))
     }
+}
+
+/// Returns the error of a stream that was deleted while a member works.
+pub(crate) fn missing(stream: &str) -> StoreError {
+    StoreError::misconfigured(format!(
+        "the server has no stream `{stream}`; subscribe again to create it"
+    ))
 }
 
 /// Returns the addresses without users and passwords.

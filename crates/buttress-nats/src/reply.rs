@@ -7,6 +7,9 @@ pub(crate) struct Reply {
     pub(crate) sequence: u64,
     /// The number of this delivery. The first is 1.
     pub(crate) delivered: u64,
+    /// When the stream took the message, in nanoseconds. With the position it names one message, also after the stream
+    /// was deleted and created again.
+    pub(crate) time: u64,
 }
 
 impl Reply {
@@ -21,7 +24,7 @@ impl Reply {
             _ => return None,
         };
         let number = |at: usize| tokens.get(skip + at)?.parse().ok();
-        Some(Self { delivered: number(2)?, sequence: number(3)? })
+        Some(Self { delivered: number(2)?, sequence: number(3)?, time: number(5)? })
     }
 }
 
@@ -31,7 +34,8 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_reply_subject_are_read() {
-        let expected = Some(Reply { sequence: 42, delivered: 3 });
+        let time = 1_700_000_000_000_000_000;
+        let expected = Some(Reply { sequence: 42, delivered: 3, time });
         assert_eq!(
             Reply::parse("$JS.ACK.orders.billing-0.3.42.7.1700000000000000000.12"),
             expected
@@ -40,7 +44,10 @@ mod tests {
             Reply::parse("$JS.ACK._.hash.orders.billing-0.3.42.7.1700000000000000000.12"),
             expected
         );
-        assert_eq!(Reply::parse("$JS.ACK.hub.hash.orders.billing-0.3.42.7.17.12.token"), expected);
+        assert_eq!(
+            Reply::parse("$JS.ACK.hub.hash.orders.billing-0.3.42.7.1700000000000000000.12.token"),
+            expected
+        );
         for other in
             ["", "_INBOX.x", "$JS.ACK.orders", "$JS.ACK.a.b.c.d.e.f.g", "$JS.ACK.a.b.1.2.3.4.5.6"]
         {

@@ -40,6 +40,8 @@ pub struct Subscription {
 pub struct Token {
     pub(crate) shard: u16,
     pub(crate) epoch: u64,
+    /// The number of the stream's life.
+    pub(crate) life: u64,
     pub(crate) sequence: u64,
     pub(crate) reply: Subject,
 }
@@ -132,7 +134,10 @@ impl Source for Subscription {
     async fn settle(&self, done: &[(Token, Settle)]) -> Result<Vec<Answer>, StoreError> {
         // A returned message stays unacknowledged on the server. The next owner of the shard begins with it, in order.
         // The server would deliver it again immediately, before messages that are still being handled.
-        let handled = done.iter().filter(|(_, how)| *how == Settle::Done);
+        let life = self.holding().life();
+        // A message of a stream that is gone: another message may have its sequence by now.
+        let is_gone = |token: &Token| token.life != life;
+        let handled = done.iter().filter(|(token, how)| *how == Settle::Done && !is_gone(token));
         let tokens: Vec<&Token> = handled.map(|(token, _)| token).collect();
         self.acknowledge(&tokens, Kind::Ack).await?;
         let mut holding = self.holding();
@@ -140,12 +145,15 @@ impl Source for Subscription {
         drop(holding);
         self.settled();
         // Late acknowledgements count: the message is handled.
-        Ok(vec![Answer::Taken; done.len()])
+        let answer = |token| if is_gone(token) { Answer::Late } else { Answer::Taken };
+        Ok(done.iter().map(|(token, _)| answer(token)).collect())
     }
 
     async fn keep(&self, held: &[Token]) -> Result<Vec<Answer>, StoreError> {
         let answer = |token: &Token| {
-            let current = self.holding().is_current(token.shard, token.epoch);
+            let holding = self.holding();
+            let current =
+                token.life == holding.life() && holding.is_current(token.shard, token.epoch);
             if current { Answer::Taken } else { Answer::Late }
         };
         let answers: Vec<Answer> = held.iter().map(answer).collect();

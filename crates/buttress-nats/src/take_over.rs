@@ -11,14 +11,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::jetstream::stream::ConsumerErrorKind;
 use async_nats::{Subject, Subscriber};
 use buttress::{Clock, StoreError};
 use futures_util::StreamExt as _;
 
 use crate::flow::{Arrived, Heard, heard};
-use crate::nats::{ANSWER, Flowing, Nats};
+use crate::nats::{ANSWER, Flowing, Nats, missing};
 
 /// The number of rounds that miss the same number of messages, after which these messages are gone.
 const ROUNDS: u32 = 6;
@@ -135,7 +137,14 @@ impl Shard<'_> {
                 );
                 Err(StoreError::misconfigured(why))
             }
-            Err(error) => Err(self.failed("ask for its state", error)),
+            Err(error) => match error.kind() {
+                ConsumerErrorKind::JetStream(inner)
+                    if inner.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Err(missing(self.stream))
+                }
+                _ => Err(self.failed("ask for its state", error)),
+            },
         }
     }
 

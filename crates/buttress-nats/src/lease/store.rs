@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{Context, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
@@ -9,6 +10,7 @@ use buttress::{Clock, StoreError};
 
 use super::state::Membership;
 use super::table::Table;
+use crate::nats::missing;
 
 /// So often a write is repeated after another member was faster.
 const CONFLICTS: usize = 8;
@@ -90,6 +92,12 @@ impl Leases {
                 return Ok((Table::new(self.shards), 0));
             }
             Err(error) => {
+                if let LastRawMessageErrorKind::JetStream(inner) = error.kind()
+                    && inner.error_code() == ErrorCode::STREAM_NOT_FOUND
+                {
+                    let stream = subject.split_once('.').map_or(&**subject, |(stream, _)| stream);
+                    return Err(missing(stream));
+                }
                 let failed = StoreError::transient(format!("`{subject}`: cannot read the members"));
                 return Err(failed.with_source(error));
             }

@@ -20,25 +20,25 @@ use tower::{BoxError, service_fn};
 use crate::received::{receive, take};
 use crate::server::{self, Fresh, Server};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(3);
 
-async fn at(address: SocketAddr) -> Nats {
+pub(crate) async fn at(address: SocketAddr) -> Nats {
     Nats::connect(&address.to_string(), ConnectOptions::new()).await.unwrap()
 }
 
 /// A short lease that a busy machine rarely misses.
-fn settings() -> Subscribe {
+pub(crate) fn settings() -> Subscribe {
     Subscribe::new("billing").lease(LEASE).ack_wait(SECOND)
 }
 
-fn message(key: &str, payload: &str) -> Message {
+pub(crate) fn message(key: &str, payload: &str) -> Message {
     let id = MessageId::random(&buttress::Rng::default());
     Message::new(NewMessage::new(id, key, payload), 0, 0, Duration::ZERO)
 }
 
 /// Publishes as a relay does: again until it is confirmed.
-async fn publish(publisher: &Publisher, message: Message) {
+pub(crate) async fn publish(publisher: &Publisher, message: Message) {
     while publisher.publish(message.clone()).await.is_err() {
         Clock::default().sleep(Duration::from_millis(10)).await;
     }
@@ -97,7 +97,7 @@ impl Handled {
     }
 }
 
-async fn until(what: &str, mut is_met: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_met: impl FnMut() -> bool) {
     let (clock, begun) = (Clock::default(), Clock::default().now());
     while !is_met() {
         assert!(clock.now() - begun < 60 * SECOND, "{what}: not within a minute");

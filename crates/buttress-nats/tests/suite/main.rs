@@ -7,5 +7,6 @@ mod conformance;
 mod faults;
 mod publisher;
 mod received;
+mod replaced;
 mod server;
 mod topology;
