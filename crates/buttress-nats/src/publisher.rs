@@ -105,10 +105,8 @@ impl Publisher {
         let (headers, size) = headers::write(&message, &shared.topic.name)?;
         let id = message.id.to_string();
         shared.connected(ends).await?;
-        let (size, limit) = (
-            size.saturating_add(message.payload.len()),
-            shared.nats.client.server_info().max_payload,
-        );
+        let (size, limit) =
+            (size.saturating_add(message.payload.len()), shared.nats.client.max_payload());
         if size > limit {
             return Err(PublishError::TooLarge { id, size, limit });
         }
