@@ -73,7 +73,7 @@ impl Distribution {
         Ok(Self { shape: Shape::LogNormal { median, sigma } })
     }
 
-    /// Returns a Pareto distribution: a tail in which the longest times carry much of the work.
+    /// Returns a Pareto distribution. Its few longest times make up most of the total time.
     /// `shape` is its exponent. With 2 or less the variance is infinite, with 1 or less the mean
     /// too. No time exceeds `most`.
     ///

@@ -211,7 +211,7 @@ pub struct TreeStep {
     pub status: StepStatus,
     /// The names of the steps that it waits for.
     pub after: Vec<Name>,
-    /// The id of the child saga, if the step is [one](crate::saga::StepBuilder::child) and has begun.
+    /// The id of the child saga. `None` unless the step is a [child saga](crate::saga::StepBuilder::child) that has begun.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::optional_id"))]
     pub child: Option<SagaId>,
     /// The last text of the log about the step.

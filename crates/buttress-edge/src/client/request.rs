@@ -80,7 +80,7 @@ impl<S> ClientRequest<S> {
         self.invalid.get_or_insert_with(|| what.into());
     }
 
-    /// Puts `value` in the place of `{name}` in the path, percent-encoded: it stays one segment, or a part of one.
+    /// Replaces `{name}` in the path by `value`, percent-encoded. The value stays within one segment.
     /// Errors and logs have the name, not the value.
     ///
     /// A value that another server could read as more than a part of one segment cannot be sent. This is a value that

@@ -45,7 +45,7 @@ impl fmt::Debug for Handle {
 snapshot! {
     /// A snapshot of an aggregate.
     pub struct Stats: Eq {
-        /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        /// The number of calls that have begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
         pub calls: Option<u64>,
         /// Calls answered without all of their optional parts.
         pub partial: u64,

@@ -137,7 +137,7 @@ snapshot! {
         pub down: usize,
         /// Calls in progress.
         pub pending: u64,
-        /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
+        /// The number of calls that have begun. `None` unless [`count_calls`](Config::count_calls) is on.
         pub calls: Option<u64>,
         /// Calls refused because no endpoint took them.
         pub refused: u64,

@@ -41,7 +41,7 @@ snapshot! {
         pub used: u64,
         /// Calls whose fallback failed too. They are counted in [`used`](Self::used) as well.
         pub failed: u64,
-        /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        /// The number of calls that have begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
         pub calls: Option<u64>,
     }
 }

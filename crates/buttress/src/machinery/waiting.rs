@@ -68,7 +68,7 @@ pub(crate) fn settle<L: Limiter>(limiter: &L) {
     limiter.queue().settle(limiter.resource(), limiter.clock().now());
 }
 
-/// The result of asking a limiter that did not refuse.
+/// The answer of a limiter that admitted a call, or queued it.
 pub enum Waiting<L: Limiter> {
     Done(L::Pass),
     Queued(QueuePlace<L>),

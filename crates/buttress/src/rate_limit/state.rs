@@ -16,7 +16,7 @@ use super::config::{Config, Policy};
 use crate::machinery::queue::{Lack, Resource};
 use crate::vocabulary::clock;
 
-/// A record of a take, with which exactly the taken tokens can be returned while they still count.
+/// A record of taken tokens. A caller returns exactly these tokens with it while they still count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
     /// For a bucket, the position after the take. For a window, the time of its entry.

@@ -57,7 +57,7 @@ snapshot! {
         pub not_made: u64,
         /// Calls that ended with a failure that was worth another attempt.
         pub exhausted: u64,
-        /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        /// The number of calls that have begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
         pub calls: Option<u64>,
     }
 }

@@ -67,7 +67,7 @@ snapshot! {
         pub share: f64,
         /// Mirrored calls in progress. A call is counted as ended before it leaves this number.
         pub running: u64,
-        /// Mirrored calls begun.
+        /// The number of mirrored calls that have begun.
         pub mirrored: u64,
         /// Requests that were not mirrored because every slot was taken, or because their body was not recorded whole.
         pub dropped: u64,

@@ -8,9 +8,10 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::reading::{Reading, Source};
 
-/// Reader of the numbers of many [sources](Source), on request. It never starts a task.
+/// Reader of the numbers of many [sources](Source), on request. Its methods `record` and `record_every` need the
+/// feature `metrics`.
 ///
-/// Cheap to clone. Clones have the same sources.
+/// The sampler never starts a task. Cheap to clone. Clones have the same sources.
 ///
 /// ```
 /// use buttress::bulkhead;

@@ -93,7 +93,7 @@ snapshot! {
         pub limit: Duration,
         /// Calls that were cancelled at their limit.
         pub timed_out: u64,
-        /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
+        /// The number of calls that have begun. `None` unless [`count_calls`](Config::count_calls) is on.
         pub calls: Option<u64>,
     }
 }

@@ -123,7 +123,7 @@ impl<P> Append<P> {
         cancel_requested && !self.knows_cancel && self.status == Status::Completed
     }
 
-    /// Creates an append to the log of `saga`, which is owned under `epoch` and holds `position` entries.
+    /// Creates an append to the log of `saga`. The log has `position` entries, and the worker owns it under `epoch`.
     #[must_use]
     pub const fn new(
         saga: SagaId,
@@ -298,9 +298,9 @@ impl Page {
 pub struct Summary {
     /// The id of the saga.
     pub id: SagaId,
-    /// The name of its definition.
+    /// The name of the saga's definition.
     pub definition: String,
-    /// The version of its definition.
+    /// The version of the saga's definition.
     pub version: u32,
     /// The status of the saga.
     pub status: Status,
