@@ -3,8 +3,9 @@
 //! One task for all callers: the client numbers the messages of a channel in the order of their sending, and two
 //! callers that send concurrently would get the confirmations of each other.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use buttress::Clock;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::constants::REPLY_SUCCESS;
 use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -112,8 +114,48 @@ impl Publishing {
 struct Ended {
     id: String,
     size: usize,
-    answer: oneshot::Sender<Result<(), Failure>>,
+    waits: Waits,
     result: Result<Confirmation, lapin::Error>,
+}
+
+/// The caller of a publish. It may stop waiting. The confirmation is read all the same: a message that came back may come
+/// with it.
+struct Waits {
+    answer: oneshot::Sender<Result<(), Failure>>,
+    left: Arc<AtomicUsize>,
+    has_left: bool,
+}
+
+impl Waits {
+    /// Waits for `confirmation`, and counts this caller while it is gone.
+    async fn until<T>(&mut self, confirmation: impl Future<Output = T>) -> T {
+        let mut confirmation = pin!(confirmation);
+        poll_fn(|cx| {
+            let confirmed = confirmation.as_mut().poll(cx);
+            if confirmed.is_pending() && !self.has_left && self.answer.poll_closed(cx).is_ready() {
+                self.has_left = true;
+                self.left.fetch_add(1, Ordering::Relaxed);
+            }
+            confirmed
+        })
+        .await
+    }
+
+    fn answer(mut self, result: Result<(), Failure>) {
+        if std::mem::take(&mut self.has_left) {
+            self.left.fetch_sub(1, Ordering::Relaxed);
+        }
+        // The caller may be gone.
+        let _gone = self.answer.send(result);
+    }
+}
+
+/// Waits until the callers of half of the publishes have stopped waiting. Each of them wakes the task.
+fn stuck(left: &AtomicUsize) -> impl Future<Output = ()> {
+    poll_fn(|_| match left.load(Ordering::Relaxed) >= MOST / 2 {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
 }
 
 /// The messages that are being published on one channel.
@@ -124,12 +166,28 @@ struct Sending<'a> {
     sent: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     ended: Vec<Ended>,
     confirms: Confirms,
+    /// How many of `sent` have a caller that has stopped waiting.
+    left: Arc<AtomicUsize>,
 }
 
 impl<'a> Sending<'a> {
     fn new(of: &'a Publishing, connection: &'a Connection, channel: Channel) -> Self {
         let (sent, ended) = (FuturesUnordered::new(), Vec::new());
-        Self { of, connection, channel, sent, ended, confirms: Confirms::default() }
+        let (confirms, left) = (Confirms::default(), Arc::default());
+        Self { of, connection, channel, sent, ended, confirms, left }
+    }
+
+    /// Whether messages that the server does not confirm leave no room for others, e.g. messages of a queue whose
+    /// replicas are unavailable. Their callers have stopped waiting.
+    fn is_stuck(&self) -> bool {
+        self.sent.len() >= MOST && self.left.load(Ordering::Relaxed) >= MOST / 2
+    }
+
+    /// Closes the channel, and with it every publish that is not confirmed.
+    async fn close(&mut self) {
+        let closing = self.channel.close(REPLY_SUCCESS, "".into());
+        // A server that does not answer is disconnected by its heartbeats.
+        let _closed = self.of.rabbit.within("closing a channel", closing).await;
     }
 
     fn is_up(&self) -> bool {
@@ -141,6 +199,9 @@ impl<'a> Sending<'a> {
         let mut events = pin!(self.connection.events_listener());
         let mut next = Some(first);
         loop {
+            if self.is_stuck() {
+                self.close().await;
+            }
             if !self.is_up() {
                 self.last_words().await;
                 return next;
@@ -153,6 +214,7 @@ impl<'a> Sending<'a> {
             tokio::select! {
                 biased;
                 ended = self.sent.next(), if has_sent => self.take_in(ended),
+                () = stuck(&self.left), if self.sent.len() >= MOST => {}
                 // The server blocks or unblocks the connection: there is room, or none.
                 _event = events.next() => {}
                 job = queue.recv(), if has_room => match job {
@@ -180,16 +242,17 @@ impl<'a> Sending<'a> {
         }
         let (channel, exchange) = (self.channel.clone(), self.of.shared.topic.name.as_str().into());
         let key = shard.to_string().as_str().into();
+        let mut waits = Waits { answer, left: self.left.clone(), has_left: false };
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut publishing = Box::pin(async move {
             let size = payload.len();
             let sent = channel.basic_publish(exchange, key, options, &payload, properties).await;
             drop(payload);
             let result = match sent {
-                Ok(confirmation) => confirmation.await,
+                Ok(confirmation) => waits.until(confirmation).await,
                 Err(error) => Err(error),
             };
-            Ended { id, size, answer, result }
+            Ended { id, size, waits, result }
         });
         // The client numbers a message at its first poll.
         match publishing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -229,21 +292,20 @@ impl<'a> Sending<'a> {
     fn judge(&mut self) {
         let is_alone = self.ended.len() == 1 && self.sent.is_empty();
         let mut told = Vec::with_capacity(self.ended.len());
-        for Ended { id, size, answer, result } in std::mem::take(&mut self.ended) {
+        for Ended { id, size, waits, result } in std::mem::take(&mut self.ended) {
             let told_by = match result {
                 Ok(Confirmation::Ack(message)) => Told::Ack(message.map(returned)),
                 Ok(Confirmation::Nack(message)) => Told::Nack(message.map(returned)),
                 Ok(Confirmation::NotRequested) => Told::Nack(None),
                 Err(error) => {
-                    let _gone = answer.send(Err(failure(error, size, is_alone)));
+                    waits.answer(Err(failure(error, size, is_alone)));
                     continue;
                 }
             };
-            told.push((id, told_by, answer));
+            told.push((id, told_by, waits));
         }
-        for (answer, verdict) in self.confirms.judge(told) {
-            // The caller may be gone.
-            let _gone = answer.send(match verdict {
+        for (waits, verdict) in self.confirms.judge(told) {
+            waits.answer(match verdict {
                 Verdict::Confirmed => Ok(()),
                 Verdict::Returned => Err(Failure::Returned),
                 Verdict::Refused => Err(Failure::Full),

@@ -7,6 +7,7 @@ mod conformance;
 mod dead;
 mod faults;
 mod foreign;
+mod lost;
 mod publisher;
 mod server;
 mod topology;

@@ -20,6 +20,8 @@ struct Shared {
     connections: AtomicUsize,
     changed: AtomicUsize,
     ended: AtomicBool,
+    /// Whether confirmations are lost on their way to clients.
+    swallows: AtomicBool,
     /// Bytes to replace, each with others.
     changes: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
     clients: Mutex<Vec<TcpStream>>,
@@ -31,8 +33,10 @@ impl Wire {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, changed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (ended, (changes, clients)) = (AtomicBool::new(false), Default::default());
-        let shared = Arc::new(Shared { target, connections, changed, ended, changes, clients });
+        let (ended, swallows) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (changes, clients) = Default::default();
+        let shared =
+            Arc::new(Shared { target, connections, changed, ended, swallows, changes, clients });
         let theirs = shared.clone();
         thread::spawn(move || theirs.accept(&listener));
         Self { address, shared }
@@ -55,6 +59,11 @@ impl Wire {
     /// Replaces bytes that come in one piece, in both directions.
     pub(crate) fn change(&self, from: &[u8], to: &[u8]) {
         self.shared.changes.lock().unwrap().push((from.to_vec(), to.to_vec()));
+    }
+
+    /// Sets whether confirmations are lost on their way to clients.
+    pub(crate) fn swallow_confirmations(&self, swallows: bool) {
+        self.shared.swallows.store(swallows, Ordering::SeqCst);
     }
 
     /// Sends bytes to every client.
@@ -96,17 +105,24 @@ impl Shared {
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         self.clients.lock().unwrap().push(client.try_clone()?);
-        for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
-            let shared = self.clone();
-            thread::spawn(move || shared.forward(from, to));
-        }
+        let (from, to, shared) = (client.try_clone()?, server.try_clone()?, self.clone());
+        thread::spawn(move || shared.forward(from, to, false));
+        let shared = self.clone();
+        thread::spawn(move || shared.forward(server, client, true));
         Ok(())
     }
 
-    fn forward(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut buffer = vec![0; 1 << 16];
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream, of_the_server: bool) {
+        let (mut buffer, mut incomplete) = (vec![0; 1 << 16], Vec::new());
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             let (mut bytes, mut changed) = (buffer[..length].to_vec(), 0);
+            if of_the_server {
+                incomplete.extend(bytes);
+                bytes = whole_frames(&mut incomplete);
+                if self.swallows.load(Ordering::SeqCst) {
+                    bytes = without_confirmations(&bytes);
+                }
+            }
             for (old, new) in &*self.changes.lock().unwrap() {
                 let mut next = 0;
                 let find = |bytes: &[u8], from: usize| {
@@ -128,4 +144,31 @@ impl Shared {
             let _closed = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+/// Takes the frames whose ends have come.
+fn whole_frames(bytes: &mut Vec<u8>) -> Vec<u8> {
+    let mut end = 0;
+    while let Some(frame) = frame(&bytes[end..]) {
+        end += frame.len();
+    }
+    bytes.drain(..end).collect()
+}
+
+fn without_confirmations(frames: &[u8]) -> Vec<u8> {
+    let (mut kept, mut rest) = (Vec::new(), frames);
+    while let Some(frame) = frame(rest) {
+        // A frame of the method `basic.ack`.
+        if frame[0] != 1 || frame[7..11] != [0, 60, 0, 80] {
+            kept.extend_from_slice(frame);
+        }
+        rest = &rest[frame.len()..];
+    }
+    kept
+}
+
+/// Returns the first frame: its type, channel, size, content and end.
+fn frame(bytes: &[u8]) -> Option<&[u8]> {
+    let size = u32::from_be_bytes(bytes.get(3..7)?.try_into().unwrap());
+    bytes.get(..size as usize + 8)
 }
