@@ -282,14 +282,17 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
             return Ok(Appended::unseen_cancel());
         }
         row.record.entries.extend(append.entries);
-        row.record.times.resize(row.record.entries.len(), Some(self.inner.clock.unix()));
+        row.record.times.resize(row.record.entries.len(), Some(self.inner.clock.unix_at(now)));
         row.record.status = append.status;
         let number = row.number;
         let forgets_cancel = row.record.cancel_requested && !append.knows_cancel;
         let due_in = append.due_in.filter(|_| append.status == Status::Waiting);
         let due_in = due_in.map(|due_in| if forgets_cancel { Duration::ZERO } else { due_in });
         if due_in.is_some() || row.due.is_some() {
-            rows.set_due(append.saga, due_in.map(|due_in| (now, self.inner.clock.unix(), due_in)));
+            rows.set_due(
+                append.saga,
+                due_in.map(|due_in| (now, self.inner.clock.unix_at(now), due_in)),
+            );
         }
         if append.status.is_ended() {
             rows.unfinished.remove(&number);

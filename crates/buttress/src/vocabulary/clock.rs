@@ -110,39 +110,21 @@ impl Clock {
     /// Returns the wall time since 1970 in UTC, for stored times and dates.
     ///
     /// The wall time moves with [`now`](Self::now): it stands still on a paused clock and moves
-    /// with an advanced one. On a running clock it follows corrections of the system clock.
+    /// with an advanced one. On a running clock it follows corrections of the system clock, at most a
+    /// millisecond late.
     #[must_use]
     pub fn unix(&self) -> Duration {
-        match &self.source {
-            Source::Virtual(node) => node.unix(),
-            _ => self.system_unix(),
-        }
+        self.unix_at(self.now())
     }
 
-    fn system_unix(&self) -> Duration {
-        static ANCHOR: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
-        /// The smallest correction of the system clock that is followed. Smaller differences are
-        /// the time between two reads. Following them would make a paused clock jitter.
-        const CORRECTION: Duration = Duration::from_millis(5);
-
-        let now = self.now();
-        let before = Instant::now();
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // // A thread that was suspended between the two reads cannot see a correction.
-        let gap = before.elapsed();
-        let mut anchor = ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, unix) = match *anchor {
-            Some((at, unix))
-                if wall.abs_diff(unix + before.saturating_duration_since(at))
-                    < CORRECTION + gap =>
-            {
-                (at, unix)
-            }
-            _ => *anchor.insert((before, wall)),
-        };
-        match now.checked_duration_since(at) {
-            Some(since) => unix + since,
-            None => unix.saturating_sub(at - now),
+    /// Returns the wall time at an instant of this clock, according to the present difference of both.
+    ///
+    /// For code that has read [`now`](Self::now) already. See [`unix`](Self::unix).
+    #[must_use]
+    pub fn unix_at(&self, at: Instant) -> Duration {
+        match &self.source {
+            Source::Virtual(node) => moved(node.unix(), node.now(), at),
+            _ => system_unix(at),
         }
     }
 
@@ -262,6 +244,52 @@ fn poll_without_budget(timer: Pin<&mut tokio::time::Sleep>, cx: &mut Context<'_>
     std::pin::pin!(tokio::task::unconstrained(timer)).poll(cx)
 }
 
+/// An instant of the system's monotonic clock, and the wall time then.
+#[derive(Clone, Copy)]
+struct Anchor {
+    at: Instant,
+    wall: Duration,
+    /// Until when the wall clock is not read again.
+    fresh_until: Instant,
+}
+
+/// Returns the wall time at an instant of the system clock, or of tokio's clock.
+fn system_unix(at: Instant) -> Duration {
+    static ANCHOR: Mutex<Option<Anchor>> = Mutex::new(None);
+    /// The smallest correction of the system clock that is followed. Smaller differences are
+    /// the time between two reads. Following them would make a paused clock jitter.
+    const CORRECTION: Duration = Duration::from_millis(5);
+    /// How long the wall clock is not read again.
+    const FRESH: Duration = Duration::from_millis(1);
+
+    let lock = || ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = *lock();
+    if let Some(anchor) = known.filter(|anchor| at < anchor.fresh_until) {
+        return moved(anchor.wall, anchor.at, at);
+    }
+    let before = Instant::now();
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // A thread that was suspended between the two reads cannot see a correction.
+    let gap = before.elapsed();
+    let fresh_until = after(before, FRESH);
+    let mut anchor = lock();
+    let is_right =
+        |anchor: &Anchor| wall.abs_diff(moved(anchor.wall, anchor.at, before)) < CORRECTION + gap;
+    let anchor = match *anchor {
+        Some(known) if is_right(&known) => anchor.insert(Anchor { fresh_until, ..known }),
+        _ => anchor.insert(Anchor { at: before, wall, fresh_until }),
+    };
+    moved(anchor.wall, anchor.at, at)
+}
+
+/// Returns the wall time at `to`, if it is `wall` at `from`.
+fn moved(wall: Duration, from: Instant, to: Instant) -> Duration {
+    match to.checked_duration_since(from) {
+        Some(later) => wall.saturating_add(later),
+        None => wall.saturating_sub(from.saturating_duration_since(to)),
+    }
+}
+
 /// Returns `start + duration`, or an instant 30 years ahead if an instant cannot hold the sum.
 pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -300,6 +328,26 @@ mod tests {
         assert_eq!(clock.unix(), start);
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(clock.unix(), start + Duration::from_secs(90));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wall_time_of_an_instant_lies_as_far_from_the_present_one() {
+        let far = Duration::from_secs(90);
+        let virtual_clock = VirtualClock::new();
+        virtual_clock.set_skew(7_000_000_000);
+        virtual_clock.advance(far);
+        tokio::time::advance(far).await;
+        for clock in [Clock::default(), virtual_clock.clock()] {
+            let (now, wall) = (clock.now(), clock.unix());
+            assert_eq!(clock.unix_at(now), wall);
+            assert_eq!(clock.unix_at(now + far), wall + far);
+            assert_eq!(clock.unix_at(now - far), wall - far);
+        }
+        let least = Duration::from_secs(1_704_067_200 + 7 + 90);
+        assert_eq!(virtual_clock.clock().unix(), least);
+        let early = virtual_clock.clock().now() - Duration::from_secs(91);
+        let clock = VirtualClock::starting_at(Duration::from_millis(5)).clock();
+        assert_eq!(clock.unix_at(early), Duration::ZERO, "before 1970");
     }
 
     #[test]

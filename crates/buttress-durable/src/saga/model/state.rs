@@ -117,6 +117,14 @@ impl State {
         Self { phase: Phase::Forward, steps, stuck, waits, hold }
     }
 
+    /// Becomes a copy of `other`, in the room that is there.
+    pub(in crate::saga) fn copy_from(&mut self, other: &Self) {
+        let Self { phase, steps, stuck, waits, hold } = other;
+        self.steps.clone_from(steps);
+        self.waits.clone_from(waits);
+        (self.phase, self.stuck, self.hold) = (*phase, *stuck, *hold);
+    }
+
     /// Returns the state after `entries`.
     ///
     /// # Errors

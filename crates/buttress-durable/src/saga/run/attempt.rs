@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -162,11 +162,12 @@ where
     S: Participant<R>,
     R: Send + 'static,
 {
-    let end = OnceLock::new();
+    let end = Mutex::new(None);
     let attempting = answer(service, call, &contact, &terms, &end);
     // Errors, futures and the service may panic when they are dropped. The answer stands.
     let panic = catching(pin!(attempting)).await.err();
-    let end = end.into_inner().unwrap_or_else(|| End::Panic(panic.unwrap_or_default()));
+    let end = end.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let end = end.unwrap_or_else(|| End::Panic(panic.unwrap_or_default()));
     let (failure, definite) = match end {
         End::Answer(output) => return Attempt::Done(Arc::new(output)),
         End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
@@ -184,13 +185,15 @@ async fn answer<S, R>(
     call: Call<R>,
     contact: &Contact,
     terms: &Terms,
-    end: &OnceLock<End<S::Response>>,
+    end: &Mutex<Option<End<S::Response>>>,
 ) where
     S: Participant<R>,
     R: Send + 'static,
 {
-    // Set once: an earlier end stays.
-    let set = |ended| drop(end.set(ended));
+    // An earlier end stays.
+    let set = |ended| {
+        end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ended);
+    };
     let mut called = pin!(serves::call(&mut service, call, |result| match result {
         Ok(output) => set(End::Answer(output)),
         Err(error) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::saga::model::entry::Entry;
-use crate::saga::model::state::State;
+use crate::saga::model::state::{Command, State};
 use crate::saga::run::attempt::Output;
 use crate::saga::run::call::Direction;
 use crate::text;
@@ -41,6 +41,8 @@ pub(in crate::saga) struct Draft<P> {
     pub(in crate::saga) seen_signals: Option<u64>,
     /// Whether the run knew that the saga is cancelled when it decided the draft.
     pub(in crate::saga) knows_cancel: bool,
+    /// Room for the commands of the state machine.
+    pub(in crate::saga) commands: Vec<Command>,
 }
 
 impl<P> Draft<P> {
@@ -56,7 +58,18 @@ impl<P> Draft<P> {
             leaves_commands: false,
             seen_signals: None,
             knows_cancel: false,
+            commands: Vec::new(),
         }
+    }
+
+    /// Begins the draft that follows `state`, in the room of this one.
+    pub(in crate::saga) fn begin_again(&mut self, state: &State) {
+        self.state.copy_from(state);
+        self.entries.clear();
+        self.outputs.clear();
+        self.launch.clear();
+        (self.reason, self.due_in, self.seen_signals) = (None, None, None);
+        (self.ends_without_signal, self.leaves_commands, self.knows_cancel) = (false, false, false);
     }
 
     /// Whether the draft can take no more entries.

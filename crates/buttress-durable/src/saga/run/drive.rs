@@ -226,7 +226,7 @@ where
                                 continue;
                             }
                         }
-                        None => self.accept(draft, &permit),
+                        None => self.accept(&mut draft, &permit),
                     },
                     Err(error) if error.kind() == StoreErrorKind::Invalid => {
                         draft = self.without_outputs(draft, &error)?;
@@ -247,7 +247,7 @@ where
                 if self.only_waits() && !self.is_signalled() {
                     return Ok(None);
                 }
-                draft = Draft::new(self.durable.clone());
+                draft.begin_again(&self.durable);
                 continue;
             }
             if self.core.is_shutting_down() && self.step_runs.is_empty() {
@@ -264,7 +264,7 @@ where
                 self.leave_turn();
                 self.wait().await;
             }
-            draft = Draft::new(self.durable.clone());
+            draft.begin_again(&self.durable);
             self.take_in(&mut draft);
             self.end_waits(&mut draft);
         }

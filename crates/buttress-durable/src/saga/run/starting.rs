@@ -126,7 +126,9 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
         };
         let Some((Some(run), execution)) = registered else { return Ok(None) };
         let run = Run { creating: Some(creating), ..run };
-        core.config.common.spawner.spawn(origin::of_caller().scope(run.drive(first)));
+        // Boxed: a task moves its future several times.
+        let driving = Box::pin(run.drive(first));
+        core.config.common.spawner.spawn(origin::of_caller().scope(driving));
         match was_created.await {
             Ok(Ok(())) => Ok(Some(execution)),
             Ok(Err(error)) if error.kind() == StoreErrorKind::Conflict => Ok(None),

@@ -112,6 +112,13 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         std::mem::take(&mut self.ended)
     }
 
+    /// Keeps the room of ends that were taken.
+    pub(in crate::saga) fn keep_room(&mut self, taken: Vec<Finished>) {
+        if self.ended.is_empty() {
+            self.ended = taken;
+        }
+    }
+
     /// Puts an end back, for the next call of [`take_ended`](Self::take_ended).
     pub(in crate::saga) fn put_back(&mut self, finished: Finished) {
         self.ended.push(finished);

@@ -7,13 +7,25 @@ impl State {
     /// Returns the commands that are possible now. Empty while steps run, and when the saga is
     /// stuck or has ended.
     pub(in crate::saga) fn decide(&self, plan: &Plan, situation: Situation) -> Vec<Command> {
+        let mut commands = Vec::new();
+        self.decide_into(plan, situation, &mut commands);
+        commands
+    }
+
+    /// Adds the commands of [`decide`](Self::decide) to `commands`.
+    pub(in crate::saga) fn decide_into(
+        &self,
+        plan: &Plan,
+        situation: Situation,
+        commands: &mut Vec<Command>,
+    ) {
         if self.stuck {
-            return Vec::new();
+            return;
         }
         match self.phase {
-            Phase::Forward => self.forward(plan, situation),
-            Phase::Unwinding => self.unwinding(plan),
-            Phase::Completed | Phase::Compensated => Vec::new(),
+            Phase::Forward => self.forward(plan, situation, commands),
+            Phase::Unwinding => commands.extend(self.unwinding(plan)),
+            Phase::Completed | Phase::Compensated => {}
         }
     }
 
@@ -51,75 +63,87 @@ impl State {
         self.steps.iter().filter(runs).count()
     }
 
-    fn forward(&self, plan: &Plan, situation: Situation) -> Vec<Command> {
+    fn forward(&self, plan: &Plan, situation: Situation, commands: &mut Vec<Command>) {
+        let (mut running, mut all_done, mut pivoting, mut failed) = (0, true, false, false);
+        for (step, plan) in self.steps.iter().zip(&plan.steps) {
+            all_done &= *step == Step::Done;
+            match step {
+                Step::Acting => {
+                    running += 1;
+                    pivoting |= plan.kind == Kind::Pivot;
+                }
+                Step::Undoing { .. } => running += 1,
+                Step::Failed | Step::InDoubt => failed = true,
+                _ => {}
+            }
+        }
+        if failed {
+            return commands.extend(self.after_failure(plan, running));
+        }
+        // A pivot in progress decides the direction, so the saga waits for it.
+        if (situation.cancelled || situation.past_deadline) && !pivoting && !self.is_committed(plan)
+        {
+            if situation.cancelled {
+                return commands.push(Command::Unwind(Reason::Cancelled));
+            }
+            // A saga whose steps are all done at the deadline is in time.
+            if !all_done {
+                return commands.push(Command::Unwind(Reason::Deadline));
+            }
+        }
+        if all_done {
+            return commands.extend(self.finish(plan, situation));
+        }
+        let done = |parent: &u16| self.steps.get(usize::from(*parent)) == Some(&Step::Done);
+        let mut room = plan.max_concurrent.saturating_sub(running);
+        for ((number, step), plan) in (0u16..).zip(&self.steps).zip(&plan.steps) {
+            if *step != Step::Pending || !plan.parents.iter().all(done) {
+                continue;
+            }
+            if plan.waits.is_some() {
+                commands.push(Command::Wait(number));
+            } else if room > 0 {
+                room -= 1;
+                commands.push(Command::Act(number));
+            }
+        }
+    }
+
+    /// Returns the command of a saga with a step that failed or is in doubt. `running`: how many actions are in
+    /// progress.
+    fn after_failure(&self, plan: &Plan, running: usize) -> Option<Command> {
+        let is_committed = self.is_committed(plan);
         let mut stuck = None;
-        let mut pivoting = false;
-        for (number, step, kind) in self.each(plan) {
-            match (step, kind) {
+        for ((number, step), plan) in (0u16..).zip(&self.steps).zip(&plan.steps) {
+            match (step, plan.kind) {
                 // A wait that failed. Past the point of no return nothing is undone for it.
-                (Step::Failed, Kind::Compensatable)
-                    if plan
-                        .steps
-                        .get(usize::from(number))
-                        .is_some_and(|step| step.waits.is_some())
-                        && self.is_committed(plan) =>
-                {
+                (Step::Failed, Kind::Compensatable) if plan.waits.is_some() && is_committed => {
                     stuck = Some(number);
                 }
                 (Step::Failed, Kind::Compensatable | Kind::Pivot)
                 | (Step::InDoubt, Kind::Compensatable) => {
-                    return vec![Command::Unwind(Reason::Step(number))];
+                    return Some(Command::Unwind(Reason::Step(number)));
                 }
                 // Past the pivot there is no way back, and a pivot in doubt may be past it.
                 (Step::InDoubt, _) | (Step::Failed, Kind::Retryable) => stuck = Some(number),
-                (Step::Acting, Kind::Pivot) => pivoting = true,
                 _ => {}
             }
         }
-        if let Some(number) = stuck {
-            // Steps in progress may still end by themselves. Their ends are recorded before the
-            // saga is stuck.
-            return if self.running() == 0 { vec![Command::Stick(number)] } else { Vec::new() };
-        }
-        let all_done = self.steps.iter().all(|step| *step == Step::Done);
-        // A pivot in progress decides the direction, so the saga waits for it.
-        if !pivoting && !self.is_committed(plan) {
-            if situation.cancelled {
-                return vec![Command::Unwind(Reason::Cancelled)];
-            }
-            // A saga whose steps are all done at the deadline is in time.
-            if situation.past_deadline && !all_done {
-                return vec![Command::Unwind(Reason::Deadline)];
-            }
-        }
-        if all_done {
-            return self.finish(plan, situation);
-        }
-        let done = |parent: &u16| self.steps.get(usize::from(*parent)) == Some(&Step::Done);
-        let mut room = plan.max_concurrent.saturating_sub(self.running());
-        let ready = self.each(plan).zip(&plan.steps).filter_map(|((number, step, _), plan)| {
-            if step != Step::Pending || !plan.parents.iter().all(done) {
-                return None;
-            }
-            if plan.waits.is_some() {
-                return Some(Command::Wait(number));
-            }
-            room = room.checked_sub(1)?;
-            Some(Command::Act(number))
-        });
-        ready.collect()
+        // Steps in progress may still end by themselves. Their ends are recorded before the
+        // saga is stuck.
+        stuck.filter(|_| running == 0).map(Command::Stick)
     }
 
     /// Returns the command of a saga whose steps are all done.
-    fn finish(&self, plan: &Plan, situation: Situation) -> Vec<Command> {
+    fn finish(&self, plan: &Plan, situation: Situation) -> Option<Command> {
         match self.hold {
-            Hold::Free if plan.holds_children => vec![Command::Commit],
-            Hold::Due => vec![Command::Hold],
+            Hold::Free if plan.holds_children => Some(Command::Commit),
+            Hold::Due => Some(Command::Hold),
             // The parent decides.
-            Hold::Held => Vec::new(),
+            Hold::Held => None,
             // The run commits the children first.
-            Hold::Committed if plan.holds_children && !situation.children_committed => Vec::new(),
-            Hold::Free | Hold::Committed | Hold::Settled => vec![Command::Complete],
+            Hold::Committed if plan.holds_children && !situation.children_committed => None,
+            Hold::Free | Hold::Committed | Hold::Settled => Some(Command::Complete),
         }
     }
 

@@ -38,7 +38,8 @@ where
 {
     /// Adds the ends of steps to the draft.
     pub(super) fn take_in(&mut self, draft: &mut Draft<F::Encoded>) {
-        for finished in self.step_runs.take_ended() {
+        let mut taken = self.step_runs.take_ended();
+        for finished in taken.drain(..) {
             if draft.is_full() {
                 self.step_runs.put_back(finished);
                 continue;
@@ -104,6 +105,7 @@ where
                 }
             }
         }
+        self.step_runs.keep_room(taken);
     }
 
     /// Adds the commands of the state machine until it has no more.
@@ -114,16 +116,17 @@ where
         let plan = &self.core.definition.inner.plan;
         let situation = self.situation();
         draft.knows_cancel = situation.cancelled;
+        let mut commands = std::mem::take(&mut draft.commands);
         loop {
-            let commands = draft.state.decide(plan, situation);
+            draft.state.decide_into(plan, situation, &mut commands);
             // Started steps do not change which other steps can start.
             let again = !commands
                 .iter()
                 .all(|command| matches!(command, Command::Act(_) | Command::Undo(_)));
             if commands.is_empty() {
-                return;
+                break;
             }
-            for command in commands {
+            for command in commands.drain(..) {
                 // A saga is created with status `Running`, so it does not end in the write that creates it.
                 let is_end = matches!(
                     command,
@@ -140,9 +143,10 @@ where
                 self.obey(draft, command);
             }
             if !again {
-                return;
+                break;
             }
         }
+        draft.commands = commands;
     }
 
     /// Returns the facts beside the log that a decision needs.

@@ -176,7 +176,7 @@ where
             way_back && launch.direction == Direction::Action && !launch.doubt
         });
         draft.launch = launch;
-        self.accept(draft, permit);
+        self.accept(&mut draft, permit);
         let mut next = Draft::new(self.durable.clone());
         for Launch { step, .. } in held {
             next.push(Entry::ActionFailed { step, why: Some(why.to_owned()) });
@@ -184,12 +184,12 @@ where
         next
     }
 
-    /// Takes in a stored draft. Its steps start under `permit`.
-    pub(super) fn accept(&mut self, draft: Draft<F::Encoded>, permit: &Permit) {
+    /// Takes in a stored draft. Its steps start under `permit`. Only the room of the draft stays.
+    pub(super) fn accept(&mut self, draft: &mut Draft<F::Encoded>, permit: &Permit) {
         self.position += draft.entries.len() as u64;
-        self.durable = draft.state;
+        std::mem::swap(&mut self.durable, &mut draft.state);
         let now = self.core.config.common.clock.unix();
-        for entry in draft.entries {
+        for entry in draft.entries.drain(..) {
             self.histories.add(&entry, Some(now));
             self.core.count(entry.kind());
             self.note(&entry);
@@ -197,13 +197,13 @@ where
                 self.set_alarm(&entry);
             }
         }
-        for (step, output) in draft.outputs {
+        for (step, output) in draft.outputs.drain(..) {
             self.step_runs.outputs.set(step, Some(output));
         }
         if draft.reason.is_some() {
-            self.reason = draft.reason;
+            self.reason = draft.reason.take();
         }
-        for launch in draft.launch {
+        for launch in draft.launch.drain(..) {
             self.note_start(launch.step);
             self.step_runs.launch(launch, permit);
         }
