@@ -143,7 +143,7 @@ const LEVELS: [(&str, &str); 28] = [
     ),
     (
         "saga",
-        "model < store < barrier boxed error history memory monitor < config counted_barrier define report run
+        "model < store < barrier boxed error history memory monitor reasons config counted_barrier define report run
          < reading < mod tests",
     ),
     // The lock is built of the atomics that its parent chooses.

@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod monitor;
 mod reading;
+mod reasons;
 mod report;
 mod run;
 mod store;

@@ -12,6 +12,7 @@ use crate::saga::model::child::Parent;
 use crate::saga::model::entry::{Entry, EntryKind, Status};
 use crate::saga::model::plan::Plan;
 use crate::saga::model::state::{State, Step};
+use crate::saga::reasons::Reasons;
 use crate::saga::run::child;
 use crate::saga::store::{Record, SagaId};
 use crate::text::words;
@@ -241,14 +242,16 @@ impl Tree {
                 .filter(|_| !matches!(step, Step::Pending | Step::Acting | Step::Waiting)),
             history,
         });
+        let waits = record.status == Status::Waiting;
+        let status = if waits { record.status } else { state.status() };
         Self {
             id: record.id,
             definition,
-            status: if record.status == Status::Waiting { record.status } else { state.status() },
+            status,
             parent: Parent::of(entries).map(|parent| SagaId::new(parent.saga)),
             until: until(record),
             signals: waits_for(plan, state),
-            reason: reason(entries),
+            reason: Reasons::of(entries).at(status).map(|reason| reason.as_ref().to_owned()),
             created_at: record.created_at,
             steps: steps.collect(),
         }
@@ -282,15 +285,6 @@ fn is_whole(kind: EntryKind) -> bool {
             | EntryKind::Held
             | EntryKind::Committed
     )
-}
-
-/// Returns why the saga unwinds or is stuck.
-pub(super) fn reason<P>(entries: &[Entry<P>]) -> Option<String> {
-    let why = entries.iter().rev().find_map(|entry| match entry {
-        Entry::Unwinding { why } | Entry::Stuck { why, .. } => Some(why),
-        _ => None,
-    });
-    why.cloned().flatten()
 }
 
 impl fmt::Display for Tree {

@@ -13,7 +13,7 @@ use crate::partitions;
 use crate::steps::steps;
 
 steps!("schema_1.sql" "receipts.sql" "lengths.sql" "letters.sql" "events.sql" "history.sql"
-       "waits.sql" "signals.sql");
+       "waits.sql" "signals.sql" "room.sql");
 
 /// The table of the version and of the number of partitions.
 const NUMBERS: &str =

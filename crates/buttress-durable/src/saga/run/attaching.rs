@@ -17,6 +17,7 @@ use crate::saga::error::SagaError;
 use crate::saga::history::Histories;
 use crate::saga::model::entry::Status;
 use crate::saga::model::state::State;
+use crate::saga::reasons::Reasons;
 use crate::saga::report::{self, Report};
 use crate::saga::run::drive::Reply;
 use crate::saga::run::execution::Execution;
@@ -198,11 +199,10 @@ where
         let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
         let outputs = self.outputs_of(saga, &record.entries)?;
         let status = record.status;
-        let reason = report::reason(&record.entries).filter(|_| status != Status::Completed);
+        let reason = Reasons::of(&record.entries).at(status);
         let steps = report::steps(&definition.plan, &state);
         let histories = Histories::of(definition.steps.len(), &record.entries, &record.times);
-        let (reason, history) = (reason.map(Into::into), histories.into_steps());
-        Ok(Report { id: saga, status, reason, steps, outputs, history })
+        Ok(Report { id: saga, status, reason, steps, outputs, history: histories.into_steps() })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::saga::error::{SagaError, WithCauses};
 use crate::saga::model::child::{self, Parent, Stage};
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::shape;
-use crate::saga::report;
+use crate::saga::reasons::Reasons;
 use crate::saga::run::attaching::Watched;
 use crate::saga::run::attempt::{Attempt, Failure, Output, Terms};
 use crate::saga::run::call::Direction;
@@ -148,7 +148,10 @@ where
 
     /// Returns the end of the attempt, if the child has reached one.
     fn end(&self, direction: Direction, record: &Record<G::Encoded>) -> Option<Attempt> {
-        let reason = || report::reason(&record.entries).unwrap_or_else(|| "no reason".to_owned());
+        let reason = || {
+            let reason = Reasons::of(&record.entries).at(record.status);
+            reason.unwrap_or_else(|| "no reason".into())
+        };
         let is_held = self.parent.holds
             && !record.cancel_requested
             && Stage::of(&record.entries) == Stage::Held;

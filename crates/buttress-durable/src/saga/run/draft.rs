@@ -1,6 +1,5 @@
 //! [`Draft`]: the entries of the next write to a log.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::saga::model::entry::Entry;
@@ -30,7 +29,6 @@ pub(in crate::saga) struct Draft<P> {
     pub(in crate::saga) outputs: Vec<(u16, Output)>,
     /// The steps that may start once the entries are stored.
     pub(in crate::saga) launch: Vec<Launch>,
-    pub(in crate::saga) reason: Option<Arc<str>>,
     /// The time until the saga is due, if it only waits after these entries. No worker runs it until then.
     pub(in crate::saga) due_in: Option<Duration>,
     /// Whether a wait for a signal ends here without one. Everything else in the draft follows from this end.
@@ -52,7 +50,6 @@ impl<P> Draft<P> {
             entries: Vec::new(),
             outputs: Vec::new(),
             launch: Vec::new(),
-            reason: None,
             due_in: None,
             ends_without_signal: false,
             leaves_commands: false,
@@ -68,7 +65,7 @@ impl<P> Draft<P> {
         self.entries.clear();
         self.outputs.clear();
         self.launch.clear();
-        (self.reason, self.due_in, self.seen_signals) = (None, None, None);
+        (self.due_in, self.seen_signals) = (None, None);
         (self.ends_without_signal, self.leaves_commands, self.knows_cancel) = (false, false, false);
     }
 

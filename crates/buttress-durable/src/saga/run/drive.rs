@@ -16,6 +16,7 @@ use crate::saga::error::SagaError;
 use crate::saga::history::Histories;
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::{Hold, State};
+use crate::saga::reasons::Reasons;
 use crate::saga::report::{self, Report};
 use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
@@ -81,7 +82,7 @@ pub(in crate::saga) struct Run<I, F: Format, St> {
     /// The state according to the log in the store.
     pub(in crate::saga) durable: State,
     pub(in crate::saga) position: u64,
-    pub(in crate::saga) reason: Option<Arc<str>>,
+    pub(in crate::saga) reasons: Reasons,
     /// The last texts of the log about steps that were not done.
     pub(in crate::saga) notes: HashMap<u16, String>,
     /// When the waits in progress end.
@@ -364,7 +365,7 @@ where
         Report {
             id: self.id,
             status,
-            reason: self.reason.clone().filter(|_| status != Status::Completed),
+            reason: self.reasons.at(status),
             steps: report::steps(&self.core.definition.inner.plan, &self.durable),
             outputs: self.step_runs.outputs.clone(),
             history: histories.into_steps(),

@@ -15,6 +15,7 @@ use crate::saga::history::Histories;
 use crate::saga::memory::MemoryStore;
 use crate::saga::model::child::Parent;
 use crate::saga::model::state::State;
+use crate::saga::reasons::Reasons;
 use crate::saga::report::{Stats, Tree};
 use crate::saga::run::counters::{Counter, Counters};
 use crate::saga::run::drive::{Control, Registered, Run, Signals};
@@ -124,7 +125,7 @@ where
             control,
             durable,
             position,
-            reason: None,
+            reasons: Reasons::default(),
             notes: HashMap::new(),
             alarms: Vec::new(),
             limits: HashMap::new(),

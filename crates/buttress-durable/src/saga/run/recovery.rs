@@ -17,7 +17,7 @@ use crate::saga::history::Histories;
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::plan::{Kind, OnCrash};
 use crate::saga::model::state::{State, Step};
-use crate::saga::report::reason;
+use crate::saga::reasons::Reasons;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::drive::Run;
 use crate::saga::run::execution::Execution;
@@ -288,7 +288,7 @@ where
             return Err(SagaError::NotPossible { saga, why });
         };
         run.histories = Histories::of(definition.steps.len(), &record.entries, &record.times);
-        run.reason = reason(&record.entries).map(Into::into);
+        run.reasons = Reasons::of(&record.entries);
         run.signals.is_stale = record.signals > 0 && definition.plan.has_signals;
         let now = core.config.common.clock.now();
         for (step, length) in signals.into_iter().filter(|(_, length)| *length < UNLIMITED) {

@@ -110,7 +110,8 @@ impl Columns {
 /// Creations and appends in one statement, which is the transaction. The fence: the statement locks
 /// the rows that a take-over changes, and changes them only under the owner's epoch. It locks them
 /// in the order of their numbers, so that two of these statements cannot wait for each other.
-/// Entries of a saga that did not pass the fence match no saga. Status 4 is `Completed`.
+/// Entries of a saga that did not pass the fence match no saga. Status 4 is `Completed`. As a query of its own, the
+/// time is computed once per statement, and not per row.
 const WRITE: &str = "\
     WITH created AS ( \
         INSERT INTO {s}buttress_saga (id, definition, version, codec, worker, epoch, status, \
@@ -128,9 +129,9 @@ const WRITE: &str = "\
         JOIN {s}buttress_saga AS s ON s.id = new.id ORDER BY s.number FOR UPDATE OF s), \
     moved AS ( \
         UPDATE {s}buttress_saga AS s SET length = s.length + l.entries, status = l.status, \
-            ended_at = CASE WHEN l.status IN {ended} THEN {now} END, \
+            ended_at = CASE WHEN l.status IN {ended} THEN (SELECT {now}) END, \
             due_at = CASE WHEN l.due_in IS NULL THEN NULL \
-                WHEN s.cancel AND NOT l.knows THEN {now} ELSE {now} + l.due_in END, \
+                WHEN s.cancel AND NOT l.knows THEN (SELECT {now}) ELSE (SELECT {now}) + l.due_in END, \
             due_length = l.due_in \
         FROM locked AS l WHERE s.number = l.number AND s.epoch = l.epoch \
             AND s.length = l.position AND s.status NOT IN {ended} \
@@ -142,7 +143,7 @@ const WRITE: &str = "\
     written AS ( \
         INSERT INTO {s}buttress_saga_entry \
             (saga, position, kind, step, payload, note, recorded_at) \
-        SELECT p.number, e.position, e.kind, e.step, e.payload, e.note, {now} \
+        SELECT p.number, e.position, e.kind, e.step, e.payload, e.note, (SELECT {now}) \
         FROM unnest($14::uuid[], $15::int8[], $16::int8[], $17::int8[], $18::bytea[], \
             $19::text[]) AS e(id, position, kind, step, payload, note) JOIN passed AS p USING (id)) \
     SELECT id, cancel FROM passed";

@@ -53,7 +53,6 @@ where
     fn stick(&self, draft: &mut Draft<F::Encoded>, step: u16, why: &str) {
         let name = self.core.definition.inner.step_name(step);
         let why = text::cut(format_args!("{name}: {why}"));
-        draft.reason = Some(why.as_str().into());
         draft.push(Entry::Stuck { step, why: Some(why) });
     }
 

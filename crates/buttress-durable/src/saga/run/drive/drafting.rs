@@ -12,7 +12,6 @@ use crate::saga::run::call::Direction;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::step_runs::{Ended, Finished};
 use crate::saga::store::Store;
-use crate::text;
 
 /// The reason of a saga that unwinds because it was cancelled.
 const CANCELLED: &str = "cancelled";
@@ -159,11 +158,6 @@ where
     }
 
     pub(super) fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
-        let because = |text: String, draft: &mut Draft<F::Encoded>| {
-            let text = text::cut(text);
-            draft.reason = Some(text.as_str().into());
-            Some(text)
-        };
         match command {
             Command::Act(step) => {
                 draft.begin(Launch { step, direction: Direction::Action, doubt: false });
@@ -178,11 +172,10 @@ where
                     Reason::Cancelled => CANCELLED.to_owned(),
                     Reason::Deadline => DEADLINE.to_owned(),
                 };
-                let why = because(text, draft);
-                draft.push(Entry::Unwinding { why });
+                draft.push(Entry::Unwinding { why: Some(text) });
             }
             Command::Stick(step) => {
-                let why = because(self.about(draft, step), draft);
+                let why = Some(self.about(draft, step));
                 draft.push(Entry::Stuck { step, why });
             }
             Command::Hold => draft.push(Entry::Held),

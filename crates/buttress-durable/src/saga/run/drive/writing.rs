@@ -191,6 +191,7 @@ where
         let now = self.core.config.common.clock.unix();
         for entry in draft.entries.drain(..) {
             self.histories.add(&entry, Some(now));
+            self.reasons.add(&entry);
             self.core.count(entry.kind());
             self.note(&entry);
             if self.core.definition.inner.plan.has_waits {
@@ -199,9 +200,6 @@ where
         }
         for (step, output) in draft.outputs.drain(..) {
             self.step_runs.outputs.set(step, Some(output));
-        }
-        if draft.reason.is_some() {
-            self.reason = draft.reason.take();
         }
         for launch in draft.launch.drain(..) {
             self.note_start(launch.step);
