@@ -3,6 +3,7 @@
 
 mod children;
 mod claims;
+mod migration;
 mod outbox;
 mod owners;
 mod relays;

@@ -9,6 +9,7 @@ pub mod idempotency;
 pub mod parts;
 pub mod rate_limit;
 pub mod retry;
+pub mod saga;
 pub mod stack;
 pub mod time_limit;
 
@@ -35,6 +36,7 @@ pub fn visit_all(meter: &mut impl Meter) {
     idempotency::visit(meter);
     balance::visit(meter);
     context::visit(meter);
+    saga::visit(meter);
     stack::visit(meter);
 }
 
@@ -50,6 +52,7 @@ pub fn notes() -> impl Iterator<Item = &'static str> {
         idempotency::NOTES,
         balance::NOTES,
         context::NOTES,
+        saga::NOTES,
         stack::NOTES,
     ]
     .into_iter()

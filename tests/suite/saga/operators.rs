@@ -40,7 +40,13 @@ async fn an_undo_is_retried_then_the_saga_is_stuck_until_somebody_retries() {
     let stats = sagas.stats();
     assert_eq!((stats.stuck, stats.compensations_failed, stats.active), (1, 1, 0));
     let again = sagas.retry(report.id()).await.unwrap().await.unwrap();
-    assert_eq!(again.status(), Status::Compensated);
+    assert_ended(&again, Status::Compensated, Some("b: refused"));
+    let tree = sagas.state(report.id()).await.unwrap().unwrap();
+    assert_eq!(
+        tree.reason.as_deref(),
+        Some("b: refused"),
+        "why it was undone, not why it was stuck"
+    );
     assert_eq!(world.seen().len(), 6);
     assert_eq!(world.keys("undo a"), vec![format!("{}/a/undo", report.id()); 4]);
     let ended = sagas.retry(report.id()).await.unwrap_err();
