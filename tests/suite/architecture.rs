@@ -58,7 +58,7 @@ const LEVELS: [(&str, &str); 28] = [
     (
         "vocabulary",
         "causes words < clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
-         < instruments < error < classify pattern reject < event_counters observe reading until < mod",
+         < metric_names < error < classify pattern reject < event_counters observe reading until < mod",
     ),
     (
         "machinery",

@@ -122,7 +122,6 @@ mod fuzz;
 pub mod guide;
 mod headers;
 mod host;
-mod limits;
 mod notice;
 mod numbers;
 mod path;
@@ -130,6 +129,7 @@ mod patience;
 mod proxy;
 mod race;
 mod route;
+mod route_limits;
 mod serve;
 #[cfg(test)]
 mod tests;

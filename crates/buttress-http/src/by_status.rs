@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use crate::grpc;
 use crate::head::{Head, HttpResponse};
 use crate::hint;
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 use crate::status_rules::{StatusRules, by_rules};
 
 /// A classifier that judges the health of a service by HTTP status, for circuit breakers and
@@ -63,7 +63,7 @@ impl ByStatus {
         let rules = StatusRules {
             errors: AnyError,
             failures: of_the_service as fn(StatusCode) -> bool,
-            grpc_failures: of_the_grpc_service,
+            grpc_failures: grpc::is_failure_of_service,
             clock: Clock::default(),
         };
         Self { rules, refusals: Outcome::Ignored }
@@ -181,11 +181,6 @@ impl<C: fmt::Debug, F> fmt::Debug for ByStatus<C, F> {
 fn of_the_service(status: StatusCode) -> bool {
     let never_made_for_it = [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
     status.is_server_error() && !never_made_for_it.contains(&status)
-}
-
-pub(crate) fn of_the_grpc_service(code: i32) -> bool {
-    use grpc::{DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN};
-    matches!(code, UNKNOWN | DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS)
 }
 
 #[cfg(test)]

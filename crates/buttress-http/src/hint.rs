@@ -7,7 +7,7 @@ use http::header::RETRY_AFTER;
 
 use crate::grpc::Pushback;
 use crate::head::Head;
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 use crate::retry_after;
 
 /// Returns the wait that the response asks for. A mark is exact, the pushback of gRPC has milliseconds, and `Retry-After`

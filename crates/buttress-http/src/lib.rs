@@ -157,7 +157,7 @@ mod layered;
 mod mapped;
 mod problem;
 mod rate_limit_fields;
-mod refusal;
+mod refusal_mark;
 mod repeat;
 mod replay;
 #[cfg(feature = "reqwest")]
@@ -190,7 +190,7 @@ pub use rate_limit_fields::{
     KeyedRateLimitFields, KeyedRateLimitFieldsFuture, KeyedRateLimitFieldsLayer, RateLimitFields,
     RateLimitFieldsFuture, RateLimitFieldsLayer,
 };
-pub use refusal::Refusal;
+pub use refusal_mark::Refusal;
 pub use repeat::{Attempt, IdempotentRequests, Repeatable, RepeatableBody};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer};
 pub use respond::{Respond, RespondChallenge, RespondWith};

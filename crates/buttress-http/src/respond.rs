@@ -8,7 +8,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::problem::{self, FromProblem};
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 use crate::retry_after;
 
 /// A rejector that answers refusals and timeouts as HTTP responses. It works for services that

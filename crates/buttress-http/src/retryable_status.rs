@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::grpc::{self, Pushback};
 use crate::head::{Head, HttpResponse};
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 use crate::status_rules::{StatusRules, by_rules};
 
 /// A classifier that decides by HTTP status whether a failure is worth another attempt, for
@@ -55,7 +55,7 @@ impl RetryableStatus {
         let rules = StatusRules {
             errors: AnyError,
             failures: passing as fn(StatusCode) -> bool,
-            grpc_failures: |code| code == grpc::UNAVAILABLE,
+            grpc_failures: grpc::is_repeated,
             clock: Clock::default(),
         };
         Self { rules }

@@ -1,4 +1,5 @@
-//! The messages that a consumer holds, in lanes, and the decision about each. Pure: takes `now`.
+//! The messages that a consumer holds, in lanes. Pure: takes `now`. `state/verdict.rs` decides between another attempt and
+//! a dead letter.
 //!
 //! A lane has the messages of one key. Its head runs, rests before another attempt, or waits for a dead letter to be
 //! written; the others wait. A handled message leaves its lane immediately and is settled later, in order. After a dead
@@ -12,7 +13,6 @@ use super::content::{Content, Key};
 use super::letter::{Letter, Reason, Replay, ReplayId};
 use super::source::{Batch, Place, Received, Settle, Shard};
 use crate::hashing::NumberMap;
-use crate::instant;
 use entry::Entry;
 pub(super) use entry::{
     Ask, Became, Burial, Ends, EntryId, Hold, LaneKey, Origin, Outcome, Stage, Work,
@@ -23,8 +23,8 @@ mod lane;
 mod settling;
 #[cfg(all(test, not(buttress_loom)))]
 mod tests;
+mod verdict;
 
-use crate::outage::MOST_REFUSALS;
 use lane::{Behind, Gate, Lane};
 
 /// The configured numbers.
@@ -309,86 +309,6 @@ impl<T: Clone> Lanes<T> {
                 self.bury(id, Reason::Parked, "an earlier dead letter holds the key".into(), None);
             }
             _ => self.ready.push_back(key),
-        }
-    }
-
-    /// Takes in how a handler ended. `wait` returns the wait after a number of attempts, or of failures in a row that
-    /// did not count.
-    pub(super) fn ended(
-        &mut self,
-        now: Instant,
-        id: EntryId,
-        outcome: Outcome,
-        wait: impl FnOnce(u32) -> Duration,
-    ) -> Became {
-        let Some(entry) = self.entries.get_mut(&id) else { return Became::Gone };
-        self.running = self.running.saturating_sub(1);
-        if entry.gone {
-            self.forget(id);
-            return Became::Gone;
-        }
-        match outcome {
-            Outcome::Done => {
-                self.done(id);
-                Became::Done
-            }
-            Outcome::Dead { reason, error } => {
-                entry.attempts = entry.attempts.saturating_add(1);
-                self.bury(id, reason, error, None);
-                Became::Dead
-            }
-            Outcome::Failed { error, counts, hint } => {
-                entry.attempts = entry.attempts.saturating_add(u32::from(counts));
-                entry.refusals = if counts { 0 } else { (entry.refusals + 1).min(MOST_REFUSALS) };
-                if counts && entry.attempts >= self.rules.attempts {
-                    self.bury(id, Reason::Exhausted, error, None);
-                    return Became::Dead;
-                }
-                if self.draining {
-                    self.give_back(id);
-                    return Became::Back;
-                }
-                let hint = hint.unwrap_or_default().min(self.rules.max_hint);
-                let after = wait(entry.attempts.saturating_add(entry.refusals)).max(hint);
-                if self.rules.hold.is_some_and(|longest| after > longest) {
-                    self.bury(id, Reason::Delayed, error, Some(after));
-                    return Became::Dead;
-                }
-                let at = instant::after(now, after);
-                entry.stage = Stage::Resting(at);
-                self.resting.insert((at, id));
-                Became::Resting
-            }
-        }
-    }
-
-    /// Orders a dead letter for the head of a lane.
-    fn bury(&mut self, id: EntryId, reason: Reason, error: String, due_in: Option<Duration>) {
-        let holds_key = self.rules.park;
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.stage = Stage::Writing;
-        self.ends.dead += 1;
-        let (replay, replays) = match entry.origin {
-            Origin::Letter { replay, replays } => (Some(replay), replays),
-            Origin::Delivered { .. } => (None, 0),
-        };
-        let attempts = entry.attempts;
-        let burial = Burial { reason, error, attempts, replays, replay, due_in, holds_key };
-        let content = entry.content.clone();
-        self.writes.push_back(Work::Bury { id, content, burial });
-        if !self.rules.park {
-            return;
-        }
-        let Some(lane) = self.lanes.get_mut(&entry.lane) else { return };
-        lane.gate = Gate::Unknown;
-        // The letters behind this one stay dead with it: their replay would be a gap in the order of the key.
-        let behind: Vec<EntryId> =
-            lane.queue.iter().copied().filter(|other| *other != id).collect();
-        for other in behind.into_iter().rev() {
-            let entry = self.entries.get(&other);
-            if entry.is_some_and(|entry| matches!(entry.origin, Origin::Letter { .. })) {
-                self.give_back(other);
-            }
         }
     }
 }

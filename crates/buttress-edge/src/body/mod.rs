@@ -2,6 +2,7 @@
 
 mod guarded;
 mod held;
+mod size_limit;
 mod timed;
 
 use std::any::Any;
@@ -20,6 +21,7 @@ use tower::BoxError;
 use guarded::Guarded;
 pub use held::Held;
 pub(crate) use held::{End, Watch};
+pub(crate) use size_limit::SizeLimit;
 pub use timed::Idle;
 use timed::Timed;
 

@@ -21,9 +21,9 @@ use crate::forward::{
     Connector, Contact, Forwarder, Head, Outgoing, Sending, Stream, Upload, again,
 };
 use crate::headers::{Seen, hop};
-use crate::limits::Limits;
 use crate::numbers::{Counters, Ended, RouteStats, Tally};
 use crate::path::{self, Allowed};
+use crate::route_limits::Limits;
 use crate::{Body, Upstream};
 
 /// The service at the bottom of a [`ServiceClient`](super::ServiceClient): it sends requests to the endpoints. Cheap to

@@ -12,7 +12,7 @@ use tower::BoxError;
 
 use crate::Body;
 use crate::answer::Failed;
-use crate::body::is_read;
+use crate::body::{SizeLimit, is_read};
 
 /// The body that the client of a backend sends. Clones are the same body: while nothing of it was
 /// read, another attempt can send it.
@@ -47,8 +47,7 @@ struct State {
     phase: Phase,
     /// The time of the last frame.
     at: Instant,
-    /// The bytes that may still be read.
-    room: u64,
+    room: SizeLimit,
     /// The task that waits for the head of the answer.
     waiter: Option<Waker>,
 }
@@ -58,7 +57,7 @@ impl Outgoing {
         if body.is_empty() {
             return Self(None);
         }
-        let (at, room) = (clock.now(), limit.unwrap_or(u64::MAX));
+        let (at, room) = (clock.now(), SizeLimit::new(limit));
         let state = State { body, phase: Phase::Unread, at, room, waiter: None };
         Self(Some(Arc::new(Upload { clock: clock.clone(), state: Mutex::new(state) })))
     }
@@ -217,11 +216,10 @@ impl State {
             }
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                let Some(room) = self.room.checked_sub(length) else {
+                if !self.room.take(length) {
                     self.phase = Phase::TooLarge;
                     return Poll::Ready(Some(Err("the body of the request is too large".into())));
-                };
-                self.room = room;
+                }
                 let is_last = http_body::Body::is_end_stream(&self.body);
                 self.phase = if is_last { Phase::Ended } else { Phase::OnBackend };
                 Some(Ok(frame))

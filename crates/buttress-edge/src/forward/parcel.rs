@@ -18,8 +18,8 @@ use super::round::{is_unseen, may_repeat};
 use super::{Forwarder, Head, Outgoing, Sending, Stream};
 use crate::answer::Failed;
 use crate::headers::named::OfCallers;
-use crate::limits::{OfBackends, OfSide, Passed};
 use crate::route::{Backends, Wish};
+use crate::route_limits::{OfBackends, OfSide, Passed};
 use crate::upstream::Upstream;
 
 /// A request that chooses between the sides of its route, or that is mirrored. Clones are the same request.

@@ -20,7 +20,7 @@ use super::source::Source;
 use super::spare::Spare;
 use super::{Call, Forwarder, Head, Lost, Sending, Stream};
 use crate::answer::Failed;
-use crate::limits::OfBackends;
+use crate::route_limits::OfBackends;
 use crate::upstream::Upstream;
 
 /// The retry of a route.

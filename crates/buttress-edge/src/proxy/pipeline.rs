@@ -21,17 +21,17 @@ use super::{Answering, Shared};
 use crate::Body;
 use crate::admission::Admit;
 use crate::answer::{Asked, Failed, Stopped};
-use crate::body::has_no_body;
+use crate::body::{SizeLimit, has_no_body};
 use crate::caller::Subject;
 use crate::exchange::Exchange;
 use crate::forward::{Head, Observer, Outgoing, Parcel, Stream, Upload};
 use crate::headers::named;
 use crate::headers::trailers::Trailers;
 use crate::headers::{Seen, forwarded, hop, via};
-use crate::limits::Passed;
 use crate::numbers::{Ended, Tally};
 use crate::race::Either;
 use crate::route::{Checked, To};
+use crate::route_limits::Passed;
 use crate::serve::{Draining, Secure};
 use crate::tunnel::{self, Upgrade};
 
@@ -90,8 +90,7 @@ fn check(
     if seen.has(Seen::VIA) && via::is_loop(&head.headers, name) {
         return Err(Failed::Loop);
     }
-    let announced = http_body::Body::size_hint(body).lower();
-    if route.max_request_body.is_some_and(|limit| announced > limit) {
+    if SizeLimit::new(route.max_request_body).is_exceeded_by(body) {
         return Err(Failed::BodyTooLarge);
     }
     target(&head.uri, route.strip).ok_or(Failed::NoRoute)

@@ -11,9 +11,9 @@ use super::to::{Stated, To};
 use crate::admission::Admits;
 use crate::headers::named;
 use crate::host;
-use crate::limits::Limits;
 use crate::numbers::Counters;
 use crate::path::{self, Allowed};
+use crate::route_limits::Limits;
 
 impl Route {
     /// Checks the route, and returns the parts that the proxy needs.

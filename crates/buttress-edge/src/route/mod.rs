@@ -22,7 +22,7 @@ use crate::Body;
 use crate::admission::{Admit, Admits};
 use crate::caller::ClientKey;
 use crate::forward::{Again, again};
-use crate::limits::Limits;
+use crate::route_limits::Limits;
 use crate::upstream::Upstream;
 
 pub(crate) use check::{Checked, Host};

@@ -6,8 +6,8 @@ use http_body::Body;
 
 use super::body::HoldBody;
 use super::held::Guard;
-use crate::by_status::of_the_grpc_service;
 use crate::grpc;
+use crate::grpc::is_failure_of_service;
 
 /// A call is over when its response's body ends, and not with the head of the response. Pass it to the `until` of a
 /// bulkhead or circuit breaker.
@@ -63,7 +63,7 @@ pub struct BodyEnd {
 impl BodyEnd {
     /// Ends calls with their bodies.
     pub const fn new() -> Self {
-        Self { grpc_failures: of_the_grpc_service }
+        Self { grpc_failures: is_failure_of_service }
     }
 
     /// Counts a gRPC code in trailers, 0 to 16, as a failure if `failures` returns `true` for it.

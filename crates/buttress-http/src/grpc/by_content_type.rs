@@ -6,11 +6,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING, WWW_AUTH
 use http::{Method, Request, Response, StatusCode};
 use tower::Service;
 
-use super::outcome::has_grpc;
 use super::respond::write_head;
+use super::status_code::has_grpc;
 use crate::layered::layered;
 use crate::mapped::{MapResponse, MappedFuture};
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 
 /// A layer for a router that serves both HTTP and gRPC. Refusals to gRPC requests become gRPC responses, as
 /// [`RespondGrpc`](super::RespondGrpc) makes them. Refusals to all other requests stay unchanged.

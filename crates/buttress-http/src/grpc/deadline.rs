@@ -14,7 +14,7 @@ use tower::Service;
 use super::respond::RespondGrpc;
 use crate::context::grpc_timeout;
 use crate::layered::layered;
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 
 /// A transport has a timer for the `grpc-timeout` of its request, which is rounded down to a unit of the field. An
 /// error that comes this long before the deadline, or less, is a passed deadline.

@@ -16,21 +16,23 @@
 mod by_content_type;
 mod deadline;
 mod ext;
-mod outcome;
+mod failures;
 mod pushback;
 mod respond;
+mod status_code;
 #[cfg(test)]
 mod tests;
 
 pub use by_content_type::{ByContentType, ByContentTypeFuture, ByContentTypeLayer};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer};
 pub use ext::GrpcLayerExt;
-pub use outcome::ends_in_trailers;
 pub use respond::RespondGrpc;
+pub use status_code::ends_in_trailers;
 
-pub(crate) use outcome::{
-    DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNKNOWN, code,
-    code_in_trailers, is_grpc,
-};
+pub(crate) use failures::{is_failure_of_service, is_repeated};
 pub(crate) use pushback::Pushback;
 pub(crate) use respond::trailers;
+pub(crate) use status_code::{
+    DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNKNOWN, code, code_in_trailers,
+    is_grpc,
+};

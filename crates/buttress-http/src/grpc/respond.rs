@@ -4,9 +4,9 @@ use buttress::{Error, ErrorKind, Reject};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
-use super::outcome::GRPC_STATUS;
 use super::pushback::Pushback;
-use crate::refusal::Refusal;
+use super::status_code::GRPC_STATUS;
+use crate::refusal_mark::Refusal;
 use crate::retry_after;
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -17,7 +17,7 @@ use super::collect::{Collect, Collected};
 use super::layer::Settings;
 use super::stored::StoredResponse;
 use crate::ended::polled_after_completion;
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 
 /// Whether the layer keeps and replays the response with this head. It is the default of
 /// [`keep`](super::IdempotencyKeyLayer::keep): every response except

@@ -9,7 +9,7 @@ use http::{HeaderName, Request};
 
 use crate::by_status::ByStatus;
 use crate::head::HttpResponse;
-use crate::refusal::Refusal;
+use crate::refusal_mark::Refusal;
 use crate::repeat::{self, RepeatableBody};
 
 /// Returns a finder of the side in the header `name`, for [`Split::force`](buttress::split::Split::force).

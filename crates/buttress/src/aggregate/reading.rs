@@ -1,7 +1,7 @@
 //! Reports the numbers of an aggregate to a sampler.
 
 use super::handle::Handle;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::observe::Absence;
 use crate::vocabulary::reading::{Reading, Source};
 

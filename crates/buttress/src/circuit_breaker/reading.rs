@@ -2,7 +2,7 @@
 
 use super::handle::Handle;
 use super::keyed::KeyedHandle;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::observe::CircuitState;
 use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reading::{Reading, Source, keyed_source};

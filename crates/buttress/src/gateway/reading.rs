@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::handle::Handle;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::reading::{Reading, Source};
 
 impl Source for Handle {

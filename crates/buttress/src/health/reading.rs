@@ -2,7 +2,7 @@
 
 use super::finding::Status;
 use super::handle::Health;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::reading::{Reading, Source};
 
 impl Source for Health {

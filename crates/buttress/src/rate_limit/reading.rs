@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use super::handle::Handle;
 use super::keyed::{KeyedHandle, Rules};
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reading::{Reading, Source};
 

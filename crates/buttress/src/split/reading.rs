@@ -2,7 +2,7 @@
 
 use super::handle::Handle;
 use super::state::Side;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::reading::{Reading, Source};
 
 impl Source for Handle {

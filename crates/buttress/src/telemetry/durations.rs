@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 
 use crate::vocabulary::classify::{Classify, Outcome, ServiceErrors};
 use crate::vocabulary::clock::Clock;
-use crate::vocabulary::instruments::CALL_DURATION;
+use crate::vocabulary::metric_names::CALL_DURATION;
 use crate::vocabulary::name::Name;
 
 static METADATA: Metadata<'static> = Metadata::new("buttress", Level::INFO, Some("buttress"));

@@ -1,7 +1,7 @@
 //! Reports the numbers of a time limit to a sampler.
 
 use super::handle::Handle;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::reading::{Reading, Source};
 
 impl Source for Handle {

@@ -1,4 +1,4 @@
-//! Counters of the `metrics` facade that grow when an event happens. [`instruments`](all) defines their names.
+//! Counters of the `metrics` facade that grow when an event happens. [`metric_names`](all) defines their names.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use metrics::{Counter, Key, Label, Level, Metadata};
 
 use crate::vocabulary::error::ErrorKind;
 use crate::vocabulary::instrument::Instrument;
-use crate::vocabulary::instruments as all;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::CircuitState;
 use crate::vocabulary::pattern::Pattern;

@@ -12,8 +12,9 @@ pub(crate) mod error;
 pub(crate) mod event_counters;
 pub(crate) mod id;
 pub(crate) mod instrument;
-pub(crate) mod instruments;
 pub(crate) mod invalid_config;
+pub(crate) mod metric_names;
+
 pub(crate) mod mode;
 pub(crate) mod name;
 pub(crate) mod observe;

@@ -6,7 +6,7 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 
 use crate::vocabulary::instrument::Instrument;
-use crate::vocabulary::instruments;
+use crate::vocabulary::metric_names;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::pattern::Pattern;
 
@@ -106,8 +106,8 @@ impl Reading {
     /// Adds the number of keys that a layer of `pattern` holds, and the greatest number.
     pub(crate) fn add_keys(&mut self, layer: Name, pattern: Pattern, keys: usize, most: usize) {
         let labels = [layer.as_str(), pattern.as_str()];
-        self.add_count(&instruments::KEYED_KEYS, labels, keys as u64);
-        self.add_count(&instruments::KEYED_LIMIT, labels, most as u64);
+        self.add_count(&metric_names::KEYED_KEYS, labels, keys as u64);
+        self.add_count(&metric_names::KEYED_LIMIT, labels, most as u64);
     }
 
     /// Adds a count that exists only if the layer counts its calls.

@@ -103,7 +103,7 @@ macro_rules! kinds {
             /// Returns the counter of refusals of this kind.
             #[cfg(feature = "metrics")]
             pub(crate) const fn metric(self) -> &'static crate::vocabulary::instrument::Instrument {
-                match self { $(Self::$kind => &crate::vocabulary::instruments::$metric,)+ }
+                match self { $(Self::$kind => &crate::vocabulary::metric_names::$metric,)+ }
             }
 
             /// Returns the kind with this number. A number without a kind is read as a timeout,

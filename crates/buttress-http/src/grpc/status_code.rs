@@ -1,4 +1,5 @@
-//! The outcome of a gRPC call, whose HTTP status is always 200.
+//! Reads the status code of a gRPC response, whose HTTP status is always 200. `failures.rs` says which codes are
+//! failures.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, Response};
