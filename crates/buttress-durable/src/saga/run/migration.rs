@@ -68,6 +68,9 @@ where
     ///   comes after steps that are done,
     /// - a step that is being undone has an undo, and a saga that unwinds is not past its point of no return.
     ///
+    /// The log does not record which steps have an undo. So a step that is done is undone later only if it has one in the
+    /// new version.
+    ///
     /// Otherwise, or if the function returns an error or panics, the saga is unchanged, and the result
     /// [lists](Migration::needs_migration) it.
     ///

@@ -75,8 +75,10 @@ async fn a_deadline_of_a_held_child_does_not_unwind_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pivot_child_is_cancelled_unless_it_is_past_its_own_pivot() {
-    for (at, status) in [(SECOND, Status::Compensated), (90 * SECOND, Status::Completed)] {
+async fn a_cancel_or_the_deadline_goes_down_to_a_pivot_child_unless_it_is_past_its_own_pivot() {
+    let ends = [(SECOND, Status::Compensated), (90 * SECOND, Status::Completed)];
+    for ((at, status), by_deadline) in ends.into_iter().flat_map(|end| [(end, false), (end, true)])
+    {
         let world = World::new();
         let mut saga = Definition::builder("shipment", 1).can_be_child();
         let book = world.step(&mut saga, "book", MINUTE);
@@ -86,10 +88,15 @@ async fn a_pivot_child_is_cancelled_unless_it_is_past_its_own_pivot() {
         let mut saga = Definition::builder("order", 1);
         let ship = saga.step("ship").kind(Kind::Pivot);
         ship.child(&shipments, |order: &u32, ()| *order, book);
-        let orders = world.executor(saga);
+        let orders = match by_deadline {
+            true => world.executor_with(saga, config().deadline(at)),
+            false => world.executor(saga),
+        };
         let execution = orders.start_as(PARENT, 7).await.unwrap();
         world.clock.sleep(at).await;
-        assert!(orders.cancel(PARENT).await.unwrap());
+        if !by_deadline {
+            assert!(orders.cancel(PARENT).await.unwrap());
+        }
         assert_eq!(execution.await.unwrap().status(), status);
         world.until(&shipments, shipment_id(), status).await;
     }

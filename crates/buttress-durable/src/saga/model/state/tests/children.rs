@@ -87,6 +87,17 @@ fn a_child_that_is_not_held_completes_by_itself() {
 }
 
 #[test]
+fn a_child_is_held_only_when_all_its_steps_are_done() {
+    let plan = two(false);
+    for count in 0..DONE.len() {
+        let mut state = child(&plan, true, &DONE[..count]);
+        let before = state.clone();
+        assert!(state.apply(Held, 0).is_err(), "after {count} entries");
+        assert_eq!(state, before);
+    }
+}
+
+#[test]
 fn a_child_that_is_cancelled_before_it_started_is_compensated() {
     let plan = two(false);
     let state = child(&plan, true, &[(Unwinding, 0)]);
