@@ -21,6 +21,7 @@ mod event_backlog;
 mod event_order;
 #[cfg(feature = "postgres")]
 mod event_servers;
+mod event_torture;
 mod events;
 mod executors;
 mod in_memory;
