@@ -93,7 +93,7 @@ pub(crate) async fn draw_up<D: Answers>(
     sagas(&mut account, database, mishaps.kills).await?;
     waits(&mut account, database).await?;
     messages(&mut account, database, mishaps.kills + mishaps.freezes).await?;
-    events(&mut account, database).await?;
+    events_6_4_a_message_has_its_event(&mut account, database).await?;
     answers(&mut account, database).await?;
     Ok(account)
 }
@@ -227,7 +227,10 @@ async fn messages<D: Answers>(
 
 /// events 6.4: a transaction has written its message, its event, and the number of both, or none of them.
 /// events 6.7 and 6.8: the projection of two workers, which are killed, equals a fold over the log.
-async fn events<D: Answers>(account: &mut Account, database: &D) -> Result<(), BoxError> {
+async fn events_6_4_a_message_has_its_event<D: Answers>(
+    account: &mut Account,
+    database: &D,
+) -> Result<(), BoxError> {
     let rows =
         "SELECT line, written, events, wrong FROM lines JOIN folds USING (line) ORDER BY line";
     let rows = database.ask(rows, &[]).await?;
