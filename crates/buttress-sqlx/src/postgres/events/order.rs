@@ -14,6 +14,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::error::during;
+use crate::number::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{query, query_scalar};
 use crate::time::duration;
@@ -26,9 +27,15 @@ const ORDERING: &str = "giving positions to events";
 /// The code of a lock timeout.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// The columns of a [`Counter`].
+/// The columns of a [`Counter`], of the one row of its table.
 const COUNTER: &str = "last, snapshot::text, pg_snapshot_xmax(snapshot)::text, \
                        ARRAY (SELECT pg_snapshot_xip(snapshot))::text[], scan::text, scanned";
+
+/// Whether an event that this statement sees has no position.
+const LACKS: &str = "(scan IS NOT NULL \
+     OR EXISTS (SELECT FROM {s}buttress_event AS e WHERE e.xid >= pg_snapshot_xmax(snapshot) \
+         AND e.xid < pg_snapshot_xmax(pg_current_snapshot())) \
+     OR EXISTS (SELECT FROM {s}buttress_event AS e WHERE e.xid = ANY (ARRAY (SELECT pg_snapshot_xip(snapshot)))))";
 
 /// Events without a position, unless a scan has given them one: events of the transactions from `$1` on, and of `$2`,
 /// as far as this statement sees them. A restored dump may have events of later transactions than the server has begun;
@@ -104,15 +111,18 @@ pub(super) async fn counter(store: &PostgresStore, wanted: u64) -> Answer<Orderi
     let what = during(ORDERING);
     mended(store).await?;
     let mut loan = store.borrow().await?;
-    let sql = store
-        .sql(&format!("SELECT {COUNTER}, pg_is_in_recovery() FROM {{s}}buttress_event_counter"));
-    let row = query(sql).fetch_one(&mut *loan).await.map_err(what)?;
-    let counter = Counter::read(&row).map_err(what)?;
+    let sql = store.sql(&format!(
+        "SELECT {COUNTER}, pg_is_in_recovery(), last < $1 AND NOT pg_is_in_recovery() AND {LACKS} \
+         FROM {{s}}buttress_event_counter"
+    ));
+    let row = query(sql).bind(signed(wanted)).fetch_one(&mut *loan).await.map_err(what)?;
+    let last = Counter::read(&row).map_err(what)?.last;
     let is_replica: bool = row.try_get(6).map_err(what)?;
-    let is_enough = counter.last >= wanted && !is_replica;
-    if is_replica || is_enough || !lacks(store, &mut loan, &counter).await? {
+    let lacks: bool = row.try_get(7).map_err(what)?;
+    let is_enough = last >= wanted && !is_replica;
+    if !lacks {
         loan.finish().await?;
-        return Ok(Ordering { last: counter.last, is_complete: !is_enough });
+        return Ok(Ordering { last, is_complete: !is_enough });
     }
     let mut tx = loan.begin().await.map_err(what)?;
     let Some(counter) = lock(store, &mut tx).await? else {
@@ -120,30 +130,12 @@ pub(super) async fn counter(store: &PostgresStore, wanted: u64) -> Answer<Orderi
         // events that have a position.
         tx.rollback().await.map_err(what)?;
         loan.finish().await?;
-        return Ok(Ordering { last: counter.last, is_complete: false });
+        return Ok(Ordering { last, is_complete: false });
     };
     let ordering = order(store, &mut tx, &counter).await?;
     tx.commit().await.map_err(what)?;
     loan.finish().await?;
     Ok(ordering)
-}
-
-/// Whether a committed event has no position.
-async fn lacks(
-    store: &PostgresStore,
-    connection: &mut PgConnection,
-    counter: &Counter,
-) -> Answer<bool> {
-    if counter.scan.is_some() {
-        return Ok(true);
-    }
-    let sql = store.sql(
-        "SELECT EXISTS (SELECT FROM {s}buttress_event \
-             WHERE xid >= $1::text::xid8 AND xid < pg_snapshot_xmax(pg_current_snapshot())) \
-         OR EXISTS (SELECT FROM {s}buttress_event WHERE xid = ANY ($2::text[]::xid8[]))",
-    );
-    let query = query_scalar(sql).bind(&counter.next).bind(&counter.running);
-    query.fetch_one(connection).await.map_err(during(ORDERING))
 }
 
 /// Locks the counter. Returns `None` after the lock timeout.
