@@ -6,7 +6,8 @@ mod projection;
 use buttress::StoreError;
 use buttress_durable::Answer;
 use buttress_durable::event_store::{
-    NewEvent, Ordered, Page, Position, Recorded, Snapshot, StreamId, Unreadable, Version,
+    NewEvent, Ordered, Page, Position, Recorded, Snapshot, StreamId, StreamPage, Unreadable,
+    Version,
 };
 use buttress_durable::outbox::MessageId;
 
@@ -62,6 +63,17 @@ pub(crate) fn stream<R: Columns>(rows: &[R], stream: &StreamId) -> Answer<Vec<Re
         })
     };
     rows.iter().map(read).collect()
+}
+
+/// Reads a page of a stream: rows of the columns [`EVENT`], and the bytes of the page up to each row.
+pub(crate) fn stream_page<R: Columns>(
+    rows: &[R],
+    stream: &StreamId,
+    limit: usize,
+) -> Answer<StreamPage> {
+    let bytes = rows.last().and_then(|row| row.int(7).ok()).unwrap_or_default();
+    let is_end = rows.len() < limit && bytes < largest();
+    Ok(StreamPage::new(self::stream(rows, stream)?, is_end))
 }
 
 /// Reads a page: rows of position, kind and id of the stream, and the columns [`EVENT`]. `through` is the last
@@ -166,7 +178,7 @@ macro_rules! event_store {
                 stream: &StreamId,
                 after: Version,
                 limit: usize,
-            ) -> Answer<Vec<Recorded>> {
+            ) -> Answer<StreamPage> {
                 stream.check()?;
                 self.bounded("reading a stream", read::stream(self, stream, after, limit)).await
             }
@@ -269,7 +281,7 @@ macro_rules! events_in_transactions {
                 stream: &StreamId,
                 after: Version,
                 limit: usize,
-            ) -> Answer<Vec<Recorded>> {
+            ) -> Answer<StreamPage> {
                 stream.check()?;
                 let reading = read::stream_on(self, $connection, stream, after, limit);
                 self.bounded("reading a stream", reading).await

@@ -87,7 +87,7 @@ macro_rules! use_parts {
                 let stream = StreamId::new("order", "7");
                 let batch = NewBatch::new(stream.clone(), Expected::Any, vec![event]);
                 let before = store.read_stream_in(&mut tx, &stream, 0.into(), 9).await.unwrap();
-                found.push(("events", !before.is_empty()));
+                found.push(("events", !before.events.is_empty()));
                 let appended = store.append_in(&mut tx, &batch).await.unwrap();
                 assert_eq!(appended.last.get(), 1);
             }

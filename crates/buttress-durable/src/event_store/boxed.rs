@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::batch::{AppendError, Appended, NewBatch};
 use super::checkpoint::{Advance, Leased, ProjectionClaim, ProjectionLease, ProjectionState, Swap};
-use super::recorded::{Filter, Page, Recorded, Snapshot, StoreStats, StreamState};
+use super::recorded::{Filter, Page, Snapshot, StoreStats, StreamPage, StreamState};
 use super::store::Store;
 use super::stream::{Position, StreamId, Version};
 use crate::answer::{Answer, Fut};
@@ -61,7 +61,7 @@ macro_rules! boxed {
 
 boxed! {
     append_batch(batch: &'a NewBatch) -> Appending<'a>;
-    read_stream(stream: &'a StreamId, after: Version, limit: usize) -> Fut<'a, Vec<Recorded>>;
+    read_stream(stream: &'a StreamId, after: Version, limit: usize) -> Fut<'a, StreamPage>;
     read_all(after: Position, filter: &'a Filter, limit: usize) -> Fut<'a, Page>;
     stream_state(stream: &'a StreamId) -> Fut<'a, Option<StreamState>>;
     archive_stream(stream: &'a StreamId) -> Fut<'a, Option<Version>>;
@@ -87,7 +87,7 @@ impl Store for BoxStore {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> Answer<Vec<Recorded>> {
+    ) -> Answer<StreamPage> {
         self.store.read_stream(stream, after, limit).await
     }
 

@@ -11,7 +11,7 @@ pub use transaction::MemoryTransaction;
 
 use super::batch::{AppendError, Appended, NewBatch};
 use super::checkpoint::{Advance, Leased, ProjectionClaim, ProjectionLease, ProjectionState, Swap};
-use super::recorded::{Filter, Page, Recorded, Snapshot, StoreStats, StreamState};
+use super::recorded::{Filter, Page, Snapshot, StoreStats, StreamPage, StreamState};
 use super::store::{Append, Begin, Checkpoint, Store};
 use super::stream::{Position, StreamId, Version};
 use crate::answer::Answer;
@@ -96,7 +96,7 @@ impl Store for MemoryStore {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> Answer<Vec<Recorded>> {
+    ) -> Answer<StreamPage> {
         stream.check()?;
         Ok(self.lock().read(stream, &[], after, limit))
     }
@@ -184,7 +184,7 @@ impl Append<MemoryTransaction> for MemoryStore {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> Answer<Vec<Recorded>> {
+    ) -> Answer<StreamPage> {
         stream.check()?;
         Ok(tx.read(stream, after, limit))
     }

@@ -30,8 +30,8 @@ pub use projection::{
     ProjectionHandle, ProjectionMonitor, RebuildError, Replayed, Separate, Stats, Stopped,
 };
 pub use recorded::{
-    Filter, Ordered, Page, REPEATS, Recorded, Snapshot, StoreStats, StreamState, Unreadable,
-    find_repeated,
+    Filter, Ordered, Page, REPEATS, Recorded, Snapshot, StoreStats, StreamPage, StreamState,
+    Unreadable, find_repeated,
 };
 pub use repository::Repository;
 pub use store::{Append, Begin, Checkpoint, Store};

@@ -133,6 +133,25 @@ impl Page {
     }
 }
 
+/// Events of one stream, in the order of their versions.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamPage {
+    /// The events.
+    pub events: Vec<Recorded>,
+    /// Whether the stream ends with these events. `false` means that events may follow. A page with fewer events than the
+    /// limit may not be the last one, because a page ends at [`Page::LARGEST`].
+    pub is_end: bool,
+}
+
+impl StreamPage {
+    /// Creates a page. `is_end` says whether the stream ends with `events`.
+    #[must_use]
+    pub const fn new(events: Vec<Recorded>, is_end: bool) -> Self {
+        Self { events, is_end }
+    }
+}
+
 /// An event that a store cannot read: the source of the `Corrupt` error of [`Store::read_all`](super::Store::read_all). A
 /// projection treats it like an event that its handler cannot handle.
 #[non_exhaustive]

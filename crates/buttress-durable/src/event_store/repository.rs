@@ -21,7 +21,7 @@ use crate::event::{DomainEvent, newest};
 use crate::outbox::MessageId;
 use snapshotting::Snapshots;
 
-/// How many events a load reads with one query.
+/// How many events a load reads with one query at most.
 const PAGE: usize = 500;
 
 /// Loads aggregates of one kind, and executes commands on them. Cheap to clone if the codec is.
@@ -209,8 +209,8 @@ where
             }
             loop {
                 let page = store.read_stream_in(tx, &stream, loaded.version, PAGE).await?;
-                self.apply(&mut loaded, &page)?;
-                if page.len() < PAGE {
+                self.apply(&mut loaded, &page.events)?;
+                if page.is_end {
                     break;
                 }
             }
@@ -249,8 +249,8 @@ where
     ) -> Result<(), Failed<A::Error>> {
         loop {
             let page = self.log.store().read_stream(stream, loaded.version, PAGE).await?;
-            self.apply(loaded, &page)?;
-            if page.len() < PAGE {
+            self.apply(loaded, &page.events)?;
+            if page.is_end {
                 return Ok(());
             }
         }

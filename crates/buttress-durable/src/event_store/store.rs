@@ -6,7 +6,7 @@ use buttress::StoreError;
 
 use super::batch::{AppendError, Appended, NewBatch};
 use super::checkpoint::{Advance, Leased, ProjectionClaim, ProjectionLease, ProjectionState, Swap};
-use super::recorded::{Filter, Page, Recorded, Snapshot, StoreStats, StreamState};
+use super::recorded::{Filter, Page, Snapshot, StoreStats, StreamPage, StreamState};
 use super::stream::{Position, StreamId, Version};
 use crate::answer::Answer;
 use crate::causes::find;
@@ -37,7 +37,7 @@ pub trait Append<Tx>: Send + Sync {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> impl Future<Output = Answer<Vec<Recorded>>> + Send;
+    ) -> impl Future<Output = Answer<StreamPage>> + Send;
 
     /// Reads a snapshot as [`Store::load_snapshot`] does, on the connection of the transaction.
     fn load_snapshot_in(
@@ -109,7 +109,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
     /// Reads up to `limit` committed events of a stream with a version after `after`, in their order. An unknown stream
-    /// has none. Fewer events than `limit` mean the end of the stream.
+    /// has none.
+    ///
+    /// A page ends with the event that brings it to [`Page::LARGEST`] bytes, so large events need more pages.
+    /// [`StreamPage::is_end`] says whether events may follow.
     ///
     /// # Errors
     /// Returns `Corrupt` if an event cannot be read. The error names the stream and the version.
@@ -118,7 +121,7 @@ pub trait Store: Send + Sync + 'static {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> impl Future<Output = Answer<Vec<Recorded>>> + Send;
+    ) -> impl Future<Output = Answer<StreamPage>> + Send;
 
     /// Reads up to `limit` events that match `filter` with a position after `after`, in the order of positions.
     ///

@@ -133,7 +133,8 @@ async fn events_6_9_an_event_that_cannot_be_read_is_named<D: Db>(db: D) {
     assert_eq!(page(4).await.unwrap().events.len(), 3);
     let error = store.read_stream(&order(7), Version::START, 9).await.unwrap_err();
     assert!(error.to_string().contains("order/7, version 4"), "{error}");
-    assert_eq!(store.read_stream(&order(8), Version::START, 9).await.unwrap().len(), 2);
+    let read = store.read_stream(&order(8), Version::START, 9).await.unwrap();
+    assert_eq!(read.events.len(), 2);
     // An append that has to look at the event fails, and others do not.
     let repeated = NewBatch::new(order(7), Expected::Exactly(Version::new(3)), vec![event(4)]);
     let error = store.append_batch(&repeated).await.unwrap_err();

@@ -11,7 +11,7 @@ use super::super::checkpoint::{
     ProjectorId, Start, Swap,
 };
 use super::super::recorded::{
-    Filter, Ordered, Page, REPEATS, Recorded, Snapshot, StreamState, find_repeated,
+    Filter, Ordered, Page, REPEATS, Recorded, Snapshot, StreamPage, StreamState, find_repeated,
 };
 use super::super::stream::{Position, StreamId, Version};
 use crate::answer::Answer;
@@ -77,6 +77,19 @@ impl Rows {
         StreamState::new(Version::new(version), found.is_some_and(|stream| stream.is_closed))
     }
 
+    /// Returns the events of a stream after a version, with the `staged` events of a transaction behind them.
+    fn events<'a>(
+        &'a self,
+        stream: &StreamId,
+        staged: &'a [Recorded],
+        after: Version,
+    ) -> impl Iterator<Item = &'a Recorded> {
+        let places = self.streams.get(stream).map_or(&[][..], |stream| &stream.places);
+        let committed = places.iter().filter_map(|place| self.log.get(*place));
+        let skipped = usize::try_from(after.get()).unwrap_or(usize::MAX);
+        committed.chain(staged).skip(skipped)
+    }
+
     /// Reads a stream with the `staged` events of a transaction behind it.
     pub(super) fn read(
         &self,
@@ -84,11 +97,17 @@ impl Rows {
         staged: &[Recorded],
         after: Version,
         limit: usize,
-    ) -> Vec<Recorded> {
-        let places = self.streams.get(stream).map_or(&[][..], |stream| &stream.places);
-        let committed = places.iter().filter_map(|place| self.log.get(*place));
-        let skipped = usize::try_from(after.get()).unwrap_or(usize::MAX);
-        committed.chain(staged).skip(skipped).take(limit).cloned().collect()
+    ) -> StreamPage {
+        let (mut page, mut bytes) = (StreamPage::new(Vec::new(), true), 0);
+        for event in self.events(stream, staged, after) {
+            if page.events.len() == limit || bytes >= Page::LARGEST {
+                page.is_end = false;
+                break;
+            }
+            bytes += event.bytes();
+            page.events.push(event.clone());
+        }
+        page
     }
 
     pub(super) fn read_all(&self, after: Position, filter: &Filter, limit: usize) -> Page {
@@ -128,7 +147,8 @@ impl Rows {
             Some(version) => (version, events.len()),
             None => (Version::new(actual.get().saturating_sub(window)), usize::MAX),
         };
-        let recorded = self.read(stream, staged, after, limit);
+        let recorded = self.events(stream, staged, after).take(limit).cloned();
+        let recorded: Vec<Recorded> = recorded.collect();
         if let Some(before) = find_repeated(*expected, events, &recorded) {
             return Ok(Place::Repeated(before));
         }

@@ -6,7 +6,7 @@ use buttress::StoreError;
 
 use super::super::batch::{AppendError, Appended, NewBatch};
 use super::super::checkpoint::{Advance, Swap};
-use super::super::recorded::Recorded;
+use super::super::recorded::{Recorded, StreamPage};
 use super::super::stream::{StreamId, Version};
 use super::MemoryStore;
 use super::rows::{Place, Rows};
@@ -79,7 +79,7 @@ impl MemoryTransaction {
         }
     }
 
-    pub(super) fn read(&self, stream: &StreamId, after: Version, limit: usize) -> Vec<Recorded> {
+    pub(super) fn read(&self, stream: &StreamId, after: Version, limit: usize) -> StreamPage {
         self.store.lock().read(stream, &self.staged(stream), after, limit)
     }
 

@@ -13,7 +13,7 @@ async fn a_boxed_store_passes_every_operation_on() {
     let event = NewEvent::new(MessageId::new(1), "order.placed", "7 books");
     let batch = NewBatch::new(stream.clone(), Expected::New, vec![event]);
     assert_eq!(store.append_batch(&batch).await.unwrap().last.get(), 1);
-    assert_eq!(store.read_stream(&stream, Version::START, 9).await.unwrap().len(), 1);
+    assert_eq!(store.read_stream(&stream, Version::START, 9).await.unwrap().events.len(), 1);
     let page = store.read_all(Position::START, &Filter::all(), 9).await.unwrap();
     assert_eq!((page.events.len(), page.through.get()), (1, 1));
     let state = store.stream_state(&stream).await.unwrap();

@@ -129,7 +129,7 @@ impl Store for Faulty {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> Answer<Vec<Recorded>> {
+    ) -> Answer<StreamPage> {
         self.reads.lock().unwrap().push(after.get());
         self.slowly(self.memory.read_stream(stream, after, limit)).await
     }

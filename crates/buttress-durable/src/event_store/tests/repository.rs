@@ -182,12 +182,12 @@ async fn events_carry_the_context_of_their_command() {
     let orders = repository(&store);
     let context = Context::new().with_correlation("request-9".parse().unwrap());
     context.scope(orders.execute("7", &Command::Create)).await.unwrap();
-    let events = store.read_stream(&orders.stream("7"), Version::START, 9).await.unwrap();
+    let events = store.read_stream(&orders.stream("7"), Version::START, 9).await.unwrap().events;
     let correlation = ("x-correlation-id".to_owned(), "request-9".to_owned());
     assert_eq!((events[0].headers.len(), &events[0].headers[0]), (1, &correlation));
     // What an event causes carries its id.
     events[0].scope(orders.execute("8", &Command::Create)).await.unwrap();
-    let caused = store.read_stream(&orders.stream("8"), Version::START, 9).await.unwrap();
+    let caused = store.read_stream(&orders.stream("8"), Version::START, 9).await.unwrap().events;
     let causation = ("ce-causationid".to_owned(), events[0].id.to_string());
     assert_eq!(caused[0].headers, [correlation, causation]);
 }

@@ -1,8 +1,9 @@
 //! Reading streams and their state, and snapshots.
 
+use buttress_durable::Answer;
 use buttress_durable::event_store::{
     Append, Expected, Filter, NewBatch, NewEvent, Page, Position, Snapshot, Store, StreamId,
-    Version,
+    StreamPage, Version,
 };
 
 use super::super::{Transactions, cases, expect, refused};
@@ -14,6 +15,8 @@ pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harne
         what_is_appended_is_read,
         a_filter_leaves_events_out_and_no_position,
         a_page_of_large_events_ends_at_its_bound,
+        a_page_of_a_stream_ends_at_its_bound,
+        a_repeat_of_the_largest_batch_has_its_place,
         a_snapshot_is_replaced_by_a_later_one,
         snapshots_of_other_streams_stay,
         snapshots_can_be_thrown_away,
@@ -28,7 +31,7 @@ async fn a_stream_is_read_from_any_version<S: Store + Append<Tx>, Tx, H: Transac
     append(&store, &batch(2, Expected::New, &[6])).await;
     let read = async |of, after, limit| -> Vec<u32> {
         let events = store.read_stream(&stream(of), Version::new(after), limit).await;
-        expect(events, "read_stream").iter().map(|event| number(&event.data)).collect()
+        expect(events, "read_stream").events.iter().map(|event| number(&event.data)).collect()
     };
     assert_eq!(read(1, 0, 3).await, [1, 2, 3]);
     assert_eq!(read(1, 3, 3).await, [4, 5]);
@@ -56,6 +59,7 @@ async fn what_is_appended_is_read<S: Store + Append<Tx>, Tx, H: Transactions<S, 
     append(&store, &written).await;
     let store = harness.reopen(&store).await;
     let found = expect(store.read_stream(&stream(1), Version::START, 9).await, "read_stream");
+    let found = found.events;
     let page = expect(store.read_all(Position::START, &Filter::all(), 9).await, "read_all");
     assert_eq!(page.through.get(), 2);
     for (at, event) in written.events.iter().enumerate() {
@@ -123,13 +127,7 @@ async fn a_page_of_large_events_ends_at_its_bound<
         let found: Vec<u64> = page.events.iter().map(|one| one.position.get()).collect();
         (found, page.through.get())
     };
-    let large = |number: u32| {
-        let mut event = event(number).header("h", "h".repeat(NewEvent::LARGEST_HEADERS - 1));
-        event.data = vec![b'x'; NewEvent::LARGEST_DATA];
-        event
-    };
-    // As many events reach the bound.
-    let one = Page::LARGEST.div_ceil(NewEvent::LARGEST_DATA + NewEvent::LARGEST_HEADERS) as u64;
+    let one = PAGE;
     for number in 1..=2 * one as u32 {
         let batch = NewBatch::new(stream(1), Expected::Any, vec![large(number)]);
         append(&store, &batch).await;
@@ -144,6 +142,108 @@ async fn a_page_of_large_events_ends_at_its_bound<
     let even = Filter::all().kind("order.even");
     let found = (1..=one).map(|number| 2 * number).collect();
     assert_eq!(read(0, even, 100).await, (found, 2 * one));
+}
+
+/// The largest events that reach the bound of a page.
+const PAGE: u64 = Page::LARGEST.div_ceil(NewEvent::LARGEST_DATA + NewEvent::LARGEST_HEADERS) as u64;
+
+/// Returns the largest event.
+fn large(number: u32) -> NewEvent {
+    let mut event = event(number).header("h", "h".repeat(NewEvent::LARGEST_HEADERS - 1));
+    event.data = vec![b'x'; NewEvent::LARGEST_DATA];
+    event
+}
+
+async fn a_page_of_a_stream_ends_at_its_bound<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let store = harness.fresh().await;
+    let seen = |page: Answer<StreamPage>| {
+        let page = expect(page, "read_stream");
+        let found: Vec<u64> = page.events.iter().map(|event| event.version.get()).collect();
+        (found, page.is_end)
+    };
+    let read = async |after: u64, limit| {
+        seen(store.read_stream(&stream(1), Version::new(after), limit).await)
+    };
+    let write = |number: u32| NewBatch::new(stream(1), Expected::Any, vec![large(number)]);
+    for number in 1..=PAGE as u32 {
+        append(&store, &write(number)).await;
+        // Another stream does not count.
+        append(&store, &NewBatch::new(stream(2), Expected::Any, vec![large(1000 + number)])).await;
+    }
+    let all = || (1..=PAGE).collect::<Vec<_>>();
+    // The store need not know that nothing follows the event that reaches the bound.
+    assert_eq!(read(0, 100).await.0, all());
+    assert_eq!(read(PAGE, 100).await, (vec![], true));
+    for number in PAGE as u32 + 1..=2 * PAGE as u32 {
+        append(&store, &write(number)).await;
+    }
+    append(&store, &batch(1, exactly(2 * PAGE), &[500])).await;
+    assert_eq!(read(0, 100).await, (all(), false));
+    assert_eq!(read(PAGE, 100).await, ((PAGE + 1..=2 * PAGE).collect(), false));
+    assert_eq!(read(2 * PAGE, 100).await, (vec![2 * PAGE + 1], true));
+    assert_eq!(read(1, 100).await, ((2..=PAGE + 1).collect(), false));
+    assert_eq!(read(0, 3).await, (vec![1, 2, 3], false), "the bound of events");
+    assert_eq!(read(2 * PAGE, 0).await.0, [0; 0]);
+    // The events that a transaction has appended count too.
+    let mut tx = harness.begin(&store).await;
+    for number in [600, 602] {
+        super::appended(store.append_in(&mut tx, &write(number)).await, "append_in");
+    }
+    let last = 2 * PAGE + 3;
+    for (after, expected) in [
+        (0, (all(), false)),
+        (PAGE + 1, ((PAGE + 2..last).collect(), false)),
+        (PAGE + 3, ((PAGE + 4..=last).collect(), true)),
+        (last - 1, (vec![last], true)),
+    ] {
+        let page = store.read_stream_in(&mut tx, &stream(1), Version::new(after), 100).await;
+        assert_eq!(seen(page), expected, "after {after}");
+    }
+    harness.roll_back(tx).await;
+}
+
+async fn a_repeat_of_the_largest_batch_has_its_place<
+    S: Store + Append<Tx>,
+    Tx,
+    H: Transactions<S, Tx>,
+>(
+    harness: &H,
+) {
+    let store = harness.fresh().await;
+    let many = NewBatch::MOST_EVENTS as u32;
+    // A store may need more bytes for headers than their names and values have.
+    let with_headers = |number| (0..4).fold(event(number), |event, _| event.header("", ""));
+    let mut events: Vec<NewEvent> = (1..=many).map(with_headers).collect();
+    let each = NewBatch::LARGEST / events.len();
+    for event in &mut events {
+        event.data = vec![b'x'; each];
+    }
+    events[0].data = vec![b'x'; NewBatch::LARGEST - each * (events.len() - 1)];
+    for expected in [Expected::New, Expected::Any] {
+        let largest = NewBatch::new(stream(1), expected, events.clone());
+        for round in ["first", "second"] {
+            let appended = append(&store, &largest).await;
+            assert_eq!(
+                super::place(appended),
+                (1, u64::from(many)),
+                "{round} append, {expected:?}"
+            );
+        }
+        append(&store, &batch(2, Expected::Any, &[5000])).await;
+    }
+    let mut pages = (0, Version::START);
+    loop {
+        let page = store.read_stream(&stream(1), pages.1, 9999).await;
+        let page = expect(page, "read_stream");
+        pages =
+            (pages.0 + page.events.len(), page.events.last().map_or(pages.1, |one| one.version));
+        if page.is_end {
+            break;
+        }
+    }
+    assert_eq!(pages.0, many as usize, "each event once");
 }
 
 fn snapshot(of: u32, version: u64, schema: u32) -> Snapshot {

@@ -171,7 +171,7 @@ async fn written_before(
     }
     match to_read(found) {
         Some(after) => {
-            read::stream_on(store, connection, &batch.stream, after, batch.events.len()).await
+            read::events_on(store, connection, &batch.stream, after, batch.events.len()).await
         }
         None => Ok(Vec::new()),
     }

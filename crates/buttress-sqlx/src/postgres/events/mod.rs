@@ -9,8 +9,8 @@ use buttress::StoreError;
 use buttress_durable::Answer;
 use buttress_durable::event_store::{
     Advance, Append, AppendError, Appended, Begin, Checkpoint, Filter, Leased, NewBatch, Page,
-    Position, ProjectionClaim, ProjectionLease, ProjectionState, Recorded, Snapshot, Store,
-    StoreStats, StreamId, StreamState, Swap, Version,
+    Position, ProjectionClaim, ProjectionLease, ProjectionState, Snapshot, Store, StoreStats,
+    StreamId, StreamPage, StreamState, Swap, Version,
 };
 
 use super::PostgresStore;

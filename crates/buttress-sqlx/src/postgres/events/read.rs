@@ -2,10 +2,10 @@
 
 use buttress_durable::Answer;
 use buttress_durable::event_store::{
-    Filter, Page, Position, Recorded, Snapshot, StreamId, StreamState, Version,
+    Filter, Page, Position, Recorded, Snapshot, StreamId, StreamPage, StreamState, Version,
 };
 use sqlx::Row as _;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::order::Ordering;
 use super::{append, order};
@@ -22,11 +22,11 @@ pub(super) async fn stream(
     stream: &StreamId,
     after: Version,
     most: usize,
-) -> Answer<Vec<Recorded>> {
+) -> Answer<StreamPage> {
     let mut loan = store.borrow().await?;
-    let events = stream_on(store, &mut loan, stream, after, most).await?;
+    let page = stream_on(store, &mut loan, stream, after, most).await?;
     loan.finish().await?;
-    Ok(events)
+    Ok(page)
 }
 
 pub(super) async fn stream_on(
@@ -35,16 +35,43 @@ pub(super) async fn stream_on(
     stream: &StreamId,
     after: Version,
     most: usize,
+) -> Answer<StreamPage> {
+    let rows = rows(store, connection, stream, after, most, largest()).await?;
+    events::stream_page(&rows, stream, most)
+}
+
+/// Reads events of a stream, however large they are.
+pub(super) async fn events_on(
+    store: &PostgresStore,
+    connection: &mut PgConnection,
+    stream: &StreamId,
+    after: Version,
+    most: usize,
 ) -> Answer<Vec<Recorded>> {
+    let rows = rows(store, connection, stream, after, most, i64::MAX).await?;
+    events::stream(&rows, stream)
+}
+
+/// Reads rows of a stream up to the one that brings them to `bytes` bytes.
+async fn rows(
+    store: &PostgresStore,
+    connection: &mut PgConnection,
+    stream: &StreamId,
+    after: Version,
+    most: usize,
+    bytes: i64,
+) -> Answer<Vec<PgRow>> {
     let sql = store.sql(&format!(
-        "SELECT {EVENT} FROM {{s}}buttress_event AS e WHERE e.stream = \
-         (SELECT number FROM {{s}}buttress_event_stream WHERE stream_kind = $1 AND stream_id = $2) \
-         AND e.version > $3 ORDER BY e.version LIMIT $4"
+        "SELECT * FROM (SELECT {EVENT}, \
+             sum({SIZE}) OVER (ORDER BY e.version ROWS UNBOUNDED PRECEDING) AS bytes, {SIZE} AS size \
+             FROM {{s}}buttress_event AS e WHERE e.stream = \
+             (SELECT number FROM {{s}}buttress_event_stream WHERE stream_kind = $1 AND stream_id = $2) \
+             AND e.version > $3 ORDER BY e.version LIMIT $4) AS q \
+         WHERE q.bytes - q.size < $5 ORDER BY q.version"
     ));
     let query = query(sql).bind(stream.kind()).bind(stream.id());
-    let query = query.bind(signed(after.get())).bind(limit(most));
-    let rows = query.fetch_all(connection).await.map_err(during("reading a stream"))?;
-    events::stream(&rows, stream)
+    let query = query.bind(signed(after.get())).bind(limit(most)).bind(bytes);
+    query.fetch_all(connection).await.map_err(during("reading a stream"))
 }
 
 pub(super) async fn head(store: &PostgresStore, stream: &StreamId) -> Answer<Option<StreamState>> {

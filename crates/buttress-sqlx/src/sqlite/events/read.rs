@@ -2,9 +2,10 @@
 
 use buttress_durable::Answer;
 use buttress_durable::event_store::{
-    Filter, Page, Position, Recorded, Snapshot, StoreStats, StreamId, StreamState, Version,
+    Filter, Page, Position, Recorded, Snapshot, StoreStats, StreamId, StreamPage, StreamState,
+    Version,
 };
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Sqlite};
 
 use super::append;
@@ -18,7 +19,7 @@ pub(super) async fn stream(
     stream: &StreamId,
     after: Version,
     most: usize,
-) -> Answer<Vec<Recorded>> {
+) -> Answer<StreamPage> {
     let mut connection = borrow(store).await?;
     stream_on(store, &mut connection, stream, after, most).await
 }
@@ -29,25 +30,43 @@ pub(super) async fn stream_on(
     stream: &StreamId,
     after: Version,
     most: usize,
-) -> Answer<Vec<Recorded>> {
-    events(connection, stream, after, most).await.map_err(during("reading a stream"))?
+) -> Answer<StreamPage> {
+    let rows = rows(connection, stream, after, most, largest()).await;
+    events::stream_page(&rows.map_err(during("reading a stream"))?, stream, most)
 }
 
-/// Reads events of a stream. The inner error is about an event that cannot be read.
+/// Reads events of a stream, however large they are. The inner error is about an event that cannot be read.
 pub(super) async fn events(
     connection: &mut SqliteConnection,
     stream: &StreamId,
     after: Version,
     most: usize,
 ) -> sqlx::Result<Answer<Vec<Recorded>>> {
+    let rows = rows(connection, stream, after, most, i64::MAX).await?;
+    Ok(events::stream(&rows, stream))
+}
+
+/// Reads rows of a stream up to the one that brings them to `bytes` bytes.
+async fn rows(
+    connection: &mut SqliteConnection,
+    stream: &StreamId,
+    after: Version,
+    most: usize,
+    bytes: i64,
+) -> sqlx::Result<Vec<SqliteRow>> {
+    // The sizes come first, because a window over whole rows would copy them.
     let sql = format!(
-        "SELECT {EVENT} FROM buttress_event AS e WHERE e.stream = \
-         (SELECT number FROM buttress_event_stream WHERE stream_kind = ?1 AND stream_id = ?2) \
-         AND e.version > ?3 ORDER BY e.version LIMIT ?4"
+        "WITH n AS MATERIALIZED (SELECT e.position AS position, {SIZE} AS size FROM buttress_event AS e \
+             WHERE e.stream = (SELECT number FROM buttress_event_stream WHERE stream_kind = ?1 AND stream_id = ?2) \
+             AND e.version > ?3 ORDER BY e.version LIMIT ?4), \
+         b AS MATERIALIZED (SELECT position, size, \
+             sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS bytes FROM n) \
+         SELECT {EVENT}, b.bytes FROM b CROSS JOIN buttress_event AS e ON e.position = b.position \
+         WHERE b.bytes - b.size < ?5 ORDER BY b.position"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(stream.kind()).bind(stream.id());
-    let rows = query.bind(signed(after.get())).bind(limit(most)).fetch_all(connection).await?;
-    Ok(events::stream(&rows, stream))
+    let query = query.bind(signed(after.get())).bind(limit(most)).bind(bytes);
+    query.fetch_all(connection).await
 }
 
 pub(super) async fn head(store: &SqliteStore, stream: &StreamId) -> Answer<Option<StreamState>> {
