@@ -105,7 +105,9 @@ pub fn write(rows: &[Row], others: Vec<Target>, rounds: usize) -> Result<(), Err
   the record of each delivery 2 000, hashes of keys and ids 2 000, timers 1 800. The raw loop keeps no order by key, holds
   no lease, and records nothing. Where a broker takes more of the time, as RabbitMQ does, the ratio is near the target.
 - *Why the targets of publishers are missed.* A publisher chooses the shard, checks sizes, and watches a limit for each
-  message. No profile was taken. RabbitMQ and Kafka, which take longer to confirm, hide it.
+  message. A publisher over NATS takes 77 200 instructions a message, the raw loop 39 700 (callgrind, one shard, without
+  system calls). The difference is spread: the allocator, headers that are checked and percent-encoded, ids as text, and a
+  timer for each message. RabbitMQ and Kafka, which take longer to confirm, hide it.
 - *Why the targets of Kafka's consumers are missed.* The raw loop takes 1 us a message, so that each step counts. The client
   has a thread. A message passes from there to the task of the consumer, through the lane of its key to the handler, and
   back. No profile was taken.

@@ -174,3 +174,33 @@ async fn a_message_with_a_status_line_is_a_message() {
     assert_eq!(payloads[..5], lines);
     fresh.remove().await;
 }
+
+#[tokio::test]
+async fn a_consumer_that_is_deleted_and_created_again_loses_no_message() {
+    let Some(nats) = server::nats("a consumer that is created again").await else { return };
+    let fresh = Fresh::new(&nats, "consumer");
+    let topic = fresh.topic.clone().shards(1);
+    let lasting = || settings().ack_wait(600 * SECOND);
+    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
+    let source = nats.subscribe(&topic, lasting()).await.unwrap();
+    source.want(2);
+    for payload in ["1", "2", "3"] {
+        publish(&publisher, message("a", payload)).await;
+    }
+    let held = take(&source, 2).await;
+    fresh.stream().await.delete_consumer("billing-0").await.unwrap();
+    let done: Vec<_> = held.iter().map(|held| (held.token.clone(), Settle::Done)).collect();
+    let error = source.settle(&done[..1]).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    source.want(10);
+    receive_until(&source, |received| received.err().filter(StoreError::is_misconfigured)).await;
+    drop(nats.subscribe(&topic, lasting()).await.unwrap());
+    // The consumer begins again with the first message. The member still holds the first two.
+    let third = take(&source, 1).await;
+    assert_eq!(third[0].payload, b"3");
+    assert_eq!(unsettled(&nats, &fresh.name).await, 3);
+    source.settle(&done).await.unwrap();
+    source.settle(&[(third[0].token.clone(), Settle::Done)]).await.unwrap();
+    assert_eq!(unsettled(&nats, &fresh.name).await, 0);
+    fresh.remove().await;
+}
