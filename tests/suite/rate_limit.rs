@@ -1,6 +1,7 @@
 //! Rate limiter: which calls it admits, when the next can pass, and which waiters it wakes.
 
 mod line;
+mod plans;
 mod queued;
 mod refund;
 mod waiting;

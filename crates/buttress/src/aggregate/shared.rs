@@ -53,7 +53,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: &Config, parts: &[Definition]) -> Result<Arc<Self>, InvalidConfig> {
-        check(parts)?;
+        config.common.named(check(parts))?;
         let limit = config.limit()?;
         let required = parts.iter().enumerate();
         let required = required.map(|(place, part)| u32::from(part.required) << place).sum();

@@ -82,7 +82,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         self.eject.as_ref().map_or(Ok(()), Outliers::check)?;
         check_not_endless("max-wait", self.max_wait)?;
         check_not_endless("ramp", self.ramp)

@@ -47,7 +47,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         check_at_least("max-concurrent", self.max_concurrent, 1)?;
         check_duration("claim-within", self.claim_within)?;
         self.max_wait.map_or(Ok(()), |wait| check_duration("max-wait", wait))

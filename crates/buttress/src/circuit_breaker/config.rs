@@ -174,7 +174,12 @@ impl Config {
         Err(InvalidConfig::new(field, self.window_text(), bound))
     }
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         check_at_least("consecutive-failures", self.consecutive_failures, 1)?;
         check_share("failure-rate", self.failure_rate)?;
         check_share("slow-call-rate", self.slow_call_rate)?;

@@ -222,7 +222,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         check_duration("result-lifetime", self.result_lifetime)?;
         check_duration("lease", self.lease)?;
         // A third of the lease must be at least 1 ms, which clocks can measure.

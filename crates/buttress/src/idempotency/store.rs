@@ -93,6 +93,12 @@ impl<'a, V> Completion<'a, V> {
 /// Every future is lazy: a method whose future was never polled has no effect. A caller can
 /// therefore drop an operation before it begins, and know that nothing was done. The conformance
 /// suite of `buttress-sim` checks it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of results of type `{V}`",
+    label = "this store cannot keep the results",
+    note = "a store of bytes (SQLite, PostgreSQL, Redis) needs a codec: `buttress::idempotency::Encoded::new(store, buttress::Json)`, with the feature `json`",
+    note = "for HTTP responses the codec is `buttress_http::idempotency_key::ResponseCodec`: `Encoded::new(store, ResponseCodec)`"
+)]
 pub trait Store<V>: Send + Sync + 'static {
     /// Claims the key, for `lease` from now. Repeating a claim in flight with the same id returns
     /// [`Claimed::Owned`] again, with a new lease.

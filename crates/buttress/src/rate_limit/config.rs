@@ -99,7 +99,12 @@ impl Config {
         self
     }
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         check_at_least("max-tokens", self.max_tokens, 1)?;
         check_at_least("refill-tokens", self.refill_tokens(), 1)?;
         check_duration("refill-period", self.refill_period)?;

@@ -20,6 +20,7 @@ use crate::machinery::keyed::{KeyedCalls, KeyedLayer, KeyedService};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::UntilResponse;
 
@@ -78,8 +79,11 @@ where
     /// Creates a layer with a limiter for each key. `plan_of` returns the plan of a key, and the
     /// plan sets rate and size.
     ///
-    /// A key whose plan is not listed has the rules of `config`. All other settings come from
-    /// `config` too: name, clock, observer.
+    /// A key whose plan is not listed has the rules of `config`. A misspelt plan therefore changes the limit of its keys
+    /// without an error. [`KeyedStats::unlisted_plan`] counts such calls, and each of the first 8 unlisted plans is one
+    /// warning in the log. List every plan, also one that has the rules of `config`, and watch the number.
+    ///
+    /// All other settings come from `config` too: name, clock, observer.
     ///
     /// Every call runs `plan_of`. If `plan_of` returns another plan for a key, the key keeps its
     /// tokens, up to the size of the new bucket. Do not
@@ -131,15 +135,17 @@ where
         check(&config)?;
         let (mut names, mut rules) = (Vec::new(), Vec::new());
         for (name, plan) in plans {
-            check(&plan)?;
+            config.common.named(check(&plan))?;
             if names.contains(&name) {
-                return Err(InvalidConfig::new("plan", format!("{name:?}"), "listed once"));
+                let twice = InvalidConfig::new("plan", format!("{name:?}"), "listed once");
+                return config.common.named(Err(twice));
             }
             names.push(name);
             rules.push(Rule::new(&plan));
         }
         let table = Table { base: Rule::new(&config), plans: rules.into() };
-        let plans = Plans::new(names, Box::new(plan_of));
+        let layer = config.common.of(Pattern::RateLimit).layer();
+        let plans = Plans::new(names, Box::new(plan_of), layer);
         let shared = Arc::new(Shared::new(config, max_keys, plans, table)?);
         Ok(Self::over(shared, key, AsError, OneToken))
     }

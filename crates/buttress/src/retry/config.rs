@@ -79,7 +79,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         check_at_least("attempts", self.policy.attempts, 1)?;
         self.policy.backoff.check()?;
         check_duration("max-hint", self.policy.max_hint)?;

@@ -64,7 +64,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<Share, InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<Share, InvalidConfig> {
         check_at_least("max-running", self.max_running, 1)?;
         check_at_least("keep-one-in", self.keep_one_in, 1)?;
         check_duration("within", self.within)?;

@@ -39,7 +39,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<Share, InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<Share, InvalidConfig> {
         Share::checked("share", self.share)
     }
 

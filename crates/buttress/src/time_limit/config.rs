@@ -50,7 +50,12 @@ impl Config {
 
     common_setters!();
 
+    /// Checks the fields. An error has the name of the layer.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.common.named(self.check_fields())
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidConfig> {
         check_duration("limit", self.limit)
     }
 }

@@ -6,20 +6,27 @@ use std::time::Duration;
 
 /// Error of a configuration that cannot work, returned when a layer is built or reconfigured.
 ///
-/// It names the field, the given value and the accepted values.
+/// It names the field, the given value and the accepted values. A configuration with a name adds the name, so that the
+/// reader finds the layer among several.
 ///
 /// ```
 /// use buttress::bulkhead::{BulkheadLayer, Config};
 /// let error = BulkheadLayer::new(Config::new().max_concurrent(0)).unwrap_err();
 /// assert_eq!(error.field(), "max-concurrent");
 /// assert_eq!(error.to_string(), "max-concurrent: 0 is not at least 1");
+///
+/// let error = Config::new().name("db").max_concurrent(0).build().unwrap_err();
+/// assert_eq!(error.layer(), Some("db"));
+/// assert_eq!(error.to_string(), "\"db\": max-concurrent: 0 is not at least 1");
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{field}: {value} is not {bound}")]
+#[error("{}{field}: {value} is not {bound}", OfLayer(.layer.as_deref()))]
 pub struct InvalidConfig {
-    field: String,
-    value: String,
-    bound: String,
+    /// The name of the layer, if the field has no path that names it.
+    layer: Option<Box<str>>,
+    field: Box<str>,
+    value: Box<str>,
+    bound: Box<str>,
 }
 
 impl InvalidConfig {
@@ -31,7 +38,9 @@ impl InvalidConfig {
         value: impl fmt::Display,
         bound: impl Into<String>,
     ) -> Self {
-        Self { field: field.into(), value: value.to_string(), bound: bound.into() }
+        let (field, bound): (String, String) = (field.into(), bound.into());
+        let value = value.to_string().into();
+        Self { layer: None, field: field.into(), value, bound: bound.into() }
     }
 
     /// Refuses a number or a duration outside of `bounds`. Use it for configurations outside of this crate, e.g. of a
@@ -61,6 +70,13 @@ impl InvalidConfig {
         Err(Self::new(field, format!("{value:?}"), bound))
     }
 
+    /// Returns the [name](crate::bulkhead::Config::name) of the layer. `None` if the configuration has no name, and in a
+    /// document, whose fields have a path.
+    #[must_use]
+    pub fn layer(&self) -> Option<&str> {
+        self.layer.as_deref()
+    }
+
     /// Returns the name of the field in kebab case, as in documents. The name includes the path of
     /// a field in a document.
     #[must_use]
@@ -80,10 +96,25 @@ impl InvalidConfig {
         &self.bound
     }
 
-    /// Returns this error for the field inside `path`.
+    /// Returns this error for the layer called `name`. An error of a layer further in keeps its name.
+    pub(crate) fn of_layer(self, name: &str) -> Self {
+        let own = (!name.is_empty()).then(|| name.into());
+        Self { layer: self.layer.or(own), ..self }
+    }
+
+    /// Returns this error for the field inside `path`. The path names the layer.
     #[cfg(feature = "serde")]
     pub(crate) fn within(self, path: &str) -> Self {
-        Self { field: format!("{path}.{}", self.field), ..self }
+        Self { layer: None, field: format!("{path}.{}", self.field).into(), ..self }
+    }
+}
+
+/// The part of the message that names the layer.
+struct OfLayer<'a>(Option<&'a str>);
+
+impl fmt::Display for OfLayer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, "{name:?}: "))
     }
 }
 
@@ -136,6 +167,35 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
+
+    #[test]
+    fn an_error_names_the_layer_of_its_configuration() {
+        let zero = Duration::ZERO;
+        let errors = [
+            bulkhead::Config::new().name("db").max_concurrent(0).build().unwrap_err(),
+            circuit_breaker::Config::new().name("db").open_for(zero).build().unwrap_err(),
+            rate_limit::Config::new().name("db").max_tokens(0).build().unwrap_err(),
+            retry::Config::new().name("db").attempts(0).build().unwrap_err(),
+            time_limit::Config::new(zero).name("db").build().unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.layer(), Some("db"), "{error}");
+            assert!(error.to_string().starts_with(&format!("\"db\": {}: ", error.field())));
+        }
+        let unnamed = retry::Config::new().attempts(0).build().unwrap_err();
+        assert_eq!(
+            (unnamed.layer(), unnamed.to_string().as_str()),
+            (None, "attempts: 0 is not at least 1")
+        );
+    }
+
+    #[test]
+    fn a_change_of_a_running_layer_names_the_given_configuration() {
+        let limiter = rate_limit::Config::new().name("api").build().unwrap().handle();
+        let refused = limiter.reconfigure(&limiter.config().max_tokens(0)).unwrap_err();
+        assert_eq!(refused.layer(), Some("api"));
+    }
 
     #[test]
     fn not_a_number_is_out_of_every_range() {

@@ -60,6 +60,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
             max_keys: shared.keys.max_keys(),
             refused: shared.counters.sum(Counter::Refused),
             too_many_keys: shared.counters.sum(Counter::TooManyKeys),
+            unlisted_plan: shared.counters.sum(Counter::UnlistedPlan),
             admitted: shared.common.count_calls.then(|| shared.counters.sum(Counter::Admitted)),
         }
     }
@@ -125,6 +126,8 @@ impl<K, P: Rules<K>> KeyedHandle<K, P> {
 keyed_stats! {
     /// A snapshot of a keyed limiter.
     refused: "Calls refused because their key had too few tokens."
+    /// Calls whose plan is not listed, admitted or refused. Zero for a limiter without plans.
+    pub unlisted_plan: u64,
     /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
     pub admitted: Option<u64>,
 }

@@ -1,12 +1,13 @@
 //! Rules per key: one set for all keys, or one set per plan.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::rate_limit::config::Config;
 use crate::rate_limit::state::plan::Plan;
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::name::Name;
 
 /// The rules of a bucket.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,9 @@ pub(crate) trait Keeps<K> {
     /// Returns the selector of the rules that `key` has now. It may run code of the user, so the
     /// caller holds no lock.
     fn which(&self, key: &K) -> Self::Which;
+
+    /// Returns `true` if `which` selects the rules of keys whose plan is not listed.
+    fn is_unlisted(which: Self::Which) -> bool;
 
     /// Creates a full bucket.
     fn full(which: Self::Which) -> Self::Entry;
@@ -90,6 +94,11 @@ impl<K> Keeps<K> for OneRule {
     fn which(&self, _key: &K) {}
 
     #[inline(always)]
+    fn is_unlisted((): ()) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn full((): ()) -> u64 {
         0
     }
@@ -132,11 +141,38 @@ impl<K> Keeps<K> for OneRule {
 pub struct Plans<K, P> {
     names: Box<[P]>,
     plan_of: Box<dyn Fn(&K) -> P + Send + Sync>,
+    /// Plans without rules that the log has, the earliest ones.
+    logged: [OnceLock<P>; LOGGED_PLANS],
+    layer: Name,
 }
 
+/// How many plans without rules a limiter logs. More are probably a mistake of `plan_of`, e.g. the plan has the key.
+const LOGGED_PLANS: usize = 8;
+
 impl<K, P: PartialEq + fmt::Debug> Plans<K, P> {
-    pub(super) fn new(names: Vec<P>, plan_of: Box<dyn Fn(&K) -> P + Send + Sync>) -> Self {
-        Self { names: names.into(), plan_of }
+    pub(super) fn new(
+        names: Vec<P>,
+        plan_of: Box<dyn Fn(&K) -> P + Send + Sync>,
+        layer: Name,
+    ) -> Self {
+        Self { names: names.into(), plan_of, logged: Default::default(), layer }
+    }
+
+    /// Logs a plan without rules, once.
+    #[cold]
+    fn log_unlisted(&self, mut plan: P) {
+        for place in &self.logged {
+            match place.set(plan) {
+                Ok(()) => {
+                    let layer = self.layer.as_str();
+                    let plan = place.get().map(tracing::field::debug);
+                    tracing::warn!(target: "buttress", layer, plan, "a plan has no rules, so its keys have the rules of keys without a plan");
+                    return;
+                }
+                Err(again) if place.get() == Some(&again) => return,
+                Err(other) => plan = other,
+            }
+        }
     }
 
     /// Returns the place of `plan` in the table; 0 is the place of the rules without a plan.
@@ -182,8 +218,15 @@ impl<K, P: PartialEq + fmt::Debug> Keeps<K> for Plans<K, P> {
     type Entry = OnPlan;
 
     fn which(&self, key: &K) -> usize {
-        // A plan that is not listed has the rules without a plan, as documented.
-        self.place(&(self.plan_of)(key)).unwrap_or(0)
+        let plan = (self.plan_of)(key);
+        self.place(&plan).unwrap_or_else(|| {
+            self.log_unlisted(plan);
+            0
+        })
+    }
+
+    fn is_unlisted(place: usize) -> bool {
+        place == 0
     }
 
     fn full(place: usize) -> OnPlan {

@@ -25,6 +25,7 @@ counters! {
         Refused,
         TooManyKeys,
         Admitted,
+        UnlistedPlan,
     }
 }
 
@@ -48,7 +49,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         rules: P,
         table: P::Table,
     ) -> Result<Self, InvalidConfig> {
-        check_max_keys(max_keys)?;
+        config.common.named(check_max_keys(max_keys))?;
         Ok(Self {
             anchor: config.common.clock.now(),
             rules,
@@ -68,6 +69,9 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
     pub(super) fn try_take(&self, key: &K, cost: u32) -> Result<Spent, Error> {
         // Code of the user runs before any lock is taken.
         let which = self.rules.which(key);
+        if P::is_unlisted(which) {
+            self.counters.add(Counter::UnlistedPlan);
+        }
         let now = self.now();
         let taken = self.keys.with(
             key,
@@ -183,7 +187,8 @@ pub(super) fn check(config: &Config) -> Result<(), InvalidConfig> {
     config.check()?;
     if config.policy != Policy::TokenBucket {
         let policy = format!("{:?}", config.policy);
-        return Err(InvalidConfig::new("policy", policy, "TokenBucket in a keyed limiter"));
+        let unkeyed = InvalidConfig::new("policy", policy, "TokenBucket in a keyed limiter");
+        return config.common.named(Err(unkeyed));
     }
     Ok(())
 }

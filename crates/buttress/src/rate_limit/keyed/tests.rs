@@ -153,6 +153,16 @@ async fn a_key_without_a_listed_plan_has_the_first_rules() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_of_plans_without_rules_are_counted() {
+    let limiter = limiter(8, |key| if *key == 1 { Plan::Unlisted } else { Plan::Free });
+    limiter.try_acquire(&1, 1).unwrap();
+    assert!(limiter.try_acquire(&1, 1).is_err());
+    limiter.try_acquire(&2, 1).unwrap();
+    let _ = (limiter.limit_of(&1), limiter.available(&1));
+    assert_eq!(limiter.stats().unlisted_plan, 2, "refused calls too, and no look at the limit");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrong_plan_is_refused_and_changes_nothing() {
     let limiter = limiter(8, by_number);
     let error = limiter.reconfigure_plan(&Plan::Unlisted, &per_second(7)).unwrap_err();

@@ -7,6 +7,7 @@ use super::observer::Observer;
 use crate::vocabulary::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::vocabulary::event_counters::Keys;
+use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::pattern::Pattern;
 
@@ -30,6 +31,11 @@ impl Common {
         #[cfg(feature = "metrics")]
         common.register();
         common
+    }
+
+    /// Adds the name of the layer to an error of its configuration.
+    pub(crate) fn named<T>(&self, checked: Result<T, InvalidConfig>) -> Result<T, InvalidConfig> {
+        checked.map_err(|error| error.of_layer(self.name.as_str()))
     }
 
     /// Returns the name in logs, events and metrics. A layer without a name uses the name of its
