@@ -374,8 +374,8 @@ fn a_config_that_cannot_work_is_refused() {
         let shadow = Shadow::new(fine, fine, |id: &u32| Some(*id), config);
         shadow.unwrap_err().to_string()
     };
-    assert_eq!(refused(config().share(1.1)), "share: 1.1 is not between 0 and 1");
-    assert_eq!(refused(config().max_running(0)), "max-running: 0 is not at least 1");
-    assert_eq!(refused(config().keep_one_in(0)), "keep-one-in: 0 is not at least 1");
-    assert_eq!(refused(config().within(ms(0))), "within: 0s is not longer than zero");
+    assert_eq!(refused(config().share(1.1)), r#""prices": share: 1.1 is not between 0 and 1"#);
+    assert_eq!(refused(config().max_running(0)), r#""prices": max-running: 0 is not at least 1"#);
+    assert_eq!(refused(config().keep_one_in(0)), r#""prices": keep-one-in: 0 is not at least 1"#);
+    assert_eq!(refused(config().within(ms(0))), r#""prices": within: 0s is not longer than zero"#);
 }

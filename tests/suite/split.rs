@@ -130,11 +130,12 @@ fn edge_3_4_a_share_that_is_none_is_a_config_error_and_changes_nothing() {
     let handle = split.handle();
     for (share, text) in [(f64::NAN, "NaN"), (-0.1, "-0.1"), (1.1, "1.1"), (f64::INFINITY, "inf")] {
         let message = format!("share: {text} is not between 0 and 1");
-        assert_eq!(Handle::new(&config(share)).unwrap_err().to_string(), message);
+        let named = format!(r#""orders": {message}"#);
+        assert_eq!(Handle::new(&config(share)).unwrap_err().to_string(), named);
         assert_eq!(handle.share(share).unwrap_err().to_string(), message);
         assert_eq!(handle.ramp_to(share, ms(1)).unwrap_err().to_string(), message);
         assert_eq!(handle.ramp(share, 1.0, ms(1)).unwrap_err().field(), "from");
-        assert_eq!(handle.reconfigure(&config(share)).unwrap_err().to_string(), message);
+        assert_eq!(handle.reconfigure(&config(share)).unwrap_err().to_string(), named);
     }
     assert_eq!(handle.ramp_to(1.0, std::time::Duration::MAX).unwrap_err().field(), "time");
     assert_eq!((handle.stats().share, handle.stats().target), (0.5, 0.5));
