@@ -124,7 +124,7 @@ const LEVELS: [(&str, &str); 28] = [
     (
         "outbox",
         "config message stats < inbox store < backlog_check boxed counted_inbox memory monitor state writer < deliver
-         < reading relay running < frame mod",
+         < reading relay running < frame mod tests",
     ),
     ("dispatch", "error < registered < future < handler < builder bus < mod"),
     ("bus", "error < pattern < publish state stats subscribe < mod"),

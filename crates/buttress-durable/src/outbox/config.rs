@@ -96,6 +96,9 @@ impl Config {
         /// The messages of a relay that crashed wait this long. The relay renews three times per lease,
         /// or every ten [`poll`](Self::poll)s if that is sooner. With a renewal it also takes
         /// partitions that another relay released.
+        ///
+        /// A delivery that holds a transaction on the relay's SQLite file must be shorter, because the
+        /// relay cannot renew its lease meanwhile.
         lease(lease: Duration);
 
         /// Sets the state of a key after one of its messages has used up its attempts. Default:

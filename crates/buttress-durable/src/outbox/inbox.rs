@@ -24,6 +24,10 @@ pub enum Receipt {
 /// [longest retry time](super::Config::longest_retry) of the relay that delivers, and longer than a
 /// dead letter may wait for an operator.
 ///
+/// A consumer that runs as the publisher of a relay, with a transaction on the SQLite file of the relay, keeps the relay
+/// from renewing its lease. Its transactions must be shorter than the [lease](super::Config::lease): the relay drops a
+/// delivery whose lease has ended, and repeats it. A dropped transaction is rolled back with its receipt.
+///
 /// Every future is lazy: an operation whose future was never polled records nothing.
 ///
 /// A participant of sagas uses [`saga::Barrier`](crate::saga::Barrier).

@@ -16,6 +16,8 @@ mod running;
 mod state;
 mod stats;
 mod store;
+#[cfg(all(test, not(buttress_loom)))]
+mod tests;
 mod writer;
 
 pub use backlog_check::BacklogCheck;

@@ -52,7 +52,8 @@ pub(super) struct Running<St, P, C> {
     purge: Option<Purge>,
     /// The timer of a wait, and the time that it is set to. The next wait often has the same time.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// Claims of starts whose answers were lost or late. The store counts a repeated claim once.
+    /// Claims of starts whose answers were lost or late, or whose deliveries have no verdict yet. The store counts a
+    /// repeated claim once.
     claims: HashMap<MessageId, u64>,
     outage: Outage<{ Operation::COUNT }>,
     refusals: Refusals,

@@ -51,7 +51,7 @@ struct KeyQueue {
 /// The data of a message that the relay keeps after the publisher has received it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Delivery {
-    id: MessageId,
+    pub id: MessageId,
     sequence: u64,
     key: String,
     due_at: Duration,

@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::in_flight::poll_in_flight;
 use super::{Operation, POLLS_PER_LEASE, Running};
 use crate::bounded::bounded;
 use crate::caught::unless;
@@ -53,7 +52,7 @@ impl<St: Store, P, C> Running<St, P, C> {
     pub(super) fn tend(&mut self, cx: &mut Context<'_>) -> bool {
         // The renewal comes first: it decides whether paused deliveries may continue.
         let renewed = self.poll_renewal(cx);
-        let ended = poll_in_flight(&mut self.in_flight, &mut self.pending, cx);
+        let ended = self.poll_in_flight(cx);
         let purged = self.poll_purge(cx);
         renewed || ended || purged
     }

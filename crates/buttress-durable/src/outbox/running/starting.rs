@@ -1,6 +1,6 @@
 //! Handing messages to the publisher.
 
-use super::in_flight::{collect, owned};
+use super::in_flight::owned;
 use super::ownership::May;
 use super::settling::is_refusal;
 use super::{Operation, Running};
@@ -30,7 +30,7 @@ where
                 Some(Next::Alone(message, lease)) => self.publish_alone(message, lease).await,
                 None => return,
             }
-            collect(&mut self.in_flight, &mut self.pending);
+            self.collect();
         }
     }
 
@@ -43,7 +43,7 @@ where
                 self.publish(message, lease);
             }
             // Deliveries that end at their first poll make room for others.
-            collect(&mut self.in_flight, &mut self.pending);
+            self.collect();
             any = true;
         }
         any
@@ -65,13 +65,14 @@ where
         let Ok((publisher, classify)) = caught(copy) else {
             let delivery = Delivery::of(&message);
             let verdict = panicked(message.attempts, &relay.config);
+            self.claims.remove(&message.id);
             return self.pending.ended(delivery, lease, verdict);
         };
-        let (delivery, clock) = (Delivery::of(&message), relay.config.common.clock.clone());
+        let (delivery, config) = (Delivery::of(&message), relay.config.clone());
         let publishing =
-            deliver(publisher, classify, message, relay.config.clone(), self.refusals.in_a_row());
+            deliver(publisher, classify, message, config.clone(), self.refusals.in_a_row());
         let ownership = self.ownership.clone();
-        self.in_flight.push(Box::pin(owned(publishing, delivery, lease, ownership, clock)));
+        self.in_flight.push(Box::pin(owned(publishing, delivery, lease, ownership, config)));
     }
 
     /// Publishes a suspect after the store has recorded its start. Publishes nothing if the lease
@@ -90,13 +91,14 @@ where
                 self.pending.abandoned(&delivery);
                 self.next_poll = self.now();
             }
-            Ok(starts) => {
-                self.claims.remove(&id);
-                match Limits::of(&config).after_start(starts) {
-                    Some(verdict) => self.pending.ended(delivery, lease, verdict),
-                    None => self.publish(Message { starts, ..message }, lease),
+            Ok(starts) => match Limits::of(&config).after_start(starts) {
+                Some(verdict) => {
+                    self.claims.remove(&id);
+                    self.pending.ended(delivery, lease, verdict);
                 }
-            }
+                // The claim stays until the delivery has ended with a verdict.
+                None => self.publish(Message { starts, ..message }, lease),
+            },
             Err(error) if error.is_fenced() => {
                 self.pending.abandoned(&delivery);
                 self.next_lease = self.now();
