@@ -44,6 +44,7 @@ mod proxy;
 mod receipts;
 mod recovery;
 mod refused;
+mod relay_and_inbox;
 mod sagas;
 #[cfg(feature = "postgres")]
 mod server;
