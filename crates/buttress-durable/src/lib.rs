@@ -32,7 +32,7 @@ mod epoch;
 mod hashing;
 mod id;
 mod instant;
-mod instruments;
+mod metric_names;
 mod outage;
 mod refreshed;
 #[cfg(feature = "serde")]

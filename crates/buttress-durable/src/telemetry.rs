@@ -7,4 +7,4 @@
 //! state of a store, which all processes share. The page of
 //! [`buttress::telemetry`] lists every metric.
 
-pub use crate::instruments::INSTRUMENTS;
+pub use crate::metric_names::INSTRUMENTS;

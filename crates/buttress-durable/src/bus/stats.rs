@@ -3,7 +3,7 @@
 use buttress::telemetry::{Reading, Source};
 
 use super::publish::Bus;
-use crate::instruments as all;
+use crate::metric_names as all;
 
 /// The numbers of one group of a [`Bus`].
 #[non_exhaustive]

@@ -6,7 +6,7 @@ use buttress::Name;
 use buttress::telemetry::{Reading, Refresh, Source};
 
 use super::dead_letters::{DeadLetters, LetterBacklog};
-use crate::instruments as all;
+use crate::metric_names as all;
 use crate::refreshed::Refreshed;
 
 /// A source of the dead letters of a consumer group, for a [`Sampler`](buttress::telemetry::Sampler).

@@ -9,7 +9,7 @@ use buttress::telemetry::{Reading, Source};
 use super::inbox::{Inbox, Receipt};
 use super::message::MessageId;
 use crate::answer::Answer;
-use crate::instruments as all;
+use crate::metric_names as all;
 
 /// An inbox that counts its answers for a [`Sampler`](buttress::telemetry::Sampler). Cheap to clone
 /// if the inner inbox is. Clones share the counts.

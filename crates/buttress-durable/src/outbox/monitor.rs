@@ -6,7 +6,7 @@ use buttress::Name;
 use buttress::telemetry::{Reading, Refresh, Source};
 
 use super::store::{Backlog, Store};
-use crate::instruments as all;
+use crate::metric_names as all;
 use crate::refreshed::Refreshed;
 
 /// A source of the backlog of an outbox, for a [`Sampler`](buttress::telemetry::Sampler).

@@ -3,7 +3,7 @@
 use buttress::telemetry::{Reading, Source};
 
 use super::relay::RelayHandle;
-use crate::instruments as all;
+use crate::metric_names as all;
 
 impl Source for RelayHandle {
     fn read(&self, reading: &mut Reading) {

@@ -9,7 +9,7 @@ use buttress::telemetry::{Reading, Source};
 use super::barrier::{Barrier, Passage};
 use super::store::SagaId;
 use crate::answer::Answer;
-use crate::instruments as all;
+use crate::metric_names as all;
 
 /// A barrier that counts its answers for a [`Sampler`](buttress::telemetry::Sampler). Cheap to
 /// clone if the inner barrier is. Clones share the counts.

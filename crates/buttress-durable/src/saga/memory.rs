@@ -16,10 +16,12 @@ use crate::saga::store::{
 
 mod lists;
 mod migration;
+mod reserving;
 mod signals;
 mod store;
 mod waits;
 
+use reserving::reserved;
 use signals::Signalling;
 
 /// A store of saga logs in memory, for tests and for sagas that need not survive the process.
@@ -129,10 +131,6 @@ fn record<P>(saga: NewSaga<P>) -> Record<P> {
     }
 }
 
-fn reserved(saga: SagaId) -> StoreError {
-    StoreError::transient(format!("an open transaction creates saga {saga}"))
-}
-
 impl<P: Clone> Rows<P> {
     fn insert(&mut self, mut record: Record<P>, worker: WorkerId, at: Duration) {
         record.created_at = Some(at);
@@ -190,36 +188,6 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         let worker = saga.worker;
         rows.insert(record(saga), worker, self.inner.clock.unix());
         Ok(())
-    }
-
-    /// Reserves the id of a saga for a transaction. Returns the saga that is known under the id.
-    pub(crate) fn reserve(
-        &self,
-        transaction: Transaction,
-        saga: NewSaga<P>,
-    ) -> Result<Option<Record<P>>, StoreError> {
-        let mut rows = self.lock();
-        if let Some(row) = rows.sagas.get(&saga.id) {
-            return Ok(Some(row.record.clone()));
-        }
-        match rows.reserved.get(&saga.id) {
-            Some((by, record)) if *by == transaction => Ok(Some(record.clone())),
-            Some(_) => Err(reserved(saga.id)),
-            None => {
-                rows.reserved.insert(saga.id, (transaction, record(saga)));
-                Ok(None)
-            }
-        }
-    }
-
-    /// Creates a reserved saga, or forgets it if its transaction was rolled back.
-    pub(crate) fn settle_reserved(&self, saga: SagaId, committed: bool) {
-        let mut rows = self.lock();
-        if let Some((_, record)) = rows.reserved.remove(&saga) {
-            if committed {
-                rows.insert(record, WorkerId::NOBODY, self.inner.clock.unix());
-            }
-        }
     }
 
     fn is_same_beginning(&self, one: &Beginning<P>, other: &Beginning<P>) -> bool {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use buttress::telemetry::{Reading, Refresh, Source};
 use buttress::{Clock, Name, StoreError};
 
-use crate::instruments as all;
+use crate::metric_names as all;
 use crate::saga::model::entry::Status;
 use crate::saga::store::{Page, SagaId, Store, Summary};
 

@@ -3,7 +3,7 @@
 use buttress::Codec;
 use buttress::telemetry::{Reading, Source};
 
-use crate::instruments as all;
+use crate::metric_names as all;
 use crate::saga::run::executor::Executor;
 use crate::saga::store::Store;
 

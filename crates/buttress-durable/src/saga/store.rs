@@ -34,6 +34,10 @@ pub use versions::OVERDUE;
 /// is a `Conflict`.
 ///
 /// Every future is lazy: a method whose future was never polled has no effect.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of sagas whose payloads are `{P}`",
+    note = "a store of bytes needs a codec: give the definition `.codec(buttress::Json)`, with the feature `json`"
+)]
 pub trait Store<P>: Send + Sync + 'static {
     /// Sets the end of the lease of `worker` to `lease` from now, also if the lease has run out.
     fn renew_worker(

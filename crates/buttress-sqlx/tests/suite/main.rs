@@ -45,6 +45,8 @@ mod receipts;
 mod recovery;
 mod refused;
 mod relay_and_inbox;
+#[cfg(feature = "postgres")]
+mod saga_pages;
 mod sagas;
 #[cfg(feature = "postgres")]
 mod server;

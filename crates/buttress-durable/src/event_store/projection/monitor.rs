@@ -9,7 +9,7 @@ use buttress::telemetry::{Reading, Refresh, Source};
 use crate::event_store::checkpoint::ProjectionState;
 use crate::event_store::recorded::StoreStats;
 use crate::event_store::store::Store;
-use crate::instruments as all;
+use crate::metric_names as all;
 use crate::refreshed::Refreshed;
 
 /// A source of the numbers of a store of events and of its projections, for a
