@@ -8,5 +8,6 @@ mod outbox;
 mod owners;
 mod relays;
 mod saga;
+mod steps;
 mod store;
 mod ways;

@@ -9,9 +9,9 @@ use buttress_durable::saga::{
     Store,
 };
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
-use buttress_sim::inject::{Effects, Injected, Overtaken, StepFaults};
-use tower::BoxError;
+use buttress_sim::inject::{Effects, StepFaults};
 
+use super::steps::step;
 use super::store::{Crashing, Mortal};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -48,22 +48,8 @@ impl World {
         Arc::new(world)
     }
 
-    /// Adds a step whose participant knows a repeated call.
     fn step(&self, saga: &mut Builder<u32>, name: &'static str, kind: Kind) -> StepHandle<u32> {
-        let participant = self.effects.participant(|input: &u32| *input);
-        let failed = |injected: Injected| -> BoxError {
-            if injected.is_definite() { "refused".into() } else { "lost".into() }
-        };
-        let service = self.faults.around(participant, failed);
-        let is_refusal =
-            |error: &BoxError| error.is::<Overtaken>() || error.to_string().contains("refused");
-        let step = saga.step(name).kind(kind);
-        let step = step.action((), service.clone(), |input: &u32, ()| *input);
-        let step = step.definite(is_refusal);
-        match kind {
-            Kind::Compensatable => step.undo((), service, |input: &u32, (), _| *input).add(),
-            _ => step.add(),
-        }
+        step(saga, (&self.effects, &self.faults), name, kind)
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use buttress::{Clock, InMemory};
 use buttress_durable::saga::{
-    Builder, Config, Definition, Executor, MemoryStore, SagaId, Status, Store,
+    Config, Definition, Executor, Kind, MemoryStore, SagaId, Status, Store,
 };
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
-use buttress_sim::inject::{Effects, Injected, Overtaken, StepFaults};
+use buttress_sim::inject::{Effects, StepFaults};
 use tower::BoxError;
 
+use super::steps::step;
 use super::store::{Crashing, Mortal};
 
 const LEASE: Duration = Duration::from_secs(5);
@@ -36,27 +37,16 @@ impl World {
         Arc::new(Self { log: MemoryStore::new(Clock::default()), effects, faults })
     }
 
-    fn step(&self, saga: &mut Builder<u32>, name: &'static str) {
-        let participant = self.effects.participant(|input: &u32| *input);
-        let failed = |injected: Injected| -> BoxError {
-            if injected.is_definite() { "refused".into() } else { "lost".into() }
-        };
-        let service = self.faults.around(participant, failed);
-        let is_refusal =
-            |error: &BoxError| error.is::<Overtaken>() || error.to_string().contains("refused");
-        let step = saga.step(name).action((), service.clone(), |input: &u32, ()| *input);
-        step.definite(is_refusal).undo((), service, |input: &u32, (), _| *input).add();
-    }
-
     /// Creates an executor of one release. The later one has renamed the wait, and added a step at the end.
     fn executor(&self, version: u32, points: &CrashPoints) -> Sagas {
         let mut saga = Definition::<u32>::builder("order", version);
-        self.step(&mut saga, "reserve");
+        let world = (&self.effects, &self.faults);
+        step(&mut saga, world, "reserve", Kind::Compensatable);
         let wait = if version == 1 { "pause" } else { "rest" };
         saga.step(wait).wait(|_, ()| Duration::from_secs(5));
-        self.step(&mut saga, "charge");
+        step(&mut saga, world, "charge", Kind::Compensatable);
         if version == 2 {
-            self.step(&mut saga, "notify");
+            step(&mut saga, world, "notify", Kind::Compensatable);
         }
         let store = Mortal::new(self.log.clone(), Crashing(points.clone()));
         let spawner = points.spawner(buttress::Spawner::default());
