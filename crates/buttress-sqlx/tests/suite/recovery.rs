@@ -99,7 +99,8 @@ async fn a_recovery_dropped_after_any_poll_loses_no_saga<D: Db>(db: D) {
         adopted(&sagas, db.store(), &calls, &ids, &format!("dropped after poll {polls}")).await;
         sagas.shut_down().await.unwrap();
         if ended {
-            assert!(polls > 3, "{polls}");
+            // A busy machine makes several answers ready for one poll.
+            assert!(polls > 1, "no recovery was dropped");
             return;
         }
     }
