@@ -198,7 +198,10 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         SIMULATED,
-        "A time of two processes, of which one is Python's: it varies with the machine by a fifth.",
+        "Two processes, of which one is Python's: the ratio varies with the machine by a fifth. A request \
+         takes 0.32 µs: by the profile (perf, own engine, one server) a third goes to arrivals, calls and \
+         their measurement, a quarter to timers and their heap, a fifth to the server and a tenth to wakers. \
+         No function has more than 10 %.",
     ),
     (
         TENTH,
