@@ -209,6 +209,11 @@ impl<'a> Sending<'a> {
             if let Some(job) = next.take() {
                 self.begin(job);
             }
+            // Messages that were confirmed when they were sent have ended, and nothing else may wake this task for them.
+            if !self.ended.is_empty() {
+                self.take_in(None);
+                self.judge();
+            }
             let has_room = self.sent.len() < MOST && !self.of.shared.is_blocked();
             let has_sent = !self.sent.is_empty();
             tokio::select! {

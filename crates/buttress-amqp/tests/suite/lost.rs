@@ -39,6 +39,28 @@ async fn events_2_15_confirmations_that_never_come_stop_no_later_message() {
     world.end().await;
 }
 
+/// More threads than cores: the task of a publisher often stands still after it has sent a message, and then finds the
+/// confirmation at its first look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 12)]
+async fn events_2_15_a_confirmation_that_comes_at_once_is_seen() {
+    let Some(world) = world("immediate confirmations", 1).await else { return };
+    world.begin("billing").await;
+    let mut publishers = tokio::task::JoinSet::new();
+    for key in 0..12 {
+        let through = server::at(&world.url);
+        let publisher = through.publisher(&world.topic(), Publish::new()).await.unwrap();
+        publishers.spawn(async move {
+            // One after the other: no other message makes the publisher look again.
+            for number in 0..400 {
+                let sent = message(&key.to_string(), number.to_string());
+                publisher.publish(sent).await.unwrap();
+            }
+        });
+    }
+    publishers.join_all().await;
+    world.end().await;
+}
+
 /// `connection.close` with 320, as the frame of an operator who closes a connection.
 const CLOSED: &[u8] = b"\x01\0\0\0\0\0\x0f\0\x0a\0\x32\x01\x40\x04shut\0\0\0\0\xce";
 
