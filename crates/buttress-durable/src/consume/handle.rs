@@ -56,7 +56,7 @@ impl ConsumerHandle {
     ///
     /// The consumer hands each letter to its handler once this future has returned, as it has room. A letter whose
     /// handler succeeds is removed. Otherwise the letter stays, and says how often it was replayed. A letter that
-    /// another consumer is replaying is left out.
+    /// another consumer is replaying is found, and left out of the replay: later letters of its key may come first.
     ///
     /// # Errors
     /// Returns the error of the store. Returns a transient error if the consumer ends before it has looked for the
