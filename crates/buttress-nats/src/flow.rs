@@ -189,7 +189,7 @@ pub(crate) enum Heard {
 }
 
 pub(crate) fn heard(message: Message) -> Heard {
-    // A status comes without such a subject. A message of another publisher can have a line like that of a status.
+    // A status comes without such a subject. A message of another publisher can begin like a status.
     if let Some((reply, about)) =
         message.reply.clone().and_then(|reply| Reply::parse(&reply).map(|about| (reply, about)))
     {
