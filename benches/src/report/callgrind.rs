@@ -10,11 +10,10 @@ pub fn total(part: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the instructions of the candidate `index`, from files named `out.1`, `out.2` and so on.
-/// The parts between two candidates' marks are other code.
-pub fn of_candidate(directory: &Path, index: usize) -> Option<u64> {
-    let part = directory.join(format!("out.{}", 2 * index + 2));
-    total(&std::fs::read_to_string(part).ok()?)
+/// Returns the part of the candidate `index`, from files named `out.1`, `out.2` and so on. The parts between two
+/// candidates' marks are other code.
+pub fn part_of_candidate(directory: &Path, index: usize) -> Option<String> {
+    std::fs::read_to_string(directory.join(format!("out.{}", 2 * index + 2))).ok()
 }
 
 #[cfg(test)]

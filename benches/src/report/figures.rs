@@ -1,9 +1,13 @@
 //! All measurements of each candidate of each row, in the order of the rows.
 
+use super::profile::Profile;
+
 /// The figures of a candidate. A figure that was not measured or does not exist is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub instructions: Option<f64>,
+    /// The instructions by source file. Empty if they were not counted.
+    pub profile: Profile,
     pub allocations: Option<f64>,
     pub bytes: Option<f64>,
     /// Bytes of the response future.

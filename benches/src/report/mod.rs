@@ -13,6 +13,7 @@ pub mod lockfile;
 pub mod markdown;
 mod missed;
 mod on_two;
+pub mod profile;
 pub mod programs;
 mod reached;
 pub mod results;

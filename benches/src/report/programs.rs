@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::callgrind;
 use super::figures::{Finding, Table, figure};
 use super::lackey::Told;
+use super::profile;
 
 /// Returns the root of the project, where the report goes. cargo gives the current path of the
 /// package, which may differ from the path of the build.
@@ -99,9 +100,13 @@ impl Programs {
         valgrind.arg(format!("--callgrind-out-file={}", parts.join("out").display()));
         valgrind.arg(self.directory.join("instructions")).args(arguments);
         for (index, line) in lines(&output(&mut valgrind)).iter().enumerate() {
-            let total = callgrind::of_candidate(&parts, index).expect("callgrind wrote each part");
-            let each = total as f64 / number(&line[2]).expect("the number of calls");
-            table.entry(&line[0], &line[1]).instructions = Some(each);
+            let part = callgrind::part_of_candidate(&parts, index);
+            let part = part.expect("callgrind wrote each part");
+            let total = callgrind::total(&part).expect("each part has a total");
+            let calls = number(&line[2]).expect("the number of calls");
+            let figures = table.entry(&line[0], &line[1]);
+            figures.instructions = Some(total as f64 / calls);
+            figures.profile = profile::read(&part, calls);
         }
         fs::remove_dir_all(&parts).expect("what was created can be removed");
         true

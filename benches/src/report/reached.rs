@@ -1,12 +1,17 @@
 //! The tables of targets, and the reasons for missed targets.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::cells::{digits, line, or_none, ratio, table, yes_or_no};
 use super::missed::reason;
+use super::profile;
 use super::results::Results;
-use super::targets::{INSTRUCTIONS, Target, best_peer, others};
-use crate::patterns::{BUTTRESS, FLOOR};
+use super::targets::{
+    COUNTED, COUNTING_ON_TWO, FIRST_ATTEMPT, INSTRUCTIONS, SCOPED, SECOND_POLL, TENTH, Target,
+    best_peer, others,
+};
+use crate::patterns::{BUTTRESS, FLOOR, context, retry, stack, time_limit};
 
 /// Each target, and whether it was reached, if that is known.
 type Reached = Vec<(String, Option<bool>)>;
@@ -29,6 +34,7 @@ pub(super) fn targets(text: &mut String, results: &Results) -> Vec<String> {
         line(text, &[judged.what, judged.target, judged.measured, reached]);
     }
     why_missed(text, &all);
+    profiles(text, results, &all);
     let wrong = all.iter().filter_map(|(what, reached)| match reached {
         Some(false) if reason(what).is_none() => Some(format!("{what}: missed without a reason")),
         None if results.valgrind.is_some() => Some(format!("{what}: not measured")),
@@ -54,6 +60,28 @@ fn instructions(text: &mut String, results: &Results, target: &Target) -> Option
     ];
     line(text, &fields);
     reached
+}
+
+/// Writes the profiles of the paths whose targets are missed.
+fn profiles(text: &mut String, results: &Results, all: &Reached) {
+    let missed = all.iter().filter(|(_, reached)| *reached == Some(false));
+    let mut paths: Vec<&str> = missed.map(|(what, _)| path(what)).collect();
+    let mut seen = BTreeSet::new();
+    paths.retain(|path| seen.insert(*path));
+    profile::section(text, &results.table, &paths);
+}
+
+/// Returns the path whose profile belongs to a target: for a time, the path that takes it.
+fn path(what: &str) -> &str {
+    let timed = [
+        (SECOND_POLL, time_limit::PENDING),
+        (FIRST_ATTEMPT, retry::FIRST),
+        (SCOPED, context::MADE),
+        (TENTH, stack::SIX),
+        (COUNTED, stack::COUNTED),
+        (COUNTING_ON_TWO, stack::COUNTED),
+    ];
+    timed.iter().find(|(name, _)| *name == what).map_or(what, |(_, row)| row.name)
 }
 
 fn why_missed(text: &mut String, all: &Reached) {
