@@ -1,5 +1,5 @@
 //! Why a target is not reached, and what would reach it. Printed for those that are missed in this run.
-//! The reasons were read off callgrind's profile of each row; what they cost stands in the tables.
+//! The report prints the profiles of the missed paths below them.
 
 use super::targets::{
     COUNTED, COUNTING_ON_TWO, FIRST_ATTEMPT, SCOPED, SECOND_POLL, SIMULATED, TENTH, UNEVEN,
@@ -65,8 +65,11 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         circuit_breaker::COUNT_ONE_FAILED.name,
-        "A success that leaves a window with a failure in it, or enters one, takes the lock of the window: the \
-         window is exact, and moves by every call. recloser sets a bit in a ring.",
+        "A success that enters or leaves a window with a failure in it claims the next slot of the ring and corrects \
+         the sums in one compare-and-swap, and then writes the slot with its lap: the window is exact, and moves by \
+         every call. recloser sets a bit in a ring. A third of the profile is the guard of the call, which a closed \
+         circuit without failures settles in registers. Two forms that settle this success without a frame of its \
+         own were tried: 154 and 162 instructions, but 40 and 55 for a circuit without failures.",
     ),
     (
         UNEVEN,
