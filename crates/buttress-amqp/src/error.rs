@@ -137,7 +137,7 @@ pub enum PublishError {
         /// The limit of the publisher.
         limit: Duration,
     },
-    /// RabbitMQ takes no messages at present: it is short of memory or of disk space. The message was not sent.
+    /// RabbitMQ takes no messages now: it is short of memory or of disk space. The message was not sent.
     #[error("the server blocks publishers: it is short of memory or of disk space")]
     Blocked,
     /// The server did not confirm the message within the limit, or the connection was cut before. It is unknown

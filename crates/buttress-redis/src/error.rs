@@ -108,7 +108,7 @@ pub enum Error {
         #[source]
         source: RedisError,
     },
-    /// Redis refuses the operation at present: it loads its data, is a replica, or moves a slot.
+    /// Redis cannot serve the operation now: it loads its data, is a replica, or moves a slot.
     #[error("{doing}: Redis at {address} refuses at present")]
     Refused {
         /// The operation.

@@ -33,7 +33,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Live {
-    /// The number of the connection. A failure of an older connection leaves the present one alone.
+    /// The number of the connection. A failure of an older connection leaves the current one alone.
     number: u64,
     connection: Option<MultiplexedConnection>,
 }
@@ -72,7 +72,7 @@ impl Link {
     }
 
     /// Sends commands together: no other command of the connection comes between them. Returns their answers and the
-    /// number of the connection. With `on`, returns `None` unless that connection is still the present one.
+    /// number of the connection. With `on`, returns `None` unless that connection is still the current one.
     pub(crate) async fn ask_all(
         &self,
         doing: &'static str,
@@ -90,7 +90,7 @@ impl Link {
         self.over(doing, self.limit(), asking).await
     }
 
-    /// Asks over the present connection, or over a new one.
+    /// Asks over the current connection, or over a new one.
     async fn over<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         doing: &'static str,

@@ -198,7 +198,7 @@ enum Target {
     Node,
 }
 
-/// The combination of all present faults of a station.
+/// The combination of all current faults of a station.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Condition {
     pub paused: bool,

@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// Sets the present faults of every part with the name `target`.
+    /// Sets the current faults of every part with the name `target`.
     pub(crate) fn strike(&self, target: &str, faults: &[&Fault]) {
         let parts = self.parts();
         let core = parts.stations.iter().find(|core| core.name() == target).cloned();

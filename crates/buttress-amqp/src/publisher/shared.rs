@@ -124,7 +124,7 @@ impl Shared {
         self.line().frame
     }
 
-    /// Returns whether the server takes no messages at present. The connection is asked: an event can come before
+    /// Returns whether the server takes no messages now. The connection is asked: an event can come before
     /// there is a listener.
     pub(super) fn is_blocked(&self) -> bool {
         let status = self.line().status.clone();

@@ -49,7 +49,7 @@ pub(super) struct Control {
     pub(super) shutting_down: bool,
     pub(super) replays: VecDeque<ReplayRequest>,
     pub(super) stats: Stats,
-    /// The operations that fail at present, and their last errors.
+    /// The operations that fail now, and their last errors.
     pub(super) troubles: Vec<(&'static str, String)>,
     pub(super) waker: Option<Waker>,
 }

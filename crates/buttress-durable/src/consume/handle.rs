@@ -87,7 +87,7 @@ impl ConsumerHandle {
         self.shared.layer
     }
 
-    /// Returns the operations that fail at present, and their last errors.
+    /// Returns the operations that fail now, and their last errors.
     pub(super) fn troubles(&self) -> Vec<(&'static str, String)> {
         self.shared.control().troubles.clone()
     }

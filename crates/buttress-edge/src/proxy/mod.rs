@@ -129,7 +129,7 @@ impl Proxy {
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl Shared {
-    /// Returns the present routes.
+    /// Returns the current routes.
     fn routes(&self) -> Arc<Routes> {
         // No code of a user runs under the lock, so the value is whole even after a panic.
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))

@@ -50,7 +50,7 @@ impl Proxy {
     /// Their late answers count too. The route is DOWN if no backend answers with 2xx within 4 seconds, and UNKNOWN if the proxy has no route of this name. The limits of the route do not
     /// count these requests. The balancer and the numbers of the backends count them as they count others.
     ///
-    /// A route with a [`split`](crate::Route::split) needs the sides that its present share sends requests to: the old
+    /// A route with a [`split`](crate::Route::split) needs the sides that its current share sends requests to: the old
     /// side below 1, and the new side above 0. It is UP if all of these are ready, DEGRADED if one of two is, and DOWN
     /// otherwise. If only the new side is needed and is not ready, the old side is asked too where the route
     /// [falls back](crate::RouteSplit::fall_back): the route is DEGRADED then if the old side is ready. Each side has 4
@@ -115,7 +115,7 @@ impl Ready {
         probe(&self.shared.forwarder, sending, head, SIDE).await
     }
 
-    /// Asks the sides that the present share needs, concurrently.
+    /// Asks the sides that the current share needs, concurrently.
     async fn ask_sides(
         &self,
         old: impl Future<Output = Result<(), String>>,

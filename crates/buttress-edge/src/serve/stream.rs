@@ -1,4 +1,4 @@
-//! One request of a connection of h2: its present step, and its end if the client takes no part of the answer.
+//! One request of a connection of h2: its current step, and its end if the client takes no part of the answer.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -35,7 +35,7 @@ enum Step {
     Client(u32),
 }
 
-/// Sets the step that the present request waits for. A task that runs no request of h2 has no step.
+/// Sets the step that the current request waits for. A task that runs no request of h2 has no step.
 fn set(step: Step) {
     STEP.try_with(|present| present.set(step)).unwrap_or_default();
 }

@@ -116,7 +116,7 @@ impl Redis {
 }
 
 impl RedisSource {
-    /// Returns how many shards this member has at present.
+    /// Returns how many shards this member has now.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.with(|leases| leases.claims().len())

@@ -350,7 +350,7 @@ impl<E> Leases<E> {
         }
     }
 
-    /// Returns whether the lease of a token is the present one.
+    /// Returns whether the lease of a token is the current one.
     pub(super) fn is_current(&self, token: &Token) -> bool {
         self.held(token.shard).is_some_and(|held| held.epoch == token.epoch)
     }

@@ -102,7 +102,7 @@ pub(crate) struct Sample {
 }
 
 /// Finds the phases of a run. `healthy` is the share of the offered load that has to be served. A system that is
-/// down without a present reason for `patience` windows or more is metastable.
+/// down without a current reason for `patience` windows or more is metastable.
 pub(crate) fn find(samples: &[Sample], healthy: f64, patience: usize) -> Vec<Phase> {
     let verdicts = verdicts(samples, healthy);
     let mut phases: Vec<Phase> = Vec::new();

@@ -24,7 +24,7 @@ impl Station {
         Self { core }
     }
 
-    /// Returns the current numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> StationStats {
         self.core.stats()

@@ -1,6 +1,6 @@
 //! The barrier of a participant: the passage that the row of a (saga, step) allows.
 //!
-//! A row counts the actions and undos that came, up to a million, the present one included. A count
+//! A row counts the actions and undos that came, up to a million, the current one included. A count
 //! of one means that this call made the change.
 
 use buttress::StoreError;

@@ -57,12 +57,12 @@ impl Proxy {
         options.host("127.0.0.1").port(self.port).application_name(name)
     }
 
-    /// Makes the present connections forward nothing, and keeps them open. New connections work.
+    /// Makes the current connections forward nothing, and keeps them open. New connections work.
     pub(crate) fn silence(&self) {
         self.rules.silent.send_replace(*self.rules.accepted.lock().unwrap());
     }
 
-    /// Closes the present connections. Held answers are lost. New connections work.
+    /// Closes the current connections. Held answers are lost. New connections work.
     pub(crate) fn cut(&self) {
         self.rules.cut.send_replace(*self.rules.accepted.lock().unwrap());
         self.release();

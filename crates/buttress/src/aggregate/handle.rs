@@ -22,7 +22,7 @@ impl Handle {
         self.shared.limit.clone()
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

@@ -57,7 +57,7 @@ impl Handle {
         self.set.mark(id, false)
     }
 
-    /// Returns the present numbers of each endpoint, in the order of the set.
+    /// Returns the current numbers of each endpoint, in the order of the set.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStats> {
         let now = self.shared.now();
@@ -78,7 +78,7 @@ impl Handle {
         self.set.members().iter().map(stats).collect()
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (shared, members) = (&self.shared, self.set.members());
@@ -165,11 +165,11 @@ snapshot! {
     pub struct ResolverStats: Copy + Eq {
         /// `true` once the resolver has returned a set.
         pub known: bool,
-        /// The time since the resolver returned the present set, or since it was started. A resolver that returns only
+        /// The time since the resolver returned the current set, or since it was started. A resolver that returns only
         /// changes lets it grow, so look at `failing` too.
         #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
         pub age: Duration,
-        /// How often the resolver has failed since it returned the present set. A set of which no stack could be made
+        /// How often the resolver has failed since it returned the current set. A set of which no stack could be made
         /// counts as a failure.
         pub failing: u32,
         /// Instances that are not in the set, because no stack could be made of them. The balancer tries them again

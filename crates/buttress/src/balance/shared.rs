@@ -51,7 +51,7 @@ pub(super) struct Resolved {
     pub(super) known: bool,
     /// The failures since.
     pub(super) failures: u32,
-    /// The instances that were left out of the present set.
+    /// The instances that were left out of the current set.
     pub(super) left_out: usize,
 }
 
@@ -103,7 +103,7 @@ impl Shared {
         clock::after(self.anchor, Duration::from_nanos(nanos))
     }
 
-    /// Returns `true` if a resolver has returned the present set.
+    /// Returns `true` if a resolver has returned the current set.
     pub(super) fn is_set_known(&self) -> bool {
         lock(&self.resolved).is_some_and(|resolved| resolved.known)
     }

@@ -125,7 +125,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Returns the change from the present set to `wanted`, whose ids differ, or `None` if there is none.
+    /// Returns the change from the current set to `wanted`, whose ids differ, or `None` if there is none.
     pub(super) fn change_to(&self, wanted: &[Instance]) -> Option<Change> {
         let mut change = Change::default();
         let mut places: Option<HashMap<&str, usize>> = None;

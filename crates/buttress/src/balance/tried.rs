@@ -23,7 +23,7 @@ pub struct Tried(Arc<Mutex<Record>>);
 struct Record {
     /// The numbers of the endpoints. A set of bits would need a bound for them, or confuse two.
     serials: Vec<u64>,
-    /// When the endpoint of the present attempt could begin to work.
+    /// When the endpoint of the current attempt could begin to work.
     begun: Option<Instant>,
 }
 
@@ -46,7 +46,7 @@ impl Tried {
         self.len() == 0
     }
 
-    /// Counts the time of the present attempt from `at`, if that is later than its begin. Call it before the attempt ends
+    /// Counts the time of the current attempt from `at`, if that is later than its begin. Call it before the attempt ends
     /// or is dropped. Each attempt begins without it.
     ///
     /// Use it where an endpoint waits for its caller, e.g. for the body of an upload: the endpoint would look slow

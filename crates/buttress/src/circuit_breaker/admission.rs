@@ -226,7 +226,7 @@ impl<O: Own> Reserved<O> {
         self.0.take()
     }
 
-    /// Returns `true` if an admission of the present state is reserved.
+    /// Returns `true` if an admission of the current state is reserved.
     pub(super) fn is_current(&self) -> bool {
         self.0.as_ref().is_some_and(Admission::is_current)
     }

@@ -49,7 +49,7 @@ impl<S, C, R, U> BackpressureCircuitBreaker<S, C, R, U> {
         Handle { shared: self.shared.clone() }
     }
 
-    /// Returns `Ready` while an admission of the present state is reserved.
+    /// Returns `Ready` while an admission of the current state is reserved.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.reserved.is_current() {
             return Poll::Ready(());

@@ -109,7 +109,7 @@ impl Handle {
         shared.report_transition(shared.state.force(to, shared.now()));
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

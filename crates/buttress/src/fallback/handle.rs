@@ -13,7 +13,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

@@ -140,7 +140,7 @@ impl Handle {
         self.counted.routes.iter().find(|route| route.name.as_str() == name)
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let routes: Vec<RouteStats> = self.counted.routes.iter().map(CountedRoute::stats).collect();

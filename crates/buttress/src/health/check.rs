@@ -33,7 +33,7 @@ pub(super) type Looking = Pin<Box<dyn Future<Output = Finding> + Send>>;
 /// }
 /// ```
 pub trait Watch: Send + Sync {
-    /// Finds out the present state of the part.
+    /// Finds out the current state of the part.
     ///
     /// # Cancel safety
     /// The future is dropped at the limit of the check, and when the checks end.

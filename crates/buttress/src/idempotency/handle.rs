@@ -46,7 +46,7 @@ impl Handle {
         self.view.common()
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.view.stats()

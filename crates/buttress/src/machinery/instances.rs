@@ -58,7 +58,7 @@ macro_rules! numbers_of_keys {
         }
 
         impl<K> KeyedHandle<K> {
-            /// Returns the present numbers.
+            /// Returns a snapshot of the statistics.
             #[must_use]
             pub fn stats(&self) -> KeyedStats {
                 let counters = &self.keys.telemetry().counters;
@@ -186,7 +186,7 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
         N::named(&rules, &self.keys.telemetry)
     }
 
-    /// Replaces the rules of every key, present and future, with the rules of `config`. The keys
+    /// Replaces the rules of every key, current and future, with the rules of `config`. The keys
     /// keep their states. The duration grows with the number of keys.
     ///
     /// # Errors

@@ -48,13 +48,13 @@ impl<T> Published<T> {
         self.wakers.wake_all();
     }
 
-    /// Returns `true` if `seen` is the present value.
+    /// Returns `true` if `seen` is the current value.
     #[inline(always)]
     pub(crate) fn is_current(&self, seen: &Seen<T>) -> bool {
         self.generation.load(Ordering::Acquire) == seen.generation
     }
 
-    /// Returns the present value.
+    /// Returns the current value.
     pub(crate) fn see(&self) -> Seen<T> {
         lock(&self.current).clone()
     }

@@ -48,7 +48,7 @@ pub trait Limiter: Sized {
     /// # Errors
     /// Returns the refusal. It has been counted and reported.
     fn take(self: &Arc<Self>) -> Result<Self::Held, Error>;
-    /// Returns the refusal that `outlook` forecast, with the present times, after it has counted
+    /// Returns the refusal that `outlook` forecast, with the current times, after it has counted
     /// and reported it.
     fn refuse_as_foreseen(&self, cost: u32) -> Error;
 }

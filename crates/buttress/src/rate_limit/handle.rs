@@ -70,7 +70,7 @@ impl Handle {
         self.shared.limiter.available(self.shared.common.clock.now())
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

@@ -89,7 +89,7 @@ where
 }
 
 impl<S: Service<Req>, Req, C, Q, O: Own> Again<S, Req, C, Q, O> {
-    /// Returns the number of the present attempt.
+    /// Returns the number of the current attempt.
     pub(super) fn attempt(&self) -> u32 {
         self.attempts.number()
     }

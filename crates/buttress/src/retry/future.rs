@@ -14,7 +14,7 @@ use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
-    /// The response of a [`Retry`](super::Retry). Dropping it cancels the present attempt, and no
+    /// The response of a [`Retry`](super::Retry). Dropping it cancels the current attempt, and no
     /// other attempt follows.
     ///
     /// It holds the first attempt. Further attempts are boxed after the first one failed, so a call

@@ -33,7 +33,7 @@ impl Attempts {
         Self { made: 1, previous: Duration::ZERO, started, deadline }
     }
 
-    /// Returns the number of the present attempt. The first attempt is 1.
+    /// Returns the number of the current attempt. The first attempt is 1.
     pub(super) fn number(&self) -> u32 {
         self.made
     }

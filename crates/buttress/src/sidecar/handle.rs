@@ -113,7 +113,7 @@ impl Handle {
         &self.shared.time_limit
     }
 
-    /// Returns the present numbers. While no request runs, they add up: `requests = succeeded +
+    /// Returns a snapshot of the statistics. While no request runs, they add up: `requests = succeeded +
     /// failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
     #[must_use]
     pub fn stats(&self) -> Stats {

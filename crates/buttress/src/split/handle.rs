@@ -42,7 +42,7 @@ impl Handle {
         self.change(Some(Share::checked("from", from)?), to, time)
     }
 
-    /// Changes the share evenly from the present one to `to` within `time`. Otherwise like [`ramp`](Self::ramp).
+    /// Changes the share evenly from the current one to `to` within `time`. Otherwise like [`ramp`](Self::ramp).
     ///
     /// # Errors
     /// Returns an error for a share that is not between 0 and 1, or a time that is too long. Nothing changes then.
@@ -58,7 +58,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -88,7 +88,7 @@ snapshot! {
     pub struct Stats: Copy {
         /// The share of the new side now, from 0 to 1.
         pub share: f64,
-        /// The share at the end of the present ramp, or the share if there is no ramp.
+        /// The share at the end of the current ramp, or the share if there is no ramp.
         pub target: f64,
         /// Requests that went to the old side first. `None` unless [`count_calls`](Config::count_calls) is on.
         pub old: Option<u64>,

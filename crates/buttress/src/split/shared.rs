@@ -72,7 +72,7 @@ impl Course {
         ramp.at(now)
     }
 
-    /// Returns the present ramp, or the last one.
+    /// Returns the current ramp, or the last one.
     pub(super) fn ramp(&self) -> Ramp {
         Ramp::of_words(self.ramp.read().0)
     }
@@ -123,7 +123,7 @@ impl Shared {
         self.course.share(|| self.now())
     }
 
-    /// Changes the share, evenly over `time`. `from` is the share at the beginning, or the present one.
+    /// Changes the share, evenly over `time`. `from` is the share at the beginning, or the current one.
     pub(super) fn change(&self, from: Option<Share>, to: Share, time: Duration) {
         let (begin, length) = (self.now(), clock::to_nanos(time));
         self.course.begin(begin, |present| Ramp {
@@ -148,7 +148,7 @@ impl Shared {
         });
     }
 
-    /// Returns `true` if the deadline of the present context has passed.
+    /// Returns `true` if the deadline of the current context has passed.
     pub(super) fn is_overdue(&self) -> bool {
         context::deadline().is_some_and(|deadline| self.common.clock.now() >= deadline)
     }

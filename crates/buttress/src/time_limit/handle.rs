@@ -65,7 +65,7 @@ impl Handle {
         Countdown::new(self.shared.clone(), deadline)
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let Shared { counters, common, .. } = &*self.shared;

@@ -92,7 +92,7 @@ impl Clock {
         Self { source: Source::Virtual(node) }
     }
 
-    /// Returns the present instant of this clock.
+    /// Returns the current instant of this clock.
     ///
     /// The instant never goes back within one runtime. Code that keeps instants across runtimes
     /// must accept an earlier one.
@@ -117,7 +117,7 @@ impl Clock {
         self.unix_at(self.now())
     }
 
-    /// Returns the wall time at an instant of this clock, according to the present difference of both.
+    /// Returns the wall time at an instant of this clock, according to the current difference of both.
     ///
     /// For code that has read [`now`](Self::now) already. See [`unix`](Self::unix).
     #[must_use]

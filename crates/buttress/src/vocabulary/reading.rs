@@ -15,7 +15,7 @@ use crate::vocabulary::pattern::Pattern;
 ///
 /// A [`Sampler`](crate::telemetry::Sampler) reads its sources for the `metrics` facade or a status page.
 pub trait Source: Send + Sync {
-    /// Adds the present numbers to `reading`. It must not block.
+    /// Adds the current numbers to `reading`. It must not block.
     fn read(&self, reading: &mut Reading);
 
     /// Describes and registers the counters that the part raises by itself, so that a counter that

@@ -140,7 +140,7 @@ pub(crate) struct State {
     last: Option<End>,
     /// The time of SIGKILL, once a signal to stop has come.
     kill_at: Option<Instant>,
-    /// Whether the group of the present child had its SIGKILL.
+    /// Whether the group of the current child had its SIGKILL.
     killed: bool,
 }
 

@@ -87,7 +87,7 @@ pub(super) struct Control {
 pub(super) struct Numbers {
     pub(super) stats: Stats,
     pub(super) stopped: Option<Stopped>,
-    /// The operations that fail at present, and their last errors.
+    /// The operations that fail now, and their last errors.
     pub(super) troubles: Vec<(&'static str, String)>,
 }
 

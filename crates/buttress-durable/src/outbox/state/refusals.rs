@@ -11,7 +11,7 @@ const LOGGED: u32 = 3;
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::outbox) struct Refusals {
     in_a_row: u32,
-    /// The end of the present wait.
+    /// The end of the current wait.
     until: Option<Instant>,
     /// When the first wait began.
     since: Option<Instant>,

@@ -40,7 +40,7 @@ impl Tenure {
         Self { until: self.until.max(instant::after(asked, length)), term }
     }
 
-    /// Returns the present term; `None` if the lease has run out.
+    /// Returns the current term; `None` if the lease has run out.
     pub(in crate::saga) fn term(self, now: Instant) -> Option<u64> {
         (now < self.until).then_some(self.term)
     }

@@ -40,11 +40,11 @@ struct Underway {
     step: u16,
     direction: Direction,
     runs_child: bool,
-    /// Whether an attempt before the present one may have had an effect.
+    /// Whether an attempt before the current one may have had an effect.
     doubt: bool,
     attempts: u32,
     waited: Duration,
-    /// The error of the attempt before the present one.
+    /// The error of the attempt before the current one.
     error: Option<String>,
     /// Taken before the store confirmed the start. No attempt starts once the permit is invalid.
     permit: Permit,

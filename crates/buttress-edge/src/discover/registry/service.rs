@@ -100,7 +100,7 @@ impl RegistryService {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> RegistryStats {
         let (services, instances) = self.shared.state().counts(self.shared.clock.now());

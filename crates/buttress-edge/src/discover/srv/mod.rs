@@ -91,7 +91,7 @@ pub struct Srv {
     /// Made by the first lookup.
     resolver: Option<TokioResolver>,
     pace: Pace,
-    /// The last addresses of the targets of the present records.
+    /// The last addresses of the targets of the current records.
     targets: BTreeMap<String, Vec<IpAddr>>,
     last: Option<Vec<Instance>>,
 }

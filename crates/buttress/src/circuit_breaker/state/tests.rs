@@ -278,7 +278,7 @@ fn a_circuit_rests_as_long_after_its_probe_was_due_as_it_was_open() {
         if probed {
             rig.at(500).run(Ignored);
         }
-        // A new open time does not affect the present one.
+        // A new open time does not affect the current one.
         rig.state.apply(&Arc::new(Config::new().consecutive_failures(1).open_for(ms(1))));
         for (at, rests) in [(500, false), (799, false), (800, true)] {
             rig.at(at);

@@ -11,7 +11,7 @@ use crate::vocabulary::clock;
 use crate::vocabulary::observe::CircuitState;
 
 impl State {
-    /// Returns the present generation. It grows with every change of state, and when the window of
+    /// Returns the current generation. It grows with every change of state, and when the window of
     /// a circuit that counts is emptied.
     #[inline]
     pub(super) fn generation(&self) -> u32 {

@@ -7,7 +7,7 @@ pub(crate) const LARGEST_COUNT: u32 = (1 << 12) - 1;
 /// The last `size` calls: a ring of outcomes, with their sums in one word.
 ///
 /// A call claims the next slot and corrects the sums in one compare-and-swap of the word. It then
-/// writes its outcome into the slot with the number of the present lap. A call that reaches the
+/// writes its outcome into the slot with the number of the current lap. A call that reaches the
 /// slot one lap later waits for this write.
 ///
 /// The owner keeps the word and reads it on every call. The initial word is [`empty`](Self::empty).

@@ -51,7 +51,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
         }
     }
 
-    /// Returns the present numbers.
+    /// Returns a snapshot of the statistics.
     #[must_use]
     pub fn stats(&self) -> KeyedStats {
         let shared = &self.keys;

@@ -56,7 +56,7 @@ pub(crate) trait Keeps<K> {
     /// Returns the rules that `entry` was last used under, and its spent position.
     fn kept<'t>(table: &'t Self::Table, entry: &Self::Entry) -> (&'t Rule, u64);
 
-    /// Moves `entry` to the rules that `which` selects, at its present level. Returns those rules
+    /// Moves `entry` to the rules that `which` selects, at its current level. Returns those rules
     /// and the spent position.
     fn under<'t, 'e>(
         table: &'t Self::Table,

@@ -117,7 +117,7 @@ impl Bucket {
         plan.take(word >> SHIFT, cost, now).map(drop)
     }
 
-    /// Returns `true` if one token is available at any present or later time. False negatives are
+    /// Returns `true` if one token is available at any current or later time. False negatives are
     /// possible.
     #[inline]
     pub(crate) fn surely_has_one(&self) -> bool {

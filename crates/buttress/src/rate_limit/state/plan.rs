@@ -4,7 +4,7 @@
 //! nanosecond. The *position* at a time is the number of parts that came back since the anchor:
 //! `floor(nanos * ratio)`. It is computed each time from the whole elapsed time, so that rounding
 //! errors never accumulate. The state of a bucket is one number: the position up to which its parts
-//! are *spent*. The bucket is full when the present position has reached `spent`. Otherwise it
+//! are *spent*. The bucket is full when the current position has reached `spent`. Otherwise it
 //! holds `capacity - (spent - position)`. (With `ratio` = 1 this is the generic cell rate algorithm
 //! of ATM Forum TM 4.0, and `spent` is its theoretical arrival time.)
 

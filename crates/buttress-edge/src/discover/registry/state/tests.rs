@@ -31,7 +31,7 @@ impl Trial {
         self.state.put(at, "orders", &id.to_string(), record("10.0.0.1:1")).unwrap()
     }
 
-    /// Returns the ids of the present instances.
+    /// Returns the ids of the current instances.
     fn ids(&mut self, seconds: u64) -> Vec<usize> {
         let set = self.state.set(self.at(seconds), "orders").unwrap();
         set.instances.iter().map(|(id, _)| id.parse().unwrap()).collect()

@@ -75,7 +75,7 @@ impl Anchors {
         Self { scale, period, words: SeqLock::new(first.to_words()), writer: Mutex::new(()) }
     }
 
-    /// Returns the present time, in nanoseconds of the system clock.
+    /// Returns the current time, in nanoseconds of the system clock.
     #[inline(always)]
     pub(super) fn now(&self, readings: &impl Readings) -> u64 {
         // Without the bit that says a write is in progress: with that bit `is_still` fails.
