@@ -81,7 +81,7 @@ where
         .idle_poll(Duration::from_millis(20))
         .retry(50, soon())
         .max_hint(Duration::from_secs(60))
-        // A crash of these processes is no reason to isolate a message.
+        // A crash of these processes is not a reason to isolate a message.
         .max_starts(10_000)
         .head_of_key(HeadOfKey::Block);
     let relay = Relay::new(&outbox, publisher, config)?.spawn();

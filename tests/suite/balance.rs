@@ -253,7 +253,7 @@ async fn a_call_that_is_dropped_or_panics_leaves_its_place() {
     assert_eq!(
         (stats.calls, stats.failures),
         (Some(6), 0),
-        "a call that was dropped is no failure"
+        "a call that was dropped is not a failure"
     );
     assert_eq!(balance.handle().endpoints()[0].calls, Some(4));
 }

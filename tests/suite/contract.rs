@@ -151,7 +151,7 @@ rows! {
     fallback_service => fallback(FallbackLayer::service(Scripted::new().0));
 }
 
-/// A balancer is no layer, is always ready, and calls its endpoint at the first poll. So the probes that ask for the
+/// A balancer is not a layer, is always ready, and calls its endpoint at the first poll. So the probes that ask for the
 /// opposite are not for it; `balance.rs` has tests in their place. Each service of this layer is a balancer over one
 /// endpoint, and all of them have the same rules.
 mod balancing {

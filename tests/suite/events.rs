@@ -69,7 +69,7 @@ async fn a_breaker_tells_every_change_of_state_and_every_refusal() {
     handle.reset();
     let told =
         [changed(Closed, ForcedOpen), changed(ForcedOpen, Disabled), changed(Disabled, Closed)];
-    assert_eq!(ear.heard("api"), told, "a state it is in already is no change");
+    assert_eq!(ear.heard("api"), told, "a state it is in already is not a change");
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn a_bulkhead_tells_refusals_and_waits_in_vain() {
     let running = layer.handle().try_acquire().unwrap();
     let mut waits = begin(&mut service, Ask(0));
     assert!(is_pending(&mut waits));
-    assert_eq!(ear.heard("db"), [], "waiting is no refusal");
+    assert_eq!(ear.heard("db"), [], "waiting is not a refusal");
     assert!(now(begin(&mut service, Ask(0))).is_err());
     assert_eq!(ear.heard_refusal("db"), ErrorKind::BulkheadFull);
     tokio::time::advance(ms(50)).await;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 const LONGEST: usize = 260;
 
 /// Returns the host of a `Host` field or an authority: lower case, without port and without a
-/// trailing dot. Returns `None` if the value is no host with an optional port.
+/// trailing dot. Returns `None` if the value is not a host with an optional port.
 ///
 /// User information, empty hosts and bytes outside of host names are refused: a backend could read
 /// another host there.

@@ -116,7 +116,7 @@ impl Passed {
         if let (Some((admission, Start { is_probe: true, .. })), Some(body)) =
             (&mut self.admission, body)
         {
-            // On the heap: most requests are no probes.
+            // On the heap: most requests are not probes.
             let mut second = Box::pin(clock.sleep(UPLOAD_OF_PROBE));
             while !body.has_ended() {
                 if let Some(output) = first(sent.as_mut(), second.as_mut()).await {

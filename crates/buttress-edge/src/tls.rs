@@ -45,7 +45,7 @@ impl Roots {
     /// Returns the authorities of a text in PEM, and no others.
     ///
     /// # Errors
-    /// Returns an error if the text has no certificate, or one that is no authority's.
+    /// Returns an error if the text has no certificate, or one that does not belong to an authority.
     pub fn pem(certificates: &[u8]) -> Result<Self, InvalidConfig> {
         let mut store = RootCertStore::empty();
         for certificate in chain("roots", certificates)? {

@@ -156,7 +156,7 @@ impl<C, F: Fn(StatusCode) -> bool> ByStatus<C, F> {
 by_rules! {
     ByStatus,
     /// Counts a gRPC code, 0 to 16, as a failure if `failures` returns `true` for it. Default: 2,
-    /// 4, 13, 14 and 15. The function is called if the HTTP status is no failure. An invalid code
+    /// 4, 13, 14 and 15. The function is called if the HTTP status is not a failure. An invalid code
     /// is UNKNOWN (2), as in gRPC clients.
     grpc_failures,
     {

@@ -8,7 +8,7 @@ use http::StatusCode;
 /// Returns `true` for 4xx, with four exceptions that concern the attempt only. 408 and 425 mean a
 /// late or early request, and 429 means too many. A 409 says that a request with this
 /// `Idempotency-Key` is in flight. That request may be an earlier attempt that the client abandoned and
-/// whose effect is still to come. 5xx and every status that is no refusal leave the effect in
+/// whose effect is still to come. Every other status, 5xx included, leaves the effect in
 /// doubt. If the service uses 409 only for a business refusal, e.g. a seat that is taken, count it
 /// as definite yourself.
 ///

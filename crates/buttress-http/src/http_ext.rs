@@ -28,7 +28,7 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 ///
 /// A fallback counts an answered refusal as a failure, because a fallback answers for an open
 /// circuit. The kinds `from_error` and `from_request` have no `.http()`: they replace errors only,
-/// and a failed *response* is no error.
+/// and a failed *response* is not an error.
 ///
 /// [`Respond`] needs a body that converts from a `String` ([`FromProblem`](crate::FromProblem)).
 /// The body of a route usually does, and the body of a client usually does not.

@@ -109,7 +109,7 @@ pub enum Error {
         source: RedisError,
     },
     /// Redis cannot serve the operation now: it loads its data, is a replica, or moves a slot.
-    #[error("{doing}: Redis at {address} refuses at present")]
+    #[error("{doing}: Redis at {address} cannot serve the operation now")]
     Refused {
         /// The operation.
         doing: &'static str,

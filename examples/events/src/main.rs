@@ -21,7 +21,7 @@
 //! A run over RabbitMQ takes about 20 seconds, and a run over Kafka about a minute. The streams, queues or topics of a run
 //! stay on the broker. Their names begin with `buttress-events-` and the id of the process.
 //!
-//! A SIGKILL is no loss of power: the operating system still has all writes before it.
+//! A SIGKILL is not a loss of power: the operating system still has all writes before it.
 
 mod account;
 mod aggregate;

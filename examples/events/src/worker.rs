@@ -130,7 +130,7 @@ where
         .max_hint(Duration::from_secs(1))
         // What a killed relay had fetched is published one at a time.
         .batch(16)
-        // A crash of this process is no reason to isolate a message.
+        // A crash of this process is not a reason to isolate a message.
         .max_starts(100);
     Ok(Relay::new(&Outbox::new(store.clone()), publisher, config)?.spawn())
 }
@@ -149,7 +149,7 @@ where
     let config = consume::Config::new()
         .name(source.group().to_owned())
         .retry(10, Backoff::exponential(Duration::from_millis(20)))
-        // A crash of this process is no reason to give a message up.
+        // A crash of this process is not a reason to give a message up.
         .max_redeliveries(1000)
         .drain(Duration::from_secs(5));
     let handlers = handlers.clone();

@@ -80,7 +80,7 @@ impl Gateway {
 
     /// Begins the drain. The result is there when the last connection has ended.
     pub(crate) fn drain(self) -> JoinHandle<Served> {
-        // The error of a listener that has ended already is no error here.
+        // The error of a listener that has ended already is not an error here.
         let _ = self.stop.send(());
         self.served
     }

@@ -116,7 +116,7 @@ impl Instance {
     /// Stops the instance, and waits until its last connection is closed.
     pub(crate) async fn stop(&mut self) {
         if let Some(Running { stop, served }) = self.running.take() {
-            // The error of a server that has ended already is no error here.
+            // The error of a server that has ended already is not an error here.
             let _ = stop.send(());
             drop(served.await);
         }

@@ -123,7 +123,7 @@ pub(crate) async fn under_load(client: &Client, account: &mut Account) -> Result
     account.check("customers of the new service at the end", CLIENTS * CUSTOMERS, moved);
     account.check("requests that reached the old service since", 0, requests(&old) - before);
     account.sum("shift", "shift", crate::gateway::stats(&proxy, "shift"));
-    // The error of a listener that has ended already is no error here.
+    // The error of a listener that has ended already is not an error here.
     let _ = stop.send(());
     account.check("connections cut off", 0, serving.await?.cut);
     Ok(())

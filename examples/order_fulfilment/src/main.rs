@@ -15,7 +15,7 @@
 //! cargo run --release -p order_fulfilment -- --serve    # without kills, with a status page and /metrics
 //! ```
 //!
-//! A SIGKILL is no loss of power: the operating system still has all writes before it.
+//! A SIGKILL is not a loss of power: the operating system still has all writes before it.
 
 mod account;
 mod crew;

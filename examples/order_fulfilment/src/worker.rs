@@ -58,7 +58,7 @@ pub(crate) async fn work<D: Database>(
         .idle_poll(Duration::from_millis(100))
         .publish_timeout(PATIENCE)
         .retry(20, Backoff::exponential(Duration::from_millis(50)))
-        // A crash of this process is no reason to isolate a message.
+        // A crash of this process is not a reason to isolate a message.
         .max_starts(100)
         // Later messages must not overtake a dead message.
         .head_of_key(HeadOfKey::Block);

@@ -14,7 +14,7 @@ async fn every_listener_is_woken_by_the_next_change_and_told_the_state() {
         assert!(waiter.poll(changed).is_pending());
     }
     handle.try_acquire().unwrap().success();
-    assert!(listeners.iter().all(|(waiter, _)| waiter.wakes() == 0), "a success is no change");
+    assert!(listeners.iter().all(|(waiter, _)| waiter.wakes() == 0), "a success is not a change");
     handle.try_acquire().unwrap().failure();
     for (waiter, changed) in listeners {
         assert_eq!(waiter.wakes(), 1);

@@ -91,7 +91,7 @@ async fn fields_are_plain_values_and_an_unnamed_layer_says_its_pattern() {
     bulkhead.try_acquire().unwrap_err();
     let refused = lines.taken();
     assert_eq!(field(&refused, "layer"), Some("\"db\""));
-    assert_eq!(field(&refused, "retry_after"), None, "no hint is no field");
+    assert_eq!(field(&refused, "retry_after"), None, "without a hint the field is missing");
 
     let limit = time_limit::TimeLimitLayer::after(Duration::from_millis(100)).handle();
     limit.run(std::future::pending::<()>()).await.unwrap_err();

@@ -47,7 +47,7 @@ const OPERATIONS: [&str; 7] = [
 
 /// Returns `operation`. Panics if no operation has this name, because its fault would never happen.
 fn known(operation: &'static str) -> &'static str {
-    assert!(OPERATIONS.contains(&operation), "{operation} is no operation");
+    assert!(OPERATIONS.contains(&operation), "{operation} is not an operation");
     operation
 }
 

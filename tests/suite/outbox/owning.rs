@@ -104,7 +104,7 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     assert_eq!(*seen.lock().unwrap(), [("second", 1)]);
 }
 
-/// A start whose answer was not used is repeated, and counts once: an expired lease is no proof of
+/// A start whose answer was not used is repeated, and counts once: an expired lease is not a proof of
 /// a poison message.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_was_not_used_counts_once() {

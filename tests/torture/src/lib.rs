@@ -71,7 +71,7 @@ pub trait Transport: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, BoxError>> + Send;
 }
 
-/// Does the duty of a child process, and does not end. Returns if this process is no child, after it has answered a
+/// Does the duty of a child process, and does not end. Returns if this process is not a child, after it has answered a
 /// request for the names of the tests.
 pub async fn begin(transport: &impl Transport, test: &str) -> Result<bool, BoxError> {
     if let Some(duty) = Duty::of_this_process() {

@@ -298,7 +298,7 @@ mod tests {
             let mut holding = Holding::new(shards);
             assert_eq!(holding.prefetch(), expected, "{shards}");
             holding.want(3);
-            assert_eq!(holding.prefetch(), expected, "the room of the moment is no setting");
+            assert_eq!(holding.prefetch(), expected, "the room of the moment is not a setting");
             holding.announce(100_000);
             assert_eq!(holding.prefetch(), expected, "a large consumer with {shards}");
         }

@@ -65,7 +65,7 @@ impl FromStr for Pattern {
                 ONE => {}
                 REST if at < last => return wrong("`**` is allowed at the end only"),
                 REST => {}
-                "#" | ">" => return wrong("`#` and `>` are no wildcards here: use `**`"),
+                "#" | ">" => return wrong("`#` and `>` are not wildcards here: use `**`"),
                 other if other.contains('*') => {
                     return wrong("`*` is allowed as a whole segment only");
                 }

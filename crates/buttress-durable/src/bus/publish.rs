@@ -119,7 +119,7 @@ impl Bus {
     }
 
     /// Publishes `message`: the future ends when the message is in the queue of every group whose pattern matches
-    /// the topic. A message that no group takes is no error.
+    /// the topic. A message that no group takes is not an error.
     ///
     /// # Errors
     /// Returns [`BusError`] if a queue refuses the message or the bus is shut down. No group has received it then.

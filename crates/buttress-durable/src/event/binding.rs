@@ -16,7 +16,7 @@ use super::percent;
 /// | [AMQP](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md) | `cloudEvents:id` | UTF-8 |
 /// | Redis | field `id` | UTF-8 |
 ///
-/// The media type is `content-type` everywhere; AMQP has a property for it. Headers that are no attributes keep their
+/// The media type is `content-type` everywhere; AMQP has a property for it. Headers that are not attributes keep their
 /// names and values. CloudEvents has no binding for Redis. There they are fields with `:` in front, so that none can
 /// be taken for an attribute.
 #[non_exhaustive]

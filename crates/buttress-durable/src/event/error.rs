@@ -102,7 +102,7 @@ pub enum EncodeError {
         source: CodecError,
     },
     /// Subject, kind, payload or headers are too long, or the subject is empty.
-    #[error("event is no valid message")]
+    #[error("event is not a valid message")]
     Message(#[from] InvalidMessage),
 }
 

@@ -35,7 +35,7 @@ pub use versions::OVERDUE;
 ///
 /// Every future is lazy: a method whose future was never polled has no effect.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no store of sagas whose payloads are `{P}`",
+    message = "`{Self}` is not a store of sagas whose payloads are `{P}`",
     note = "a store of bytes needs a codec: give the definition `.codec(buttress::Json)`, with the feature `json`"
 )]
 pub trait Store<P>: Send + Sync + 'static {

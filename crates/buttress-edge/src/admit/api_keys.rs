@@ -35,7 +35,7 @@ impl ApiKey {
     ///
     /// # Errors
     /// Returns an error if the key has less than 16 or more than 1024 bytes, or a byte that is not visible ASCII, or if
-    /// the subject is no [`Subject`].
+    /// the subject is not a [`Subject`].
     pub fn new(key: &str, subject: &str) -> Result<Self, InvalidConfig> {
         if !LENGTHS.contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let value = format!("a text of {} bytes", key.len());
@@ -48,7 +48,7 @@ impl ApiKey {
     /// secret.
     ///
     /// # Errors
-    /// Returns an error if `digest` does not have 64 hexadecimal digits, or the subject is no [`Subject`].
+    /// Returns an error if `digest` does not have 64 hexadecimal digits, or the subject is not a [`Subject`].
     pub fn sha256(digest: &str, subject: &str) -> Result<Self, InvalidConfig> {
         let refused = || {
             let value = format!("a text of {} bytes", digest.len());
@@ -125,7 +125,7 @@ impl ApiKeys {
     /// [`forward_credentials`](crate::Route::forward_credentials).
     ///
     /// # Errors
-    /// Returns an error if `header` is no name of a field, or two keys are equal.
+    /// Returns an error if `header` is not a name of a field, or two keys are equal.
     pub fn new(
         header: &str,
         keys: impl IntoIterator<Item = ApiKey>,

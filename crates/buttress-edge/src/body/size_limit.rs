@@ -10,7 +10,7 @@ pub(crate) struct SizeLimit {
 }
 
 impl SizeLimit {
-    /// Creates a limit. `None` is no limit.
+    /// Creates a limit. `None` allows a body of any size.
     pub(crate) fn new(limit: Option<u64>) -> Self {
         Self { room: limit.unwrap_or(u64::MAX) }
     }

@@ -15,7 +15,8 @@ use crate::answer::Failed;
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientErrorKind {
-    /// The request cannot be sent: its path leaves the base URL, or a field is no field.
+    /// The request cannot be sent: its path leaves the base URL, or the name or the value of a header field is not
+    /// valid.
     Invalid,
     /// A layer refused the request: the circuit is open, the deadline has passed, or no endpoint takes it.
     Refused,
@@ -113,7 +114,7 @@ impl ClientError {
                 (ClientErrorKind::Unsent, "no connection could be made in time")
             }
             Failed::HeadTimedOut => (ClientErrorKind::Lost, "there was no answer in time"),
-            Failed::BadAnswer => (ClientErrorKind::Lost, "the answer is no valid HTTP"),
+            Failed::BadAnswer => (ClientErrorKind::Lost, "the answer is not valid HTTP"),
             Failed::BodyTooLarge | Failed::BodyTooSlow | Failed::BodyBroken => {
                 (ClientErrorKind::Body, "the body of the request ended early or did not arrive")
             }

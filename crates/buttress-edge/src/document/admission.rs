@@ -212,7 +212,7 @@ impl Tokens {
             (None, Some(pem), None) => {
                 let path = "jwt.rs256-pem";
                 let pem = String::from_utf8(secrets.read(path, pem)?).map_err(|_| {
-                    InvalidConfig::new(path, "bytes that are no text", "a public key in PEM")
+                    InvalidConfig::new(path, "bytes that are not text", "a public key in PEM")
                 })?;
                 Jwt::rs256_pem(&pem).map_err(within(path))?
             }

@@ -225,7 +225,7 @@ impl Handle {
     /// new route, which continues the numbers. It keeps each part whose own section has not changed, with the state of the
     /// part: found backends with the measurements of the balancer, the tokens of limiters, the calls of a bulkhead, an
     /// open circuit, the budget of a retry. A circuit is new also if the backends change that it judges. See
-    /// [`replace`](Self::replace) for the rest. A backend that cannot be reached is no error.
+    /// [`replace`](Self::replace) for the rest. A backend that cannot be reached is not an error.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -30,7 +30,7 @@ pub struct SecretError {
 const LONGEST: u64 = 64 * 1024;
 
 impl Secret {
-    /// Reads the credential. One line end at the end of a file is no part of it.
+    /// Reads the credential. One line end at the end of a file is not part of it.
     ///
     /// # Errors
     /// Returns an error if the variable is not set or not valid Unicode, the file cannot be read or has more than 64

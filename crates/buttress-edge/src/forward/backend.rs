@@ -28,7 +28,7 @@ pub(crate) struct Backend(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// `None` for an address that is no backend.
+    /// `None` for an address that is not a backend.
     endpoint: Option<Endpoint>,
     counters: Arc<Counters>,
     /// Of HTTP/2.

@@ -8,8 +8,8 @@ use super::forwarded::OURS;
 use super::{Seen, hop};
 use crate::route::Checked;
 
-/// Whether a backend could read `name` as `other`. CGI and its descendants write every byte that is no letter and no
-/// digit as `_`.
+/// Whether a backend could read `name` as `other`. CGI and its descendants write every byte except
+/// letters and digits as `_`.
 pub(crate) fn is_alike(name: &str, other: &str) -> bool {
     let is_same =
         |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());

@@ -29,7 +29,7 @@ impl Seen {
     pub(crate) const CONTEXT: Self = Self(1 << 9);
     pub(crate) const CONTENT_TYPE: Self = Self(1 << 10);
     pub(crate) const CONTENT_LENGTH: Self = Self(1 << 12);
-    /// A name with a byte that is no letter, no digit and no `-`.
+    /// A name with a byte other than a letter, a digit or `-`.
     pub(crate) const ODD: Self = Self(1 << 11);
 
     /// Every field of one connection.

@@ -35,7 +35,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Returns the elements for a name, or `None` if it is no token that starts
+    /// Returns the elements for a name, or `None` if it is not a token that starts
     /// with a letter.
     pub(crate) fn new(name: &str) -> Option<Self> {
         let is_token =

@@ -133,7 +133,7 @@ fn the_raw_length_of_a_matched_prefix_ends_at_the_same_segment() {
 }
 
 /// A reading by the grammar of RFC 3986: the segments with their escapes decoded, after
-/// `remove_dot_segments` (section 5.2.4) on the decoded segments. `None` if it is no `path-abempty`.
+/// `remove_dot_segments` (section 5.2.4) on the decoded segments. `None` if it is not a `path-abempty`.
 fn by_rfc(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     let rest = path.strip_prefix(b"/")?;
     let mut segments: Vec<Vec<u8>> = Vec::new();

@@ -129,9 +129,9 @@ impl RouteShadow {
     /// Compares these fields of the answers too, each with all of its values in their order. Default: none, because a new
     /// service may set other fields. At most 32.
     ///
-    /// A name that is no field, a field of one connection such as `Keep-Alive`, `Via`, and a field that differs between
-    /// two equal answers are errors of [`Proxy::new`](crate::Proxy::new). The last ones are `Date` and the fields of a
-    /// [context](buttress_http::context), such as `X-Request-Id`.
+    /// A name that is not a field, a field of one connection such as `Keep-Alive`, `Via`, and a field that differs
+    /// between two equal answers are errors of [`Proxy::new`](crate::Proxy::new). The last ones are `Date` and the
+    /// fields of a [context](buttress_http::context), such as `X-Request-Id`.
     pub fn compare_fields(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.fields = fields.into_iter().map(Into::into).collect();
         self

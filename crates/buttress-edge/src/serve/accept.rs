@@ -116,7 +116,7 @@ mod tests {
         // The connection that was reset costs no time.
         assert_eq!(clock.now() - start, 3 * PAUSE);
         assert_eq!(log.matches("cannot accept connections"), 1);
-        // A connection in between is no reason to say it again.
+        // A connection in between is not a reason to say it again.
         door.next().await;
         assert_eq!(clock.now() - start, 5 * PAUSE);
         assert_eq!(log.matches("cannot accept connections"), 1);

@@ -148,7 +148,7 @@ async fn edge_1_3_a_backend_gets_no_context_of_a_peer_that_is_not_trusted() {
 #[tokio::test(start_paused = true)]
 async fn edge_1_6_without_a_layer_the_context_of_a_trusted_peer_passes_unchanged() {
     let config = Config::new().trust(Trust::gateways(["192.0.2.0/24"]).unwrap());
-    // The limit of the route is no field: nothing else of the context is carried either.
+    // The limit of the route is not a field: nothing else of the context is carried either.
     let limited = route("all", &["b"]).time_limit(Duration::from_secs(5));
     let (edge, mut backend) = edge(config, limited);
     let call = send(&edge.proxy, None);

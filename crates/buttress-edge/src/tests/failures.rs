@@ -48,7 +48,7 @@ async fn a_backend_that_does_not_answer_is_504_after_ten_seconds() {
     client.write(get("/")).await;
     let mut connection = backend.accept().await;
     connection.read_head().await;
-    // The beginning of a head is no head.
+    // The beginning of a head is not a head.
     connection.write("HTTP/1.1 200 OK\r\nx: ").await;
     let (head, _) = client.answer().await;
     assert_eq!((status(&head), clock.now() - start), (504, Duration::from_secs(10)));

@@ -51,7 +51,7 @@ async fn edge_2_2_an_encoded_question_mark_or_hash_belongs_to_the_segment() {
 async fn edge_2_3_an_encoded_slash_is_refused_and_passes_unchanged_where_it_is_allowed() {
     let open = route("files", &["b"]).prefix("/files").allow_encoded_slash();
     assert_eq!(seen("/files/a%2fb", open.clone()).await, "GET /files/a%2fb HTTP/1.1");
-    // The choice of one route is no choice for another.
+    // The choice of one route is not a choice for another.
     let edge = Edge::new(Config::new(), [open, route("rest", &["b"])]);
     let (head, _) = edge.open().exchange(get("/rest/a%2fb")).await;
     assert_eq!(status(&head), 400);

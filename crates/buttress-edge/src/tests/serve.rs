@@ -98,7 +98,7 @@ async fn edge_2_49_h2_allows_a_hundred_streams_and_a_head_of_16_kib() {
     let (mut client, _task) = edge.connect(&stages);
     client.write([PREFACE, &frame(4, 0, 0, &[])].concat()).await;
     let head = client.bytes(9).await;
-    assert_eq!(head[3], 4, "the first frame is no SETTINGS");
+    assert_eq!(head[3], 4, "the first frame is not a SETTINGS");
     let payload = client.bytes(usize::from(head[2])).await;
     let value = |id: u8| {
         let setting = payload.chunks(6).find(|setting| setting[1] == id).unwrap();

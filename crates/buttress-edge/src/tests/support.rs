@@ -295,7 +295,7 @@ impl Edge {
                 .half_close(false)
                 .serve_connection(TokioIo::new(far), service)
                 .with_upgrades();
-            // A client that leaves is no failure of the test.
+            // A client that leaves is not a failure of the test.
             drop(connection.await);
         });
         Raw { io: near, read: Vec::new() }

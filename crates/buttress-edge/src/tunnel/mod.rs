@@ -56,7 +56,7 @@ pub(crate) struct Upgrade {
 impl Upgrade {
     /// Returns the upgrade that a request asks for. `protocol` was in its `Upgrade` field, which `Connection` named.
     ///
-    /// Another version of HTTP, and TLS, are no tunnels: requests in them would pass the routes by.
+    /// Another version of HTTP, and TLS, are not tunnels: requests in them would bypass the routes.
     pub(crate) fn of(head: &mut request::Parts, protocol: Option<HeaderValue>) -> Option<Self> {
         let client = head.extensions.remove::<OnUpgrade>();
         let line = head.extensions.remove::<Line>();

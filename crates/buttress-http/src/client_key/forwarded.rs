@@ -80,7 +80,7 @@ impl AddressKeys {
     ///
     /// The key is the entry of `X-Forwarded-For` that the outermost proxy wrote: with 1 the
     /// rightmost entry, with 2 the entry to its left. If the header has fewer entries, or one of
-    /// them is no address, the key is the peer's address. Use it only if every request passes
+    /// them is not an address, the key is the peer's address. Use it only if every request passes
     /// through all these proxies. A client that bypasses one of them chooses its own key.
     ///
     /// It replaces [`trust_networks`](Self::trust_networks).
@@ -94,13 +94,13 @@ impl AddressKeys {
     ///
     /// The layer reads `X-Forwarded-For` from the right, starting at the peer. While an address is
     /// trusted, it reads the entry to its left. The key is the first address that is not trusted.
-    /// If the entries end first, or the next entry is no address, the key is the last trusted
+    /// If the entries end first, or the next entry is not an address, the key is the last trusted
     /// address.
     ///
     /// It replaces [`trust_hops`](Self::trust_hops).
     ///
     /// # Errors
-    /// Returns an error if a text is no network, or a prefix is longer than an address.
+    /// Returns an error if a text is not a network, or a prefix is longer than an address.
     pub fn trust_networks<N: AsRef<str>>(
         mut self,
         networks: impl IntoIterator<Item = N>,
@@ -140,7 +140,7 @@ impl fmt::Debug for AddressKeys {
 }
 
 /// Returns the address that the last of `hops` proxies reports, or `None` if an entry up to there
-/// is no address.
+/// is not an address.
 fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
     let last = hops.checked_sub(1)?;
     let mut client = None;
@@ -165,7 +165,7 @@ fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> I
 }
 
 /// Returns the entries of all `X-Forwarded-For` fields as one list, from the right; `None` for an
-/// entry that is no address.
+/// entry that is not an address.
 pub(crate) fn forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     headers
         .get_all(X_FORWARDED_FOR)

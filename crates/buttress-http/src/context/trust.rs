@@ -75,7 +75,7 @@ impl Trust {
     ///
     /// - a request without a peer address. The peer's address is the extension [`PeerAddr`]; axum needs
     ///   [`peer_from`](Self::peer_from);
-    /// - a request with an entry in `X-Forwarded-For` that is no address;
+    /// - a request with an entry in `X-Forwarded-For` that is not an address;
     /// - a request with a `Forwarded` field, because its addresses are not read.
     ///
     /// ```
@@ -98,7 +98,7 @@ impl Trust {
     /// ```
     ///
     /// # Errors
-    /// Returns an error if a text is no network, or a prefix is longer than an address.
+    /// Returns an error if a text is not a network, or a prefix is longer than an address.
     pub fn networks<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidConfig> {
@@ -114,7 +114,7 @@ impl Trust {
     /// peer address is not believed.
     ///
     /// # Errors
-    /// Returns an error if a text is no network, or a prefix is longer than an address.
+    /// Returns an error if a text is not a network, or a prefix is longer than an address.
     pub fn gateways<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidConfig> {

@@ -17,7 +17,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) fn check_origin(head: &Parts, allowed: &[String]) -> Result<(), NotDone> {
     let refuse = |why: &str| Err(NotDone::new(StatusCode::FORBIDDEN, why));
     match only(&head.headers, &FETCH_SITE) {
-        // A person who types the address, and clients that are no browsers.
+        // A person who types the address, and clients that are not browsers.
         Only::None | Only::One("same-origin" | "none") => {}
         Only::One(_) | Only::Other => return refuse("the request comes from another site"),
     }

@@ -245,7 +245,7 @@ async fn keys_that_clients_chose_are_shown_only_where_asked() {
     })
     .await;
     let rows = json["sections"][0]["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 1, "a key that is not held is no row, and is not made");
+    assert_eq!(rows.len(), 1, "a key that is not held is not a row, and is not made");
     assert_eq!(rows[0]["name"], "upstreams: eu-1");
     assert_eq!(rows[0]["numbers"]["state"], "open");
     press(&buttons, command("Circuits", "upstreams: eu-1", "reset", "")).await;

@@ -14,7 +14,7 @@ use tower::{BoxError, service_fn};
 use crate::cluster::{Cluster, fresh};
 use crate::handled::Handled;
 
-/// Says what a child does. Without it, this program is no child.
+/// Says what a child does. Without it, this program is not a child.
 const DUTY: &str = "BUTTRESS_KAFKA_CHILD";
 
 /// Child processes that handle messages, and the file of their calls. They are killed when this is dropped.

@@ -15,7 +15,7 @@ use tower::{BoxError, service_fn};
 use crate::limits::take;
 use crate::server::{at, connect, topic};
 
-/// Says what a child does. Without it, this program is no child.
+/// Says what a child does. Without it, this program is not a child.
 const DUTY: &str = "BUTTRESS_REDIS_CHILD";
 /// In front of each line that a child reports, because the harness prints too.
 const MARK: &str = "child: ";

@@ -55,7 +55,7 @@ pub(crate) async fn take(handle: &Handle, key: &str, calls: usize, tasks: usize)
 async fn patterns_6_1_processes_together_admit_exactly_the_burst_and_the_rate() {
     let test = "patterns_6_1_processes_together_admit_exactly_the_burst_and_the_rate";
     let Some(scene) = Scene::of(test, 1).await else { return };
-    // 3 tokens in 10 ms: the interval is no whole number of microseconds.
+    // 3 tokens in 10 ms: the interval is not a whole number of microseconds.
     let limit =
         [("max", "100".to_owned()), ("refill", "3".to_owned()), ("millis", "10".to_owned())];
     let begun = server_time(&scene).await;

@@ -303,7 +303,7 @@ mod tests {
     impl Broker for Buses {
         type Publisher = Bus;
 
-        /// A bus without a group is no error, and its connection cannot be cut.
+        /// A bus without a group is not an error, and its connection cannot be cut.
         fn features(&self) -> Features {
             Features::all(10 << 20).refuses_unrouted(false).can_be_cut(false)
         }

@@ -324,7 +324,7 @@ fn what_is_not_there_cannot_be_struck() {
     ));
     assert!(
         link.run(|world| world.server(Server::new("db", ms(1)))).is_err(),
-        "a station is no link"
+        "a station is not a link"
     );
 }
 

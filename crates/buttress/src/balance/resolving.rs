@@ -57,7 +57,7 @@ pub(super) async fn run<S, V, E>(
                     *resolved = Resolved { since, known: true, failures: 0, left_out };
                 });
                 if core_now.pool.read(|state| state.members.is_empty()) {
-                    // Calls that wait for the first set need not wait any longer. An empty set is no change of one.
+                    // Calls that wait for the first set need not wait any longer. An empty set is not a change of one.
                     core_now.pool.published.wake();
                 }
                 continue;

@@ -76,7 +76,7 @@ impl<S> Seat<S> {
         begun.map_or(self.started, |begun| self.started.max(self.core.shared.nanos(begun)))
     }
 
-    /// Ends a call that was dropped. It is no failure, but it took at least this long.
+    /// Ends a call that was dropped. It is not a failure, but it took at least this long.
     #[cold]
     #[inline(never)]
     fn abandon(&mut self) {

@@ -232,7 +232,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Counts a failure, a refusal, or an answer that says nothing about the endpoint. The last two are no failures,
+    /// Counts a failure, a refusal, or an answer that says nothing about the endpoint. The last two are not failures,
     /// and must not draw calls: they come faster than answers.
     #[cold]
     fn not_answered(&self, history: &History, started: u64, epoch: u32, verdict: Verdict) {

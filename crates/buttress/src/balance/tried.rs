@@ -46,8 +46,8 @@ impl Tried {
         self.len() == 0
     }
 
-    /// Counts the time of the current attempt from `at`, if that is later than its begin. Call it before the attempt ends
-    /// or is dropped. Each attempt begins without it.
+    /// Counts the time of the current attempt from `at`, if that is later than its begin. Call it before the attempt
+    /// ends or is dropped. Each attempt begins without it.
     ///
     /// Use it where an endpoint waits for its caller, e.g. for the body of an upload: the endpoint would look slow
     /// otherwise. The instant has to be one of the clock of the balancer.

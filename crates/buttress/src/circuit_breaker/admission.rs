@@ -115,7 +115,7 @@ impl<O: Own> Admission<O> {
     /// Lets another probe take the place of this one. The outcome of the call still counts while the circuit is half-open.
     ///
     /// A server calls it for a probe whose client is slow to send its request: such a client would otherwise hold the
-    /// place, and the circuit would refuse all others. The method does nothing to a call that is no probe.
+    /// place, and the circuit would refuse all others. The method does nothing to a call that is not a probe.
     ///
     /// ```
     /// use buttress::CircuitState;

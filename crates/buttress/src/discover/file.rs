@@ -64,8 +64,8 @@ impl Resolve for File {
     /// Returns the first reading immediately, and later ones when the text of the file has changed.
     ///
     /// # Errors
-    /// Returns an error for a file that cannot be read, is too large, or has a line that is no instance. The message
-    /// names the path and the line.
+    /// Returns an error for a file that cannot be read, is too large, or has a line that is not an instance. The
+    /// message names the path and the line.
     async fn next(&mut self) -> Result<Vec<Instance>, StoreError> {
         loop {
             if self.read {

@@ -177,7 +177,7 @@ impl State {
         }
     }
 
-    /// Returns DOWN if a check of the group is DOWN. UNKNOWN is no reason to restart a process.
+    /// Returns DOWN if a check of the group is DOWN. UNKNOWN is not a reason to restart a process.
     fn live(&self, now: Instant) -> Status {
         let mut found = self.of(Group::Live).map(|check| check.now(now, self.times).0);
         if found.any(|status| status == Status::Down) { Status::Down } else { Status::Up }

@@ -94,7 +94,7 @@ impl<'a, V> Completion<'a, V> {
 /// therefore drop an operation before it begins, and know that nothing was done. The conformance
 /// suite of `buttress-sim` checks it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no store of results of type `{V}`",
+    message = "`{Self}` is not a store of results of type `{V}`",
     label = "this store cannot keep the results",
     note = "a store of bytes (SQLite, PostgreSQL, Redis) needs a codec: `buttress::idempotency::Encoded::new(store, buttress::Json)`, with the feature `json`",
     note = "for HTTP responses the codec is `buttress_http::idempotency_key::ResponseCodec`: `Encoded::new(store, ResponseCodec)`"

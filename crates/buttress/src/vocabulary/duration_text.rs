@@ -37,7 +37,7 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 /// Deserializes a `Duration`, for `#[serde(with = ..)]`.
 ///
 /// # Errors
-/// The value is no duration.
+/// The value is not a duration.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(Text)
 }

@@ -165,7 +165,7 @@ where
         let (log, config) = (&self.projection.log, &self.projection.config);
         let clock = config.common.clock.clone();
         let answer = {
-            // The wait for a place is no wait for the store.
+            // The wait for a place is not a wait for the store.
             let _place = log.place().await;
             let asking = || log.store().read_all(after, &config.filter, config.batch);
             ask(&clock, Operation::Read.doing(), asking).await

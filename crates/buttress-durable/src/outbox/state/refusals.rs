@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::outage::MOST_REFUSALS;
 
-/// The waits in a row after which the relay logs an outage. A single refusal is no outage.
+/// The waits in a row after which the relay logs an outage. A single refusal is not an outage.
 const LOGGED: u32 = 3;
 
 /// How often in a row the relay has waited, and was refused again.

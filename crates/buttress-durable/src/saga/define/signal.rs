@@ -51,11 +51,10 @@ where
     /// signal. Past its point of no return the saga is stuck instead: send the signal, then
     /// [retry](crate::saga::Executor::retry). [`signal_or_none`](Self::signal_or_none) continues without a signal.
     ///
-    /// The limit is no deadline for the sender: an executor records the end of the wait up to a second after the limit,
-    /// and later if no executor ran then. A signal counts if the store records it before that. So exactly one of
-    /// both counts, also if the signal comes at the instant of the limit. A payload that cannot be read fails the
-    /// step. A saga that only waits has the status [`Waiting`](crate::saga::Status::Waiting), as in
-    /// [`wait`](Self::wait).
+    /// The limit is not a deadline for the sender: an executor records the end of the wait up to a second after the
+    /// limit, and later if no executor ran then. A signal counts if the store records it before that. So exactly one of
+    /// both counts, also if the signal comes at the instant of the limit. A payload that cannot be read fails the step.
+    /// A saga that only waits has the status [`Waiting`](crate::saga::Status::Waiting), as in [`wait`](Self::wait).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -8,8 +8,8 @@ use crate::saga::model::entry::Status;
 use crate::saga::store::{SagaId, TakeOver, TakenOver};
 
 impl<P> Rows<P> {
-    /// Sets when a saga is due: the current time as an instant and as wall time, and the length of the wait from then on.
-    /// `None` for a saga that does not wait any more.
+    /// Sets when a saga is due: the current time as an instant and as wall time, and the length of the wait from then
+    /// on. `None` for a saga that does not wait any more.
     pub(super) fn set_due(&mut self, id: SagaId, due: Option<(Instant, Duration, Duration)>) {
         let Some(row) = self.sagas.get_mut(&id) else { return };
         let number = row.number;

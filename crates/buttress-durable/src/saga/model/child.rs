@@ -47,7 +47,7 @@ impl Parent {
         matches!(entries.first(), Some(Entry::ChildOf { parent }) if *parent == self.text())
     }
 
-    /// Reads the parent from the first entry of a log. `None` if the saga is no child.
+    /// Reads the parent from the first entry of a log. `None` if the saga is not a child.
     pub(in crate::saga) fn of<P>(entries: &[Entry<P>]) -> Option<Self> {
         match entries.first()? {
             Entry::ChildOf { parent } => Self::parse(parent),

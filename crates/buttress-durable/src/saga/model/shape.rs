@@ -9,7 +9,7 @@ pub(in crate::saga) struct ShapeStep {
     pub(in crate::saga) sort: char,
 }
 
-/// Reads the steps of a shape that is not a digest. Returns `None` for a digest, and for a text that is no shape.
+/// Reads the steps of a shape that is not a digest. Returns `None` for a digest, and for a text that is not a shape.
 ///
 /// Each step is written as `name:sort[parents];`. A name may contain these characters too, so a step ends at the
 /// first place where the rest of it can be read.

@@ -55,7 +55,7 @@ pub(in crate::saga) struct Child<J, G: Format, St> {
 enum Found<P> {
     Nothing,
     Own(Box<Record<P>>),
-    /// Why it is no child of this parent. The text follows the id.
+    /// Why it is not a child of this parent. The text follows the id.
     Other(String),
 }
 

@@ -10,7 +10,8 @@ pub(in crate::saga) fn of_caller() -> Context {
     Context::peek(|caller| with(caller.correlation().cloned(), caller.trace().cloned()))
 }
 
-/// Returns the context in which a saga from the log runs. A text that is no id, written by another program, is left out.
+/// Returns the context in which a saga from the log runs. A text that is not an id, written by another program, is left
+/// out.
 pub(in crate::saga) fn of_log<P>(beginning: &Beginning<P>) -> Context {
     let Beginning { correlation, trace, .. } = beginning;
     let parsed = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());

@@ -62,7 +62,7 @@ pub use server::{FetchKeys, Fetching};
 /// - The algorithm is the key's. The token's `alg` only has to be equal, so `none` and HS256 with a public key as
 ///   the secret are refused.
 /// - The clocks of issuer and proxy may differ by 60 seconds.
-/// - A token has at most 16 KiB. A claim that occurs twice, a critical extension, and dates that are no numbers
+/// - A token has at most 16 KiB. A claim that occurs twice, a critical extension, and dates that are not numbers
 ///   between 1970 and 9999 are refused.
 /// - A subject has 1 to 255 ASCII characters without controls, as OpenID Connect Core 2 says. So it can be a header
 ///   field.
@@ -90,7 +90,7 @@ impl Jwt {
     /// trust each other.
     ///
     /// # Errors
-    /// Returns an error if the secret has less than 32 bytes, the length of the hash (RFC 7518, 3.2).
+    /// Returns an error if the secret has fewer than 32 bytes, the length of the hash (RFC 7518, 3.2).
     pub fn hs256(secret: impl AsRef<[u8]>) -> Result<Self, InvalidConfig> {
         Ok(Self::of(Source::Fixed(Arc::new(KeySet::of(Key::hs256(secret.as_ref())?)))))
     }
@@ -98,8 +98,8 @@ impl Jwt {
     /// Accepts tokens of RS256. `pem` is a public key, as `BEGIN PUBLIC KEY` or `BEGIN RSA PUBLIC KEY`.
     ///
     /// # Errors
-    /// Returns an error if `pem` is no such key, is a private key, or has less than 2048 (RFC 7518, 3.3) or more than
-    /// 4096 bits.
+    /// Returns an error if `pem` is not a public RSA key, is a private key, or has fewer than 2048 (RFC 7518, 3.3) or
+    /// more than 4096 bits.
     pub fn rs256_pem(pem: &str) -> Result<Self, InvalidConfig> {
         Ok(Self::of(Source::Fixed(Arc::new(KeySet::of(Key::rs256_pem(pem)?)))))
     }
@@ -120,8 +120,8 @@ impl Jwt {
     /// Clones share the keys.
     ///
     /// # Errors
-    /// Returns an error if `url` is no URL of http or https with a host, or has a user name. For https, also returns an
-    /// error if the root certificates of the operating system cannot be read.
+    /// Returns an error if `url` is not a URL of http or https with a host, or has a user name. For https, also returns
+    /// an error if the root certificates of the operating system cannot be read.
     ///
     /// # Panics
     /// A request panics outside of a tokio runtime.

@@ -47,7 +47,7 @@ impl<'t> Token<'t> {
         if header.crit.is_some() {
             return Err(Why::Critical);
         }
-        // `none` is no algorithm.
+        // `none` is not an algorithm.
         let algorithm = header.alg.parse().map_err(|_| Why::Algorithm)?;
         let signature = decode(signature)?;
         Ok(Self { kid: header.kid, algorithm, message, signature, claims })

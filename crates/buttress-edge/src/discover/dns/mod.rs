@@ -35,7 +35,7 @@ type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
 /// ```
 ///
 /// # Errors
-/// Returns an error if `name` is no host with a port.
+/// Returns an error if `name` is not a host with a port.
 pub fn dns(name: &str) -> Result<Dns, InvalidConfig> {
     let refused =
         || InvalidConfig::new("dns", format!("{name:?}"), "a host and a port, e.g. orders:8001");

@@ -57,8 +57,8 @@ impl Announcement {
     /// with one. The registry at `url` decides which addresses it accepts.
     ///
     /// # Errors
-    /// Returns an error if `url` is no URL of a service, `service` or `id` is no name of the registry, or `address` does
-    /// not have this form.
+    /// Returns an error if `url` is not a URL of a service, `service` or `id` is not a name of the registry, or
+    /// `address` does not have this form.
     pub fn new(url: &str, service: &str, id: &str, address: &str) -> Result<Self, InvalidConfig> {
         Self::over(ServiceClient::with(url, config().attempt_limit(LIMIT))?, service, id, address)
     }
@@ -66,8 +66,8 @@ impl Announcement {
     /// Creates an announcement over your own client, e.g. with other authorities for `https`.
     ///
     /// # Errors
-    /// Returns an error if `service` or `id` is no name of the registry, or `address` is neither an IP address with a port
-    /// nor a URL with one.
+    /// Returns an error if `service` or `id` is not a name of the registry, or `address` is neither an IP address with
+    /// a port nor a URL with one.
     pub fn over(
         client: ServiceClient,
         service: &str,

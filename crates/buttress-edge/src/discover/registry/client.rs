@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// ```
 ///
 /// # Errors
-/// Returns an error if `url` is no URL of a service, or `service` is no name of the registry.
+/// Returns an error if `url` is not a URL of a service, or `service` is not a name of the registry.
 pub fn registry_client(url: &str, service: &str) -> Result<RegistryClient, InvalidConfig> {
     RegistryClient::over(ServiceClient::with(url, config())?, service)
 }
@@ -62,7 +62,7 @@ impl RegistryClient {
     /// than 30 seconds: the registry answers after that time if nothing changes.
     ///
     /// # Errors
-    /// Returns an error if `service` is no name of the registry.
+    /// Returns an error if `service` is not a name of the registry.
     pub fn over(client: ServiceClient, service: &str) -> Result<Self, InvalidConfig> {
         let service = name("service", service)?;
         Ok(Self { client, service, clock: Clock::default(), version: None, asked: None })

@@ -129,7 +129,7 @@ impl Registry {
     /// only the address that its own request comes from.
     ///
     /// # Errors
-    /// Returns an error if a text is no network.
+    /// Returns an error if a text is not a network.
     pub fn networks<N: AsRef<str>>(
         mut self,
         networks: impl IntoIterator<Item = N>,

@@ -16,7 +16,7 @@ pub(super) fn is_secret(text: &str) -> bool {
     LENGTHS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Returns the error of a text that can be no secret. It omits the text.
+/// Returns the error of a text that cannot be a secret. It omits the text.
 pub(super) fn refused(length: usize) -> InvalidConfig {
     let value = format!("a text of {length} bytes");
     InvalidConfig::new("admit", value, "16 to 1024 visible ASCII bytes")
@@ -26,7 +26,7 @@ pub(super) fn refused(length: usize) -> InvalidConfig {
 #[derive(Clone, Default)]
 pub(super) struct Secrets {
     digests: Vec<[u8; 32]>,
-    /// The length of the first text that can be no secret.
+    /// The length of the first text that cannot be a secret.
     refused: Option<usize>,
 }
 

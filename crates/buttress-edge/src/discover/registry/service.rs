@@ -177,7 +177,7 @@ impl Shared {
         };
         // The text of the error could repeat the body.
         let record: Record = serde_json::from_slice(&body).map_err(|_| {
-            bad_request("the body is no JSON object with address, weight and metadata")
+            bad_request("the body is not a JSON object with address, weight and metadata")
         })?;
         if !(1..=Instance::MAX_WEIGHT).contains(&record.weight) {
             return Err(bad_request("the weight is not 1 to 1000000"));

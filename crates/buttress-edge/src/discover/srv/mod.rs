@@ -38,7 +38,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// ```
 ///
 /// # Errors
-/// Returns an error if `name` is no name of a service: two labels that begin with `_`, and a domain.
+/// Returns an error if `name` is not a name of a service: two labels that begin with `_`, and a domain.
 pub fn srv(name: &str) -> Result<Srv, InvalidConfig> {
     let bound = "a service, a protocol and a domain, e.g. _http._tcp.orders.internal";
     if !is_service(name) {

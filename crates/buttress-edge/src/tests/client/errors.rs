@@ -22,7 +22,7 @@ async fn edge_6_5_a_box_of_an_error_shows_its_refusal_and_the_text_its_reason() 
     assert!(error.source().is_none(), "the text has it");
     let boxed = BoxError::from(error);
     assert_eq!(boxed.as_refusal().unwrap().kind(), ErrorKind::CircuitOpen);
-    // An error that is no refusal is none in a box either, and keeps its source.
+    // An error that is not a refusal is none in a box either, and keeps its source.
     client.circuit().unwrap().reset();
     let call = spawn(client.get("/").bytes());
     answer(&mut backend, "HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\nx").await;

@@ -32,7 +32,7 @@ async fn edge_2_52_a_document_finds_backends_in_a_file() {
     let taken = clock.now() - begun;
     assert!(taken <= Duration::from_millis(2100), "{taken:?}");
     std::fs::remove_file(&file).unwrap();
-    // A file that is missing is no error of the document, and the set stays.
+    // A file that is missing is not an error of the document, and the set stays.
     let other = text.replace("public = true", "public = true\nmax-request-body = 7");
     handle.apply(&toml(&other)).unwrap();
     assert_eq!(side(&edge).await, (200, "127.0.0.1:8002".into()));

@@ -174,7 +174,7 @@ async fn edge_2_52_an_error_names_the_key_that_the_operator_has_written() {
     ] {
         let (field, text) = error(&text);
         assert_eq!(field, path, "{text}");
-        // A method of Rust is no key of a document.
+        // A method of Rust is not a key of a document.
         assert!(!text.contains("(..)") && !text.contains("()"), "{text}");
     }
 }

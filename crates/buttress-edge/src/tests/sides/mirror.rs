@@ -40,7 +40,7 @@ async fn edge_3_7_the_client_gets_the_answer_of_the_primary_and_the_status_is_co
         assert!(mirror.last().starts_with("get /a?b http/1.1\r\n"), "{}", mirror.last());
         assert!(mirror.last().contains("x-shadow: 1\r\n"), "{}", mirror.last());
         assert!(!primary.last().contains("x-shadow"), "{}", primary.last());
-        assert_eq!(edge.proxy.stats()[0].1.begun, 1, "a copy is no request of the route");
+        assert_eq!(edge.proxy.stats()[0].1.begun, 1, "a copy is not a request of the route");
     }
 }
 

@@ -56,7 +56,7 @@ async fn a_router_answers_http_in_http_and_grpc_in_grpc() {
         assert_eq!(text(&refused, "content-type"), "application/problem+json");
         assert_eq!(text(&refused, "grpc-status"), "-");
     }
-    // A GET with the content type is no gRPC: a cache could keep its 200.
+    // A GET with the content type is not gRPC: a cache could keep its 200.
     let mut get = request(Some("application/grpc"), "/plain");
     *get.method_mut() = http::Method::GET;
     let refused = call(get).await;

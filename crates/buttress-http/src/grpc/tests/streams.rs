@@ -39,7 +39,7 @@ async fn a_status_in_trailers_opens_a_circuit_that_lasts_until_the_end_of_the_bo
     assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(circuit.state(), CircuitState::Open);
 
-    // A unary call has its answer in a body too, and its refusal is no UNKNOWN.
+    // A unary call has its answer in a body too, and its refusal is not UNKNOWN.
     assert_eq!(client.check(ask("ok")).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(shop.requests(), 2);
 }

@@ -187,7 +187,7 @@ async fn nobody_gets_the_response_of_another_scope() {
     assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", false));
     assert_eq!(send(&layer, &inner, of("ann")).await.brief(), (200, "call 1", true));
     assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", true));
-    // A user without a name is no user: two such users must not share a response.
+    // A user without a name is not a user: two such users must not share a response.
     send(&layer, &inner, of("")).await.is_problem(401, "unauthenticated");
     // The core refuses an invalid scope.
     send(&layer, &inner, of("a\nb")).await.is_problem(400, "key-invalid");

@@ -257,7 +257,7 @@ fn edge_7_7_a_drain_ends_readiness_only() {
 fn only_down_in_its_group_ends_liveness() {
     let groups = &[Group::Live];
     let mut table = Table::new([("loop", Importance::Low, groups)]);
-    assert_eq!(table.group(Group::Live, 0), Status::Up, "UNKNOWN is no reason to restart");
+    assert_eq!(table.group(Group::Live, 0), Status::Up, "UNKNOWN is not a reason to restart");
     table.run(0, of(Status::Degraded), 0);
     assert_eq!(table.group(Group::Live, 0), Status::Up);
     table.run(0, of(Status::Down), 10);

@@ -28,7 +28,7 @@ impl Drop for Reset {
 }
 
 /// Returns the error of ours that answered for its own source. An error that `source` returns
-/// without having answered is the source of some other error, which is no refusal.
+/// without having answered is the source of some other error, which is not a refusal.
 pub(crate) fn find<'e>(
     source: impl FnOnce() -> Option<&'e (dyn StdError + 'static)>,
 ) -> Option<&'e Error> {

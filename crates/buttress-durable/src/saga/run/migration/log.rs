@@ -125,8 +125,8 @@ impl<F: Format> MigratedLog<F> {
     /// The log itself holds the names if the shape of the old definition had up to 200 characters. The shape is one
     /// text of the names, kinds and edges of all steps. The log of a larger definition holds a digest only, so the
     /// function must name the steps. Nothing can check these names then, except that there are enough of them. A step
-    /// that has begun, and is no wait, can then be neither renamed nor forgotten: it may be a child saga. Keep such a step
-    /// of the same sort.
+    /// that has begun, and is not a wait, can then be neither renamed nor forgotten: it may be a child saga. Keep such
+    /// a step of the same sort.
     ///
     /// # Errors
     /// Returns [`OtherSteps`](MigrationError::OtherSteps) if the log holds other names, or entries of more steps.
@@ -179,7 +179,7 @@ impl<F: Format> MigratedLog<F> {
     /// Decodes the input of the saga.
     ///
     /// # Errors
-    /// Returns [`Codec`](MigrationError::Codec) if the input is no `T`.
+    /// Returns [`Codec`](MigrationError::Codec) if the input is not a `T`.
     pub fn input<T>(&self) -> Result<Arc<T>, MigrationError>
     where
         F: Codec<T>,
@@ -203,7 +203,7 @@ impl<F: Format> MigratedLog<F> {
     /// Decodes the output of a step; `None` if the step has none.
     ///
     /// # Errors
-    /// Returns an error if the log has no such step, or if the output is no `T`.
+    /// Returns an error if the log has no such step, or if the output is not a `T`.
     pub fn output<T>(&self, step: &str) -> Result<Option<Arc<T>>, MigrationError>
     where
         F: Codec<T>,

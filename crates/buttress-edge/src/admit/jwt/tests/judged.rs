@@ -128,7 +128,7 @@ async fn edge_2_31_a_valid_token_without_what_the_route_requires_is_403() {
         let token = with(with(valid.clone(), "tenant", json!("7")), "roles", roles.clone());
         assert_eq!(seen(&jwt, &hs256(&token)).await, expected, "{roles}");
     }
-    // All of them, and a number is no text.
+    // All of them, and a number is not a text.
     let token = with(with(valid.clone(), "roles", json!("admin")), "tenant", json!(7));
     assert_eq!(seen(&jwt, &hs256(&token)).await, lacks("claim"));
 

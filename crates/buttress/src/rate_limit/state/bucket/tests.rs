@@ -41,7 +41,7 @@ fn thirds_of_a_second_come_back_as_three_in_a_whole_one() {
     assert_eq!(take(&bucket, 3, 0), Ok(()));
     assert_eq!(bucket.available(SECOND - 1), 2);
     assert_eq!(bucket.available(SECOND), 3);
-    // A full bucket gives all its tokens, also at a time that is no multiple of a third.
+    // A full bucket gives all its tokens, also at a time that is not a multiple of a third.
     assert_eq!(take(&bucket, 3, 2 * SECOND + 1), Ok(()));
 }
 
@@ -109,7 +109,7 @@ fn extreme_rates_fit() {
     assert_eq!(take(&fast, 1, 6), Ok(()));
 }
 
-/// Rates from one per day to ten million per second, also rates whose interval is no whole
+/// Rates from one per day to ten million per second, also rates whose interval is not a whole
 /// nanosecond.
 fn rates() -> impl Strategy<Value = (u32, u64)> {
     let day = 24 * 3600 * SECOND;
