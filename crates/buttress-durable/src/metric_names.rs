@@ -85,7 +85,7 @@ instruments! {
     PROJECTION_FAILED = of_projection("buttress.projection.failed", "Calls of the handler that failed.");
     PROJECTION_SKIPPED = of_projection("buttress.projection.skipped", "Events that the projection has skipped.");
     PROJECTION_PARKED = of_projection("buttress.projection.parked", "Events that became dead letters of the projection.");
-    PROJECTION_FENCED = of_projection("buttress.projection.fenced", "How often another worker had taken the projection over before a commit.");
+    PROJECTION_FENCED = of_projection("buttress.projection.fenced", "Commits that failed because another worker had taken the projection over.");
     PROJECTION_OPERATIONS = of_projection("buttress.projection.failed_operations", "Operations of the store that failed.");
     PROJECTION_LEASED = projection_gauge("buttress.projection.leased", Unit::Count, "1 while this process has the lease of the projection.");
     PROJECTION_STOPPED = projection_gauge("buttress.projection.stopped", Unit::Count, "1 while the projection has stopped at an event.");

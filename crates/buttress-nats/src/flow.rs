@@ -48,7 +48,7 @@ struct Pulling {
     consumer: PullConsumer,
     subscriber: Subscriber,
     inbox: Subject,
-    /// How often the connection had been made when the pulling began.
+    /// How many times the connection had been made when the pulling began.
     connects: u64,
     /// Messages that were asked for and have not come.
     outstanding: usize,

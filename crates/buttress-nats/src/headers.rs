@@ -12,7 +12,7 @@ use crate::error::PublishError;
 const ID: &str = "Nats-Msg-Id";
 /// The header with the name of the stream that must take the message.
 const STREAM: &str = "Nats-Expected-Stream";
-/// Headers of the server begin with this, in small letters.
+/// Headers of the server begin with this, in lower case.
 const OF_THE_SERVER: &str = "nats-";
 /// The header with the key, percent-encoded.
 const KEY: &str = "buttress-key";

@@ -154,7 +154,8 @@ impl Nats {
         self.client.connection_state() == State::Connected
     }
 
-    /// Returns how often the connection was made. An answer proves nothing about a request of an earlier connection.
+    /// Returns how many times the connection was made. An answer proves nothing about a request of an earlier
+    /// connection.
     pub(crate) fn connects(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
     }

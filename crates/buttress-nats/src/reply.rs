@@ -1,6 +1,6 @@
 //! [`Reply`]: the facts about a message in the subject of its acknowledgement.
 
-/// The position of a message, and how often it was delivered.
+/// The position of a message, and how many times it was delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Reply {
     /// The position in the stream.

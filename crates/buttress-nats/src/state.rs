@@ -19,7 +19,7 @@ pub(crate) struct Holding {
     room: usize,
     /// The largest room so far: the most messages that the consumer holds.
     capacity: usize,
-    /// How often the stream was replaced by another one.
+    /// How many times the stream was replaced by another one.
     life: u64,
     /// The owned shards.
     shards: BTreeMap<u16, Held>,

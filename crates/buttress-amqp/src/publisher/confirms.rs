@@ -29,7 +29,8 @@ pub(super) enum Verdict {
 /// The returned messages of a channel that were not judged yet.
 #[derive(Debug, Default)]
 pub(super) struct Confirms {
-    /// How often each id was returned. An id can be in progress twice: its first caller has stopped waiting.
+    /// How many times the server returned each id. An id can be in progress twice: its first caller has stopped
+    /// waiting.
     returned: HashMap<String, usize>,
 }
 

@@ -25,7 +25,7 @@ pub(super) type MemberId = u64;
 #[derive(Clone, Debug)]
 pub(super) struct Queued {
     pub(super) content: Arc<Content>,
-    /// How often a member received it before.
+    /// How many times a member received the message before.
     pub(super) redeliveries: u32,
     /// Dropped when the message is handled.
     pub(super) _ticket: Option<Arc<watch::Sender<()>>>,

@@ -56,7 +56,7 @@ impl Delivery {
         self.attempt
     }
 
-    /// Returns how often the message was replayed as a dead letter. 0 for a message that the transport delivered.
+    /// Returns how many times the message was replayed as a dead letter. 0 for a message that the transport delivered.
     #[must_use]
     pub const fn replays(&self) -> u32 {
         self.replays

@@ -55,7 +55,7 @@ impl ConsumerHandle {
     /// Replays dead letters of the consumer's group, in the order in which they died. Returns how many were found.
     ///
     /// The consumer hands each letter to its handler once this future has returned, as it has room. A letter whose
-    /// handler succeeds is removed. Otherwise the letter stays, and says how often it was replayed. A letter that
+    /// handler succeeds is removed. Otherwise the letter stays, and its count of replays grows. A letter that
     /// another consumer is replaying is found, and left out of the replay: later letters of its key may come first.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ impl Replay {
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {
-    /// The handler failed as often as the configuration allows.
+    /// The handler failed in every attempt that the configuration allows.
     Exhausted,
     /// The bytes or the headers are not an event.
     Undecodable,
@@ -106,7 +106,7 @@ pub struct Letter {
     pub error: String,
     /// How many attempts have failed since the last delivery or replay.
     pub attempts: u32,
-    /// How often the letter was claimed for a replay.
+    /// How many times the letter was claimed for a replay.
     pub replays: u32,
     /// When the message became a dead letter: wall time since 1970.
     pub died_at: Duration,

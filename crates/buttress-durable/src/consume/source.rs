@@ -79,8 +79,8 @@ pub struct Received<T> {
     ///
     /// A message that is delivered again while the consumer holds it replaces the token; no second handler starts.
     pub place: Option<Place>,
-    /// How often the transport delivered the message before, if it counts. Protects against a message that ends the
-    /// process, whose attempts the consumer cannot remember.
+    /// How many times the transport delivered the message before, if it counts deliveries. Protects against a message
+    /// that ends the process, whose attempts the consumer cannot remember.
     pub redeliveries: Option<u32>,
     pub(super) content: Arc<Content>,
 }

@@ -57,8 +57,8 @@ impl Binding {
 
     /// Returns a header that this transport delivered as a header of a message.
     ///
-    /// Names of HTTP and NATS count without regard to case, and come back in small letters. AMQP's `cloudEvents_` is
-    /// read too.
+    /// Names of HTTP and NATS are compared without regard to case, and are returned in lower case. AMQP's
+    /// `cloudEvents_` is read too.
     ///
     /// # Errors
     /// Returns [`DecodeError::Invalid`] if the value of an attribute is not percent-encoded UTF-8 where it has to be.

@@ -67,9 +67,9 @@ where
         self
     }
 
-    /// Sets how often [`execute`](Self::execute) tries again after a conflict or a transient error, and the wait before
-    /// each retry. Default: 10 retries, exponential from 5 ms to 200 ms with full jitter. With fewer retries, commands
-    /// often fail on a stream with many concurrent writers.
+    /// Sets how many times [`execute`](Self::execute) tries again after a conflict or a transient error, and the wait
+    /// before each retry. Default: 10 retries, exponential from 5 ms to 200 ms with full jitter. With fewer retries,
+    /// commands often fail on a stream with many concurrent writers.
     pub fn retry(mut self, retries: u32, backoff: Backoff) -> Self {
         self.retries = retries;
         self.backoff = backoff;

@@ -78,7 +78,7 @@ impl Config {
         /// no hint of a publisher can hold a key forever.
         max_hint(time: Duration);
 
-        /// Sets how often a relay may start a suspect message alone and crash, before the message
+        /// Sets how many times a relay may start a suspect message alone and crash, before the message
         /// becomes a dead letter. Default: 3. At least 1.
         max_starts(starts: u32);
 

@@ -170,7 +170,7 @@ pub struct Message {
     /// How many attempts to publish the message have failed. A result that the classifier ignores
     /// does not count.
     pub attempts: u32,
-    /// How often a relay published the message alone, under the suspicion that it had crashed a
+    /// How many times a relay published the message alone, under the suspicion that it had crashed a
     /// relay.
     pub starts: u32,
 }

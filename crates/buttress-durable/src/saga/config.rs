@@ -56,7 +56,7 @@ impl Config {
         deadline(deadline: Duration) => Some(deadline);
     }
 
-    /// Sets how often an undo is attempted before the saga is stuck, and the wait between two
+    /// Sets how many times an undo is attempted before the saga is stuck, and the wait between two
     /// attempts. Default: 5 attempts, exponential from 100 ms with full jitter. At least 1 attempt.
     ///
     /// [`StepBuilder::undo_retry`](crate::saga::StepBuilder::undo_retry) sets both for one step.
@@ -65,7 +65,7 @@ impl Config {
         self
     }
 
-    /// Sets how often a pivot in doubt, or a failed retryable step, is attempted before the saga is
+    /// Sets how many times a pivot in doubt, or a failed retryable step, is attempted before the saga is
     /// stuck, and the wait between attempts. Default: 10 attempts, exponential from 100 ms with
     /// full jitter. At least 1 attempt.
     ///

@@ -1,4 +1,4 @@
-//! [`StepHistory`]: when a step ran, how often it was attempted, and its last error.
+//! [`StepHistory`]: when a step ran, how many times it was attempted, and its last error.
 
 use std::time::Duration;
 

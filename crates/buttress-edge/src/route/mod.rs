@@ -363,7 +363,7 @@ impl Route {
         self
     }
 
-    /// States that the backends run a request with an `Idempotency-Key` once, however often they get it. The
+    /// States that the backends run a request with an `Idempotency-Key` once, however many times they get it. The
     /// [`retry`](Self::retry) repeats such requests then, whatever their method. Default: the key changes nothing,
     /// because a client sets it and a backend can ignore it.
     pub fn backend_honours_idempotency_keys(mut self) -> Self {

@@ -12,7 +12,7 @@ use super::state::Membership;
 use super::table::Table;
 use crate::nats::missing;
 
-/// So often a write is repeated after another member was faster.
+/// The attempts of a write while other members are faster.
 const CONFLICTS: usize = 8;
 
 /// The leases of one member.

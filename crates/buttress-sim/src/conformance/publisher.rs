@@ -34,7 +34,7 @@ pub trait Broker {
     /// Begins a case without messages, and returns a publisher.
     fn fresh(&self) -> impl Future<Output = Self::Publisher>;
 
-    /// Returns the messages of the case that a new group would receive, each as often as it is there, in their order.
+    /// Returns the messages of the case that a new group would receive, with duplicates, in their order.
     /// Order counts for each key. Only key, topic, payload and headers are compared.
     fn stored(&self) -> impl Future<Output = Vec<Received<()>>>;
 

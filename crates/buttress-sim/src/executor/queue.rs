@@ -190,7 +190,7 @@ impl Drop for Running {
 }
 
 /// The waker of a slot: made once, and shared by all tasks of the slot in turn. A late wake of an
-/// earlier task polls the current task once too often, which futures must tolerate.
+/// earlier task polls the current task one time too many, which futures must tolerate.
 pub(super) struct TaskWaker {
     id: u32,
     /// Whether the slot is in the ready queue of this thread. Only the thread of the executor reads

@@ -32,7 +32,7 @@ struct Step {
     overtaken: bool,
 }
 
-/// How often a step of a saga had its effects.
+/// How many times the action and the undo of a step had an effect.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Count {
@@ -177,7 +177,7 @@ impl Effects {
         self.lock().handle(key.saga(), key.step(), key.direction())
     }
 
-    /// Returns how often a step of a saga had its effects.
+    /// Returns how many times the action and the undo of a step had an effect.
     #[must_use]
     pub fn count(&self, saga: SagaId, step: impl Into<Name>) -> Count {
         self.lock().count(saga, step.into())

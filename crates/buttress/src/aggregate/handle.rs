@@ -57,7 +57,7 @@ snapshot! {
 }
 
 snapshot! {
-    /// A snapshot of one part: how often it had no value, by the reason.
+    /// A snapshot of one part: the calls for which it had no value, by reason.
     ///
     /// A part that was dropped because a required part had failed is not counted.
     pub struct PartStats: Copy + Eq {

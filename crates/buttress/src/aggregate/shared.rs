@@ -28,7 +28,7 @@ pub(super) struct Definition {
     pub(super) required: bool,
 }
 
-/// A part, and how often it had no value, by the reason.
+/// A part, and the calls for which it had no value, by reason.
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) part: Definition,

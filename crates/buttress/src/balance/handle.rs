@@ -149,7 +149,7 @@ snapshot! {
         pub ejections: u64,
         /// Failures that would have ejected an endpoint if half of the endpoints were not out already.
         pub spared: u64,
-        /// Times that an endpoint failed to become ready.
+        /// How many times an endpoint failed to become ready.
         pub not_ready: u64,
         /// Changes of the set.
         pub changes: u64,
@@ -169,8 +169,8 @@ snapshot! {
         /// changes lets it grow, so look at `failing` too.
         #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
         pub age: Duration,
-        /// How often the resolver has failed since it returned the current set. A set of which no stack could be made
-        /// counts as a failure.
+        /// How many times the resolver has failed since it returned the current set. A set of which no stack could be
+        /// made counts as a failure.
         pub failing: u32,
         /// Instances that are not in the set, because no stack could be made of them. The balancer tries them again
         /// when the resolver returns the next set.

@@ -169,9 +169,9 @@ snapshot! {
         pub refused: u64,
         /// Calls that failed, also because the inner service failed to become ready.
         pub failures: u64,
-        /// How often the circuit opened by itself.
+        /// How many times the circuit opened by itself.
         pub opened: u64,
-        /// How often the state changed.
+        /// How many times the state changed.
         pub transitions: u64,
         /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
         pub admitted: Option<u64>,

@@ -132,6 +132,6 @@ impl Instance for Shared {
 numbers_of_keys! {
     /// A snapshot of a keyed breaker.
     refused: "Calls refused because the circuit of their key admitted none.",
-    /// How often a circuit opened by itself.
+    /// How many times a circuit opened by itself.
     opened: u64 = Opened,
 }

@@ -51,7 +51,7 @@ pub(crate) struct State {
     count_calls: bool,
     /// See [`pack`]. Written while the machine is locked.
     control: AtomicU64,
-    /// How often the state changed. Written after `control`, while the machine is locked.
+    /// How many times the state changed. Written after `control`, while the machine is locked.
     changes: AtomicU32,
     /// The word of a count window or a streak. The windows describe its layout.
     sums: AtomicU64,

@@ -169,7 +169,7 @@ impl Config {
         /// transaction after a takeover.
         pub fn store_failure(policy: StoreFailure);
 
-        /// Sets how often a store operation is attempted before it counts as failed. One poll interval
+        /// Sets how many times a store operation is attempted before it counts as failed. One poll interval
         /// passes between two attempts. Only transient failures are attempted again. Default: 3. At
         /// least 1.
         pub fn store_attempts(attempts: u32);

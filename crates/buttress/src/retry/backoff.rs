@@ -60,8 +60,8 @@ impl Backoff {
     }
 
     /// Creates a backoff that waits `wait` every time, without jitter. There is no upper bound
-    /// unless [`cap`](Self::cap) sets one, so that jitter lengthens the wait as often as it
-    /// shortens it.
+    /// unless [`cap`](Self::cap) sets one, so that jitter is as likely to lengthen the wait
+    /// as to shorten it.
     pub const fn fixed(wait: Duration) -> Self {
         Self { base: wait, factor: 1.0, cap: None, jitter: Jitter::None }
     }

@@ -37,7 +37,7 @@ instruments! {
     BALANCE_FAILURES = counter("buttress.balance.failures", "Calls that an endpoint failed.");
     BALANCE_EJECTIONS = counter("buttress.balance.ejections", "Endpoints taken out because they failed too often.");
     BALANCE_SPARED = counter("buttress.balance.spared", "Failures that ejected no endpoint because half of the endpoints were out.");
-    BALANCE_NOT_READY = counter("buttress.balance.not_ready", "Times that an endpoint failed to become ready.");
+    BALANCE_NOT_READY = counter("buttress.balance.not_ready", "How many times an endpoint failed to become ready.");
     BALANCE_CHANGES = counter("buttress.balance.changes", "Changes of the set of endpoints.");
     BALANCE_RESOLVER_AGE = Instrument::gauge("buttress.balance.resolver.age", Unit::Seconds, LAYER, "The time since the resolver returned the current set, if there is a resolver.");
     BALANCE_RESOLVER_FAILED = counter("buttress.balance.resolver.failed", "Failures of the resolver, if there is one.");

@@ -14,7 +14,7 @@ pub(in crate::consume) type EntryId = u64;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::consume) struct Hold {
     pub(in crate::consume) id: EntryId,
-    /// How often the token, or the claim, had been replaced by then.
+    /// How many times the token, or the claim, had been replaced by then.
     pub(super) turn: u32,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Entry<T> {
     pub(super) refusals: u32,
     /// Its shard was revoked while the handler ran: it blocks its lane, and nothing is settled.
     pub(super) gone: bool,
-    /// How often the token, or the claim, was replaced.
+    /// How many times the token, or the claim, was replaced.
     pub(super) turn: u32,
     /// The token was replaced during the report to the transport, which has to be repeated.
     pub(super) renewed: bool,

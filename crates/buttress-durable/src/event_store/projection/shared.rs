@@ -25,7 +25,7 @@ pub struct Stats {
     pub skipped: u64,
     /// Events that became dead letters.
     pub parked: u64,
-    /// How often another worker had taken over before a commit.
+    /// How many times another worker had taken over before a commit.
     pub fenced: u64,
     /// Operations of the store that failed.
     pub failed_operations: u64,
@@ -76,9 +76,9 @@ pub struct Replayed {
 pub(super) struct Control {
     pub(super) is_paused: bool,
     pub(super) is_shutting_down: bool,
-    /// How often an operator has resumed the projection.
+    /// How many times an operator has resumed the projection.
     pub(super) resumes: u64,
-    /// How often an operator has asked for a replay of parked events.
+    /// How many times an operator has asked for a replay of parked events.
     pub(super) replays: u64,
 }
 

@@ -7,7 +7,7 @@ use crate::outage::MOST_REFUSALS;
 /// The waits in a row after which the relay logs an outage. A single refusal is not an outage.
 const LOGGED: u32 = 3;
 
-/// How often in a row the relay has waited, and was refused again.
+/// How many times in a row the relay has waited and was refused again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::outbox) struct Refusals {
     in_a_row: u32,

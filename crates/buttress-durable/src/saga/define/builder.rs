@@ -300,7 +300,7 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
         undo_timeout(timeout: Duration) in rules => Some(timeout);
     }
 
-    /// Sets how often the undo of the step is attempted before the saga is stuck, and the wait
+    /// Sets how many times the undo of the step is attempted before the saga is stuck, and the wait
     /// between two attempts. Default: [`Config::undo_retry`](crate::saga::Config::undo_retry). At
     /// least 1 attempt. [`build`](Builder::build) refuses it for a step without an undo.
     ///
@@ -310,7 +310,7 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
         self
     }
 
-    /// Sets how often the action of a pivot in doubt, or of a failed retryable step, is attempted
+    /// Sets how many times the action of a pivot in doubt, or of a failed retryable step, is attempted
     /// before the saga is stuck, and the wait between two attempts. Default:
     /// [`Config::run_again`](crate::saga::Config::run_again). At least 1 attempt.
     /// [`build`](Builder::build) refuses it for a compensatable step: put a retry among its layers.

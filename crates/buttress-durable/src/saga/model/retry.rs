@@ -1,4 +1,4 @@
-//! [`Retry`]: how often an undo or an action is attempted, and the waits between its attempts.
+//! [`Retry`]: how many times an undo or an action is attempted, and the waits between its attempts.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ pub use log::{MigratedLog, MigrationError};
 /// How many sagas one query lists.
 const PAGE: usize = 100;
 
-/// How often a saga that changes during its move is tried.
+/// The attempts to move a saga that changes during its move.
 const TRIES: usize = 3;
 
 /// The result of [`Executor::migrate`].

@@ -18,7 +18,7 @@ use crate::postgres::rows::{query, query_scalar, uuid};
 
 const APPENDING: &str = "appending events";
 
-/// How often an append begins again because the stream changed between two statements.
+/// How many times an append begins again because the stream changed between two statements.
 const ROUNDS: u32 = 3;
 
 /// Raises the version of a stream that has exactly the expected one.

@@ -19,7 +19,7 @@ impl State {
         (self.control.load(Ordering::Acquire) >> 32) as u32
     }
 
-    /// Returns how often the state changed, wrapping around.
+    /// Returns how many times the state changed, wrapping around.
     pub(crate) fn changes(&self) -> u32 {
         // Acquire pairs with the Release in `enter`: a thread that sees the number also sees its
         // state.

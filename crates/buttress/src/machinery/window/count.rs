@@ -28,7 +28,7 @@ struct Ring {
     full: bool,
     /// The low bits of the generation.
     generation: u32,
-    /// How often the ring has wrapped around or was emptied.
+    /// How many times the ring has wrapped around or was emptied.
     lap: u32,
 }
 
