@@ -75,7 +75,8 @@ impl Publish {
     }
 }
 
-/// Publishes messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap to clone.
+/// A publisher of messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap
+/// to clone.
 ///
 /// A message goes to the shard of its key, persistent, with its id as `message_id`. The response means that RabbitMQ
 /// has confirmed the message: every queue of the shard has it, on the disks of most of its replicas.

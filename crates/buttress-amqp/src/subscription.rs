@@ -45,7 +45,7 @@ pub struct Subscription {
     driver: tokio::sync::Mutex<Driver>,
 }
 
-/// Settles one delivery. It has no effect after its channel has closed.
+/// The token that settles one delivery. It has no effect after its channel has closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Token {
     shard: u16,

@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use crate::Body;
 use crate::answer::Facts;
 
-/// Decides who may use a [`Route`](crate::Route).
+/// An admission, which decides who may use a [`Route`](crate::Route).
 ///
 /// The proxy asks after it has found the route, and before the request spends a token of a limit. A closure from a
 /// request to an [`Admission`] admits too.

@@ -2,8 +2,9 @@
 
 use http::StatusCode;
 
-/// Whether a service that answers with `status` certainly did not execute the request. Pass it to the `definite` of a
-/// saga's action (`buttress_durable::saga::ActionBuilder`) if the client of the service returns such answers as errors.
+/// Returns whether a service that answers with `status` certainly did not execute the request. Pass it to the
+/// `definite` of a saga's action (`buttress_durable::saga::ActionBuilder`) if the client of the service returns such
+/// answers as errors.
 ///
 /// Returns `true` for 4xx, with four exceptions that concern the attempt only. 408 and 425 mean a
 /// late or early request, and 429 means too many. A 409 says that a request with this

@@ -73,7 +73,8 @@ pub struct Published {
     pub offset: i64,
 }
 
-/// Publishes messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap to clone.
+/// A publisher of messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap
+/// to clone.
 ///
 /// A message goes to the partition of its key, by the hash that the clients for Java use. The response is the
 /// confirmation that all replicas in sync have the message. [`Kafka::publisher`] makes a publisher.

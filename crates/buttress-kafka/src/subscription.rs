@@ -175,7 +175,8 @@ impl Source for Subscription {
         &self.settings.group
     }
 
-    /// The brokers wait forever, and count no deliveries. The consumer holds any delay.
+    /// The brokers wait forever for a message to be settled, and count no deliveries. So the consumer may let a message
+    /// rest for any time.
     fn limits(&self) -> Limits {
         Limits::default()
     }

@@ -16,7 +16,7 @@ const AHEAD: usize = 256;
 /// The most bytes of them. One message may be larger.
 const AHEAD_BYTES: usize = 8 << 20;
 
-/// Settles one delivery. It carries the assignment of the partition.
+/// The token that settles one delivery. It carries the assignment of the partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Token {
     pub(crate) partition: i32,

@@ -71,7 +71,8 @@ pub struct Published {
     pub duplicate: bool,
 }
 
-/// Publishes messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap to clone.
+/// A publisher of messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap
+/// to clone.
 ///
 /// A message goes to the shard of its key, with its id as `Nats-Msg-Id`. The response is the server's confirmation
 /// that the stream has the message, also if it was a duplicate. [`Nats::publisher`] makes a publisher.

@@ -35,7 +35,7 @@ pub struct Subscription {
     pub(crate) settling: RwLock<()>,
 }
 
-/// Settles one delivery.
+/// The token that settles one delivery.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Token {
     pub(crate) shard: u16,

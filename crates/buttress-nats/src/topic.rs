@@ -12,13 +12,15 @@ use crate::check::check_name;
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Retain {
-    /// Until an operator removes them. The default: nothing is lost. Watch the size of the stream.
+    /// The stream keeps messages until an operator removes them. The default: nothing is lost. Watch the size of the
+    /// stream.
     #[default]
     Forever,
-    /// For this long, whether they are handled or not. A group that falls behind further loses messages.
+    /// The stream keeps each message for this long, whether it is handled or not. A group that falls behind further
+    /// loses messages.
     For(Duration),
-    /// Until every group has handled them. A message that is published before the first group exists is discarded by
-    /// the server, which confirms it all the same. Subscribe before you publish.
+    /// The stream keeps each message until every group has handled it. A message that is published before the first
+    /// group exists is discarded by the server, which confirms it all the same. Subscribe before you publish.
     UntilHandled,
 }
 
@@ -26,10 +28,10 @@ pub enum Retain {
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Storage {
-    /// In files. The default.
+    /// The server keeps the stream in files. The default.
     #[default]
     File,
-    /// In memory. A restart of the server loses all messages.
+    /// The server keeps the stream in memory. A restart of the server loses all messages.
     Memory,
 }
 

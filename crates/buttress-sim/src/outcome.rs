@@ -228,7 +228,7 @@ impl Outcome {
         &self.phases
     }
 
-    /// Whether the system was ever in that state.
+    /// Returns whether the system was ever in the state `kind`.
     #[must_use]
     pub fn was(&self, kind: PhaseKind) -> bool {
         self.phases.iter().any(|phase| phase.kind == kind)

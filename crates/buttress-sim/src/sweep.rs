@@ -93,7 +93,7 @@ impl Interval {
         self.mean + self.half
     }
 
-    /// Whether zero is outside of the interval. For a difference: whether it is significant.
+    /// Returns whether zero is outside of the interval. A difference is significant then.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.low() > 0.0 || self.high() < 0.0

@@ -27,7 +27,7 @@ const ONE: &str = "*";
 const REST: &str = "**";
 
 impl Pattern {
-    /// The pattern of every topic, also of an empty one: `**`.
+    /// Returns the pattern of every topic, also of an empty one: `**`.
     #[must_use]
     pub fn all() -> Self {
         Self { text: REST.into() }

@@ -19,7 +19,7 @@ use crate::consume::Content;
 use crate::ended::polled_after_completion;
 use crate::outbox::Message;
 
-/// Delivers messages to the groups of one process. Cheap to clone: clones are one bus.
+/// A bus that delivers messages to the groups of one process. Cheap to clone: clones are one bus.
 ///
 /// It is the publisher of a relay, as a [`Service`] of [`outbox::Message`](crate::outbox::Message), and its
 /// subscriptions are the sources of consumers. The [module](super) page has an example.

@@ -37,13 +37,13 @@ pub enum OnDead {
 /// The policy for an event whose kind or version the handler does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Unknown {
-    /// It is acknowledged without an effect. Use it where a topic carries events that are not for this consumer.
+    /// The event is acknowledged without an effect. Use it where a topic carries events that are not for this consumer.
     Ack,
-    /// It becomes a dead letter immediately. This is the default: no delivery is lost, and a newer version can replay
-    /// it.
+    /// The event becomes a dead letter immediately. This is the default: no delivery is lost, and a newer version can
+    /// replay the letter.
     #[default]
     Dead,
-    /// It is attempted again, as after any other failure. During a rollout a newer version may take it over.
+    /// The event is attempted again, as after any other failure. During a rollout a newer version may take it over.
     Again,
 }
 

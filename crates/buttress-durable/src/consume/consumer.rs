@@ -19,8 +19,8 @@ use super::source::Source;
 use super::stats::Stats;
 use crate::alive::Alive;
 
-/// Runs a handler over a [`Source`]: at least once, and in order for each key. The [module](super) page has the
-/// rules.
+/// A consumer, which runs a handler over the messages of a [`Source`]: at least once, and in order for each key. The
+/// [module](super) page has the rules.
 ///
 /// A consumer runs only with dead letters, because a message that cannot be handled must be kept.
 #[must_use = "a consumer does nothing until it is run or spawned"]

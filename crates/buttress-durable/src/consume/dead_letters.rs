@@ -15,7 +15,7 @@ pub struct LetterPage<'a> {
     pub group: &'a str,
     /// Which letters of the group.
     pub select: &'a Select,
-    /// Only letters with a larger [`sequence`](Letter::sequence). 0 for the first page.
+    /// The page has only letters with a larger [`sequence`](Letter::sequence). 0 for the first page.
     pub after: u64,
     /// The most letters.
     pub limit: usize,
@@ -72,7 +72,7 @@ pub struct LetterBacklog {
     pub oldest_age: Duration,
 }
 
-/// Stores dead letters of consumer groups.
+/// A store of the dead letters of consumer groups.
 ///
 /// Every future is lazy: an operation that is never polled has no effect. Every write carries its identity, so a
 /// caller repeats a write whose answer was lost.

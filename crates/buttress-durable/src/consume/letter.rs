@@ -43,7 +43,8 @@ pub enum Reason {
     Unknown,
     /// The handler returned [`Rejected`](super::Rejected).
     Rejected,
-    /// The transport delivered the message very often, and no delivery ended: it may end the process.
+    /// The transport had delivered the message [`Config::max_redeliveries`](super::Config::max_redeliveries) times or
+    /// more, and no delivery ended: the message may end the process.
     Poison,
     /// An earlier dead letter holds the key.
     Parked,

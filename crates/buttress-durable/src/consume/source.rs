@@ -58,12 +58,12 @@ pub enum Place {
 /// Where a new group begins, on transports that keep messages. A group that exists continues where it was.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Start {
-    /// At the first message that the transport still has. The default: nothing is left out.
+    /// The group begins at the first message that the transport still has. The default: nothing is left out.
     #[default]
     First,
-    /// After the last message: the group receives the messages that are published from now on.
+    /// The group begins after the last message: it receives the messages that are published from now on.
     New,
-    /// At the first message of this time or later. The guide of a transport says whose clock decides.
+    /// The group begins at the first message of this time or later. The guide of a transport says whose clock decides.
     At(SystemTime),
 }
 

@@ -8,7 +8,7 @@ use super::bus::{Dispatch, Entry, Table};
 use super::error::{Duplicate, Missing, NoHandler};
 use super::registered::{Handles, Request};
 
-/// Registers the handlers of a [`Dispatch`]. Made by [`Dispatch::builder`].
+/// A builder that registers the handlers of a [`Dispatch`]. [`Dispatch::builder`] returns it.
 #[must_use = "a builder does nothing until it is built"]
 #[derive(Default)]
 pub struct Builder {

@@ -11,7 +11,7 @@ use super::handler::Handler;
 use super::registered::{Registered, Request};
 use crate::hashing::NumberMap;
 
-/// Sends each request to the handler of its exact type. Cheap to clone: clones share the handlers.
+/// A dispatcher, which sends each request to the handler of its exact type. Cheap to clone: clones share the handlers.
 ///
 /// The [module](super) page has an example.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use super::domain::DomainEvent;
 use super::envelope::Event;
 use crate::outbox::MessageId;
 
-/// Makes the events of one source, with random ids and the current time. Cheap to clone.
+/// A factory for the events of one source, with random ids and the current time. Cheap to clone.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Events {

@@ -16,13 +16,13 @@ pub trait Aggregate: Default + Send + 'static {
     /// The kind of its streams: between 1 and [`StreamId::LONGEST`] bytes. It stays the same forever.
     const KIND: &'static str;
 
-    /// Its events, often an enum.
+    /// The type of the events, often an enum.
     type Event: DomainEvent + Send + Sync + 'static;
 
-    /// Its commands, often an enum. A command is borrowed, because a conflict decides about it again.
+    /// The type of the commands, often an enum. A command is borrowed, because a conflict decides about it again.
     type Command: Sync;
 
-    /// The reason why it refuses a command.
+    /// The reason why the aggregate refuses a command.
     type Error;
 
     /// Decides which events `command` causes in this state. No events mean that the command changes nothing.

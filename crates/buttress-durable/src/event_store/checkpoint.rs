@@ -14,10 +14,10 @@ ids! {
 /// The start of a projection that the store does not know yet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Start {
-    /// With the first event. The default.
+    /// The projection begins with the first event. The default.
     #[default]
     First,
-    /// After the last event that has a position at this time.
+    /// The projection begins after the last event that has a position now.
     Last,
 }
 

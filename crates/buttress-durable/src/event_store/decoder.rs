@@ -148,7 +148,7 @@ fn at(position: Option<Position>) -> String {
     position.map(|position| format!("at position {position}, ")).unwrap_or_default()
 }
 
-/// Decodes recorded events with a codec and [`Upcasters`]. Cheap to clone if the codec is.
+/// A decoder of recorded events, with a codec and [`Upcasters`]. Cheap to clone if the codec is.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Decoder<C> {

@@ -38,8 +38,8 @@ pub use monitor::ProjectionMonitor;
 pub use rebuild::RebuildError;
 pub use shared::{Replayed, Stats, Stopped};
 
-/// Follows the events of a store in their order with a handler, e.g. to keep a read model. The [module](super) page has
-/// an example.
+/// A projection: a handler that follows the events of a store in their order, e.g. to keep a read model. The
+/// [module](super) page has an example.
 ///
 /// Any number of processes may run a projection of one name: one of them has the lease, and the others wait. The handler
 /// is a [tower service](Handles) of [`Batch`], which returns the batch.

@@ -24,7 +24,7 @@ use snapshotting::Snapshots;
 /// How many events a load reads with one query at most.
 const PAGE: usize = 500;
 
-/// Loads aggregates of one kind, and executes commands on them. Cheap to clone if the codec is.
+/// A repository, which loads aggregates of one kind and executes commands on them. Cheap to clone if the codec is.
 ///
 /// The [module](super) page has an example.
 #[must_use]

@@ -11,7 +11,7 @@ use super::stream::{Position, StreamId, Version};
 use crate::answer::Answer;
 use crate::causes::find;
 
-/// Appends events in the caller's own transaction `Tx`, and reads inside of the same transaction.
+/// A store that appends events in the caller's own transaction `Tx`, and reads inside of the same transaction.
 ///
 /// Every future is lazy: an operation whose future was never polled has no effect.
 pub trait Append<Tx>: Send + Sync {
@@ -47,7 +47,7 @@ pub trait Append<Tx>: Send + Sync {
     ) -> impl Future<Output = Answer<Option<Snapshot>>> + Send;
 }
 
-/// Moves the checkpoint of a projection in the transaction `Tx` of its handler.
+/// A store that moves the checkpoint of a projection in the transaction `Tx` of its handler.
 ///
 /// The store checks the fence and moves the checkpoint in one step. It holds a lock on the projection until the
 /// transaction ends, so a caller commits directly afterwards. A worker that takes the projection over waits for this
@@ -69,7 +69,8 @@ pub trait Checkpoint<Tx>: Send + Sync {
     fn swap_in(&self, tx: &mut Tx, swap: &Swap) -> impl Future<Output = Answer<()>> + Send;
 }
 
-/// Begins and commits transactions, for a projection that writes its checkpoint in the transaction of its handler.
+/// A store that begins and commits transactions, for a projection that writes its checkpoint in the transaction of its
+/// handler.
 pub trait Begin: Send + Sync {
     /// A transaction. Dropping it rolls it back.
     type Tx: Send + 'static;
@@ -84,7 +85,7 @@ pub trait Begin: Send + Sync {
     fn commit_transaction(&self, tx: Self::Tx) -> impl Future<Output = Answer<()>> + Send;
 }
 
-/// Stores streams of events and their order, snapshots, and the checkpoints of projections.
+/// A store of streams of events and their order, of snapshots, and of the checkpoints of projections.
 ///
 /// Positions have no gaps, and they grow only: once a reader has seen an event at a position, every event that gets a
 /// position afterwards has a larger one. Within a stream the order of positions is the order of versions.

@@ -37,7 +37,7 @@ impl<St: Store> BacklogCheck<St> {
         Self { store, oldest_age, most_dead: 0, most_pending: u64::MAX }
     }
 
-    /// Sets how long the oldest due message may have been due. Default: 300 s, as in the alert rule
+    /// Sets the age of the oldest due message above which the check is DEGRADED. Default: 300 s, as in the alert rule
     /// `ButtressOutboxMessageOld`.
     pub const fn oldest_age(mut self, age: Duration) -> Self {
         self.oldest_age = age;

@@ -16,7 +16,7 @@ pub enum Receipt {
     Repeated,
 }
 
-/// Records received messages inside the consumer's own transaction `Tx`, with one statement each.
+/// A store that records received messages inside the consumer's own transaction `Tx`, with one statement each.
 /// An effect in the same transaction then happens once.
 ///
 /// Stores remove receipts after a configured time, 30 days by default. A message that is delivered

@@ -15,7 +15,7 @@ use super::stats::Stats;
 use super::store::{RelayId, Store};
 use super::writer::{Notifier, Outbox};
 
-/// Publishes the messages of an outbox through a tower service: at least once, and in order for
+/// A relay, which publishes the messages of an outbox through a tower service: at least once, and in order for
 /// each key.
 ///
 /// Several relays, in one process or in many, share the work. The [module](super) page has the

@@ -12,7 +12,7 @@ ids! {
     RelayId;
 }
 
-/// Writes messages in the caller's own transaction `Tx`. A message exists if the transaction
+/// A store that writes messages in the caller's own transaction `Tx`. A message exists if the transaction
 /// commits.
 ///
 /// Every future is lazy: a message whose future was never polled is not written.
@@ -203,7 +203,7 @@ pub struct Backlog {
     pub oldest_age: Duration,
 }
 
-/// Stores messages, the owner of each partition, and how each delivery ended.
+/// A store of messages, of the owner of each partition, and of how each delivery ended.
 ///
 /// A key belongs to one partition. One relay owns a partition, under one epoch, while its lease
 /// lasts. The store's own clock measures the lease. The store refuses every write under an older

@@ -39,7 +39,7 @@ impl Notifier {
     }
 }
 
-/// Writes messages in the caller's transactions. Cheap to clone if the store is.
+/// A writer of messages in the caller's transactions. Cheap to clone if the store is.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

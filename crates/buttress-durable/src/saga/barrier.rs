@@ -18,7 +18,7 @@ pub enum Passage {
     Overtaken,
 }
 
-/// Records the actions and undos that a participant of sagas does. Each record is one statement
+/// A store that records the actions and undos that a participant of sagas does. Each record is one statement
 /// inside the participant's own transaction `Tx`. An effect in the same transaction then happens
 /// once.
 ///

@@ -21,7 +21,7 @@ pub use signals::{LARGEST_SIGNAL, NewSignal, Signal, SignalAnswer, SignalId, Sig
 pub(in crate::saga) use signals::{bytes_of, check_payload_of_signal};
 pub use versions::OVERDUE;
 
-/// Stores the logs of sagas, and the worker that runs each saga. `P` is the encoded form of
+/// A store of the logs of sagas, and of the worker that runs each saga. `P` is the encoded form of
 /// payloads.
 ///
 /// One worker owns a saga under one epoch. A worker holds a lease, which the store's own clock
@@ -300,7 +300,7 @@ pub trait Store<P>: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<usize>> + Send;
 }
 
-/// Creates sagas in the caller's own transaction `Tx`. A saga exists if the transaction commits.
+/// A store that creates sagas in the caller's own transaction `Tx`. A saga exists if the transaction commits.
 ///
 /// Every future is lazy: a saga whose future was never polled is not created.
 pub trait CreateIn<Tx, P>: Send + Sync {

@@ -89,7 +89,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Admits requests that have a known key in a header field. The key's subject is the subject of the request.
+/// An admission of requests that have a known key in a header field. The key's subject is the subject of the request.
 ///
 /// A missing, wrong or ended key, and a field that occurs twice, get the same answer: 401. A key in the query is not
 /// read, because servers and browsers log queries. The key is compared in constant time.
@@ -175,7 +175,7 @@ impl Admit for ApiKeys {
     }
 }
 
-/// Replaces the keys of [`ApiKeys`] while the proxy runs. Cheap to clone.
+/// A handle that replaces the keys of [`ApiKeys`] while the proxy runs. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiKeysHandle {
     table: Arc<Mutex<Arc<Table>>>,

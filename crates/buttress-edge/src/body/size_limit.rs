@@ -1,5 +1,5 @@
-//! The longest body of a request that a route takes. The announced length is checked before the request goes on, and
-//! the bytes are counted while they stream.
+//! The longest body of a request that a route takes. The announced length is checked before the request is forwarded,
+//! and the bytes are counted while they stream.
 
 use super::Body;
 

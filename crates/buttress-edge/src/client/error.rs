@@ -137,7 +137,7 @@ impl ClientError {
         self.0.status
     }
 
-    /// Whether the service cannot have seen any attempt of the request.
+    /// Returns whether it is certain that the service has seen no attempt of the request.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         self.0.is_unsent

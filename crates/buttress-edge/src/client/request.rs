@@ -103,7 +103,7 @@ impl<S> ClientRequest<S> {
         self
     }
 
-    /// Adds a pair to the query, percent-encoded.
+    /// Adds a parameter to the query of the URL, percent-encoded.
     pub fn query(mut self, name: &str, value: impl Display) -> Self {
         if !self.query.is_empty() {
             self.query.push('&');

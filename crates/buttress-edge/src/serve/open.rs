@@ -43,9 +43,9 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
     Answered,
-    /// The client reset it before its answer.
+    /// The client reset the request before the answer.
     Reset,
-    /// It panicked, or its client took no part of the answer.
+    /// The request panicked, or its client took no part of the answer.
     Dropped,
 }
 

@@ -13,7 +13,8 @@ use super::headers::{
 use crate::grpc::is_grpc;
 use crate::writer::writes_requests;
 
-/// Writes the current context into each request. Made by [`ContextLayer::client`](super::ContextLayer::client).
+/// A layer that writes the current context into each request. [`ContextLayer::client`](super::ContextLayer::client)
+/// returns it.
 ///
 /// Put it inside of a retry: each attempt then has its own parent id in the trace, and the time that is left.
 #[derive(Clone, Debug, Default)]

@@ -60,7 +60,7 @@ pub(crate) fn grpc_timeout(headers: &http::HeaderMap) -> Option<std::time::Durat
     headers::grpc_timeout(headers).ok()
 }
 
-/// Makes the layers that carry a context over HTTP.
+/// The constructors of the layers that carry a context over HTTP.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ContextLayer;

@@ -18,7 +18,8 @@ use super::headers::{self, CORRELATION, Field, PRIORITY};
 use super::trust::Trust;
 use crate::Respond;
 
-/// Makes the context of each request of its fields. Made by [`ContextLayer::server`](super::ContextLayer::server).
+/// A layer that makes the context of each request from its header fields.
+/// [`ContextLayer::server`](super::ContextLayer::server) returns it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ServerContextLayer<R = Respond> {

@@ -9,7 +9,7 @@ use http::{Extensions, HeaderMap};
 
 use crate::client_key::{FindPeer, IntoPeer, Network, PeerAddr, find_peer, forwarded_for};
 
-/// Decides whose context fields a [`ContextLayer::server`](super::ContextLayer::server) believes.
+/// The rule that decides whose context fields a [`ContextLayer::server`](super::ContextLayer::server) believes.
 ///
 /// A caller that is trusted chooses the correlation id in your logs, the trace, the priority, and a deadline. A short
 /// deadline makes calls time out, and timeouts open circuits. So trust your own services, and not the public.

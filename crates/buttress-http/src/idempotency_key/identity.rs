@@ -16,7 +16,7 @@ pub struct Identified<B> {
     pub(super) identity: Result<Option<Identity>, InvalidKey>,
 }
 
-/// Returns the identity of an [`Identified`].
+/// The function that returns the identity of an [`Identified`].
 #[derive(Clone, Copy, Debug)]
 pub struct Known;
 

@@ -19,7 +19,7 @@ use super::stored::StoredResponse;
 use crate::ended::polled_after_completion;
 use crate::refusal_mark::Refusal;
 
-/// Whether the layer keeps and replays the response with this head. It is the default of
+/// Returns whether the layer keeps and replays the response with this head. It is the default of
 /// [`keep`](super::IdempotencyKeyLayer::keep): every response except
 ///
 /// - 408, 425, 429 and 5xx, after which another attempt may succeed,
@@ -52,7 +52,7 @@ pub fn kept_by_default(head: &Parts) -> bool {
         && !events()
 }
 
-/// Records responses, and replays them with a mark.
+/// A tape that records responses, and replays them with a mark.
 #[derive(Clone)]
 pub struct ResponseTape {
     pub(super) settings: Arc<Settings>,

@@ -20,7 +20,7 @@ pub enum MalformedKey {
     NotAString,
     /// The key is longer than [`longest_key`](super::IdempotencyKeyLayer::longest_key).
     TooLong {
-        /// Its length in bytes.
+        /// The length of the key in bytes.
         length: usize,
         /// The longest allowed key in bytes.
         longest: usize,

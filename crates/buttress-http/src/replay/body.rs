@@ -54,7 +54,7 @@ impl<B> ReplayBody<B> {
         Self { tape, turn, at: Position::default(), over: false }
     }
 
-    /// Whether a copy of this body could be sent from the beginning now.
+    /// Returns whether a copy of this body could be sent from the beginning now.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         lock(&self.tape).is_replayable()

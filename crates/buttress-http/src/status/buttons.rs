@@ -39,7 +39,7 @@ pub struct StatusButtons {
 }
 
 impl StatusButtons {
-    /// A page of `status` with buttons, for the operators that `admit` names.
+    /// Creates a page of `status` with buttons, for the operators that `admit` names.
     ///
     /// `admit` sees the head of every request, also of requests that change nothing. It returns the name of the
     /// operator, which is logged with each change. After `None` the answer is 403. If `admit` panics, the service

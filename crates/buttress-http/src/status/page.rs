@@ -48,7 +48,7 @@ pub struct StatusPage {
 }
 
 impl StatusPage {
-    /// A page of `status`.
+    /// Creates a page of `status`.
     pub fn new(status: impl Into<Arc<Status>>) -> Self {
         Self { status: status.into() }
     }

@@ -14,13 +14,13 @@ use super::config::Config;
 use super::limiter::Handle;
 use crate::address::Redis;
 
-/// Finds the key of a request. Implemented by [`OneKey`] and by closures from `&Req` to `String`.
+/// A function that finds the key of a request. Implemented by [`OneKey`] and by closures from `&Req` to `String`.
 pub trait FindKey<Req> {
     /// Returns the key.
     fn find_key(&self, request: &Req) -> String;
 }
 
-/// Limits all requests together. The default.
+/// The key of a limit for all requests together. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneKey;
 

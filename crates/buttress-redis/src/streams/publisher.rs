@@ -22,11 +22,12 @@ use crate::script::Script;
 /// The treatment of entries that every group has handled.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Trim {
-    /// The publisher removes them, after each 1024 messages of a shard. This is the default, because Redis holds
+    /// The publisher removes the entries, after each 1024 messages of a shard. This is the default, because Redis holds
     /// everything in memory. It removes nothing that a group has not acknowledged, and nothing without a group.
     #[default]
     Handled,
-    /// They stay. A group that begins at [`Start::First`](super::Start::First) later receives them.
+    /// The publisher removes no entries. A group that begins at [`Start::First`](super::Start::First) later receives
+    /// them.
     Never,
 }
 
@@ -60,7 +61,7 @@ return redis.call('XTRIM', KEYS[1], 'MINID', '~', least)",
     )
 });
 
-/// Publishes messages to a [`Topic`], as the publisher of a relay or alone. Cheap to clone.
+/// A publisher of messages to a [`Topic`], for a relay or for direct use. Cheap to clone.
 ///
 /// A response means that Redis has the message in its memory. How much of it survives a crash of Redis depends on its
 /// configuration: see [the guide](crate::guide::redis#what-redis-keeps).
@@ -176,7 +177,7 @@ impl fmt::Debug for Publisher {
     }
 }
 
-/// A message on its way to Redis. If it is dropped, it is unknown whether Redis has the message.
+/// The future of a message on its way to Redis. After a drop it is unknown whether Redis has the message.
 #[must_use = "futures do nothing unless polled"]
 pub struct Publish(Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>);
 

@@ -26,7 +26,7 @@ use crate::error::Error;
 /// The most entries that one script acknowledges. Lua has a limit for the arguments of a call.
 const ACKNOWLEDGED: usize = 2000;
 
-/// Settles one delivery of a [`RedisSource`]. It carries the lease of the shard.
+/// The token that settles one delivery of a [`RedisSource`]. It carries the lease of the shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RedisToken(Token);
 

@@ -97,7 +97,7 @@ impl Process {
         Alive::new(self.clone(), Some(life.calls), future)
     }
 
-    /// Whether the process has crashed.
+    /// Returns whether the process has crashed.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
         self.lock().crashed

@@ -77,7 +77,7 @@ use operations;
 /// move it to a task that outlives the caller.
 pub type Run<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// Gets the operations `O` of a [`Hooked`] store.
+/// A hook, which gets the operations `O` of a [`Hooked`] store.
 pub trait Hook<O>: Send + Sync + 'static {
     /// Answers `operation`. `run` runs it on the store. The hook can read the answer of `run`
     /// through [`answer`].

@@ -89,7 +89,7 @@ pub(super) enum Handled {
     Effect,
     /// An earlier call with the key had the effect.
     Known,
-    /// The undo of the step came before. The action is refused.
+    /// The undo of the step came before its action. The action is refused.
     Overtaken,
 }
 

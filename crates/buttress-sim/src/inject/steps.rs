@@ -198,8 +198,8 @@ impl At<'_> {
         self
     }
 
-    /// The service is not called, and the call returns `text` as a [definite](Injected::is_definite)
-    /// error.
+    /// Makes the call fail: the service is not called, and the call returns `text` as a
+    /// [definite](Injected::is_definite) error.
     ///
     /// The definition decides which errors are definite
     /// ([`ActionBuilder::definite`](buttress_durable::saga::ActionBuilder::definite)), so the error must
@@ -208,40 +208,40 @@ impl At<'_> {
         self.inject(StepFault::Fail(text.into()))
     }
 
-    /// The request is lost: the service is not called, and the call returns an error in doubt.
+    /// Loses the request: the service is not called, and the call returns an error in doubt.
     pub fn doubt_before(self) -> Injection {
         self.inject(StepFault::DoubtBefore)
     }
 
-    /// The answer is lost: the service is called, and the call returns an error in doubt instead of the
+    /// Loses the answer: the service is called, and the call returns an error in doubt instead of the
     /// answer.
     pub fn doubt_after(self) -> Injection {
         self.inject(StepFault::DoubtAfter)
     }
 
-    /// The service is called twice with the same key, the second time after the end of the first call.
-    /// The call returns the second answer.
+    /// Repeats the call: the service is called twice with the same key, the second time after the end of the first
+    /// call. The call returns the second answer.
     pub fn repeat(self) -> Injection {
         self.inject(StepFault::Repeat)
     }
 
-    /// The service is not called, and the call never ends.
+    /// Makes the call hang before its effect: the service is not called, and the call never ends.
     pub fn hang_before(self) -> Injection {
         self.inject(StepFault::HangBefore)
     }
 
-    /// The service is called, and the call never returns its answer.
+    /// Makes the call hang after its effect: the service is called, and the call never returns the answer.
     pub fn hang_after(self) -> Injection {
         self.inject(StepFault::HangAfter)
     }
 
-    /// The process crashes before the service is called. `process` is its current life: the executor has
+    /// Crashes the process before the service is called. `process` is its current life: the executor has
     /// its [spawner](CrashPoints::spawner).
     pub fn crash_before(self, process: &CrashPoints) -> Injection {
         self.inject(StepFault::CrashBefore(process.clone()))
     }
 
-    /// The process crashes after the service was called, and before the saga gets the answer.
+    /// Crashes the process after the service was called, and before the saga gets the answer.
     pub fn crash_after(self, process: &CrashPoints) -> Injection {
         self.inject(StepFault::CrashAfter(process.clone()))
     }

@@ -280,48 +280,48 @@ impl Of<'_> {
         self
     }
 
-    /// The operation has no effect, and returns an error of this kind.
+    /// Makes the operation fail: it has no effect, and returns an error of this kind.
     pub fn fail(self, kind: StoreErrorKind) -> Injection {
         self.inject(StoreFault::Fail(kind))
     }
 
-    /// The operation has its effect, and returns a transient error instead of its answer.
+    /// Loses the answer: the operation has its effect, and returns a transient error instead of its answer.
     pub fn lose_answer(self) -> Injection {
         self.inject(StoreFault::LoseAnswer)
     }
 
-    /// The operation has no effect and never ends.
+    /// Makes the operation hang: it has no effect and never ends.
     pub fn hang_before(self) -> Injection {
         self.inject(StoreFault::HangBefore)
     }
 
-    /// The operation has its effect and never returns its answer.
+    /// Makes the operation hang after its effect: it never returns its answer.
     pub fn hang_after(self) -> Injection {
         self.inject(StoreFault::HangAfter)
     }
 
-    /// The operation has its effect `by` later.
+    /// Delays the effect of the operation by `by`.
     pub fn late_before(self, by: Duration) -> Injection {
         self.inject(StoreFault::LateBefore(by))
     }
 
-    /// The operation has its effect immediately, and returns its answer `by` later.
+    /// Delays the answer by `by`. The operation has its effect immediately.
     pub fn late_after(self, by: Duration) -> Injection {
         self.inject(StoreFault::LateAfter(by))
     }
 
-    /// The operation panics without an effect.
+    /// Makes the operation panic, without an effect.
     pub fn panic(self) -> Injection {
         self.inject(StoreFault::Panic)
     }
 
-    /// The process crashes before the operation has its effect. `process` is its current life: the
+    /// Crashes the process before the operation has its effect. `process` is its current life: the
     /// executor has its [spawner](CrashPoints::spawner).
     pub fn crash_before(self, process: &CrashPoints) -> Injection {
         self.inject(StoreFault::CrashBefore(process.clone()))
     }
 
-    /// The process crashes after the operation has had its effect, and before its answer.
+    /// Crashes the process after the operation has had its effect, and before its answer.
     pub fn crash_after(self, process: &CrashPoints) -> Injection {
         self.inject(StoreFault::CrashAfter(process.clone()))
     }

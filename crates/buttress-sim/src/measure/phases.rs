@@ -61,7 +61,7 @@ pub struct Phase {
 pub enum Trigger {
     /// A fault of the scenario, whether or not it had an effect. A report speaks of these only.
     Fault,
-    /// Without a fault, a load above the capacity of the system.
+    /// A load above the capacity of the system, without a fault.
     Load,
 }
 

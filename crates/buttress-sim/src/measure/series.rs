@@ -7,7 +7,7 @@ use buttress::CircuitState;
 pub struct Gauge {
     /// The name of the gauge.
     pub name: String,
-    /// Its values, one per window.
+    /// The values, one per window.
     pub values: Vec<f64>,
 }
 
@@ -16,7 +16,7 @@ pub struct Gauge {
 pub struct Band {
     /// The name of the circuit.
     pub name: String,
-    /// Its states with their beginnings, in order. The circuit begins closed.
+    /// The states with their beginnings, in order. The circuit begins closed.
     pub states: Vec<(Duration, CircuitState)>,
 }
 

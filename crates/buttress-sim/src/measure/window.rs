@@ -57,15 +57,15 @@ pub struct StationWindow {
     pub arrived: u64,
     /// The jobs that were worked on to their end.
     pub worked: u64,
-    /// The sum of the time that its servers were busy.
+    /// The sum of the time that the station's servers were busy.
     pub busy: Duration,
     /// The part of `busy` that was wasted.
     pub wasted: Duration,
     /// The mean number of jobs in the station.
     pub mean_present: f64,
-    /// The jobs that wait at the end.
+    /// The jobs that wait in the queue at the end of the window.
     pub waiting: u32,
-    /// The jobs in service at the end.
+    /// The jobs in service at the end of the window.
     pub running: u32,
 }
 

@@ -58,7 +58,7 @@ impl<P> Builder<P> {
         Builder { parts: parts.append(part), definitions, config }
     }
 
-    /// Sets how long a call may take. Short for [`config`](Self::config) with [`Config::within`].
+    /// Sets how long a call may take. Default: 2 seconds. Short for [`config`](Self::config) with [`Config::within`].
     pub fn within(mut self, limit: Duration) -> Self {
         self.config = self.config.within(limit);
         self

@@ -36,9 +36,9 @@ impl Config {
         self
     }
 
-    /// Takes the limit of `handle`, which may change while calls run, for example the time limit of a registry.
-    /// A call that ends with a timeout counts there. A call that answers at the limit without its open optional parts
-    /// does not: it counts as [`partial`](super::Stats::partial).
+    /// Sets the limit to the limit of `handle`, which may change while calls run, for example the time limit of a
+    /// registry. A call that ends with a timeout counts there. A call that answers at the limit without its open
+    /// optional parts does not: it counts as [`partial`](super::Stats::partial).
     pub fn time_limit(mut self, handle: time_limit::Handle) -> Self {
         self.shared_limit = Some(handle);
         self

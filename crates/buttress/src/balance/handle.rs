@@ -129,9 +129,9 @@ snapshot! {
         pub endpoints: usize,
         /// Endpoints that get calls.
         pub endpoints_in: usize,
-        /// Endpoints that failed too often and are out for a while.
+        /// Endpoints that are ejected: they failed too often, and get no calls until their ejection ends.
         pub ejected: usize,
-        /// Endpoints that failed to become ready and rest.
+        /// Endpoints that rest: they failed to become ready, and get no calls until the rest ends.
         pub resting: usize,
         /// Endpoints that a health check or an operator marked as down.
         pub down: usize,
@@ -141,9 +141,9 @@ snapshot! {
         pub calls: Option<u64>,
         /// Calls refused because no endpoint took them.
         pub refused: u64,
-        /// Calls made while no endpoint was in. They went to endpoints that were out.
+        /// Calls in panic mode: every endpoint was out, so they went to endpoints that were out.
         pub panicked: u64,
-        /// Calls that an endpoint failed.
+        /// Calls that failed at an endpoint.
         pub failures: u64,
         /// Ejections.
         pub ejections: u64,

@@ -7,24 +7,25 @@ mod sealed {
     pub trait Sealed<Req> {}
 }
 
-/// Finds the key of a request. Closures `Fn(&Req) -> Option<u64>` and [`NoKey`] implement it, and no other type can.
+/// A function that finds the key of a request. Closures `Fn(&Req) -> Option<u64>` and [`NoKey`] implement it, and no
+/// other type can.
 pub trait FindKey<Req>: sealed::Sealed<(Req, u64)> {
     /// Returns the key, or `None` for a request that any endpoint may get.
     fn key(&self, request: &Req) -> Option<u64>;
 }
 
-/// Finds the [`Tried`] of a request. Closures `Fn(&Req) -> Option<&Tried>` and [`NoTried`] implement it, and no other
-/// type can.
+/// A function that finds the [`Tried`] of a request. Closures `Fn(&Req) -> Option<&Tried>` and [`NoTried`] implement
+/// it, and no other type can.
 pub trait FindTried<Req>: sealed::Sealed<(Req, Tried)> {
     /// Returns the record of the request's attempts, or `None` for a request without one.
     fn tried<'a>(&self, request: &'a Req) -> Option<&'a Tried>;
 }
 
-/// Requests have no key. The default.
+/// The function of a balancer whose requests have no key. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoKey;
 
-/// Requests have no record of their attempts. The default.
+/// The function of a balancer whose requests have no record of their attempts. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoTried;
 

@@ -84,8 +84,9 @@ impl Config {
     }
 
     setters! {
-        /// Computes rates over the calls of the last `length`, in twenty slices. A call counts for at
-        /// least 19 twentieths of `length`, and never longer than `length`.
+        /// Computes rates over the calls of the last `length`, in twenty slices. Default: unset, so the count
+        /// window is used. Above zero, at most 365 days. A call counts for at least 19 twentieths of
+        /// `length`, and never longer than `length`.
         pub fn time_window(length: Duration) => Some(length);
 
         /// Sets how many calls the window must hold before rates are judged. Default: 10, so that the

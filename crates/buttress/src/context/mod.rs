@@ -84,12 +84,12 @@ impl Context {
         Self { deadline: None, ..self }
     }
 
-    /// Sets the correlation id.
+    /// Sets the correlation id. Default: none.
     pub fn with_correlation(self, id: CorrelationId) -> Self {
         self.with(|parts| parts.correlation = Some(id))
     }
 
-    /// Sets the trace.
+    /// Sets the trace. Default: none.
     pub fn with_trace(self, trace: TraceContext) -> Self {
         self.with(|parts| parts.trace = Some(trace))
     }
@@ -99,7 +99,8 @@ impl Context {
         self.with(|parts| parts.priority = priority)
     }
 
-    /// Sets the identity of the caller. Set it only after the caller was authenticated: services trust it.
+    /// Sets the identity of the caller. Default: none. Set it only after the caller was authenticated: services trust
+    /// it.
     pub fn with_identity(self, identity: &str) -> Self {
         self.with(|parts| parts.identity = Some(identity.into()))
     }

@@ -8,11 +8,11 @@ use std::error::Error;
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Status {
-    /// It works.
+    /// The checked part works.
     Up,
-    /// It works, but worse than normal.
+    /// The checked part works, but worse than normal.
     Degraded,
-    /// It does not work.
+    /// The checked part does not work.
     Down,
     /// There is no result, or the last result is too old.
     Unknown,

@@ -22,7 +22,7 @@ pub(super) type Ended<S, Q> =
     Result<Result<<S as Service<Q>>::Response, <S as Service<Q>>::Error>, Error>;
 
 pin_project! {
-    /// Polls a service ready, unless it is, and calls it.
+    /// The call of a handler: polls the service until it is ready, and calls it.
     pub struct Handler<S, Q>
     where
         S: Service<Q>,

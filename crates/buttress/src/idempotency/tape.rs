@@ -38,12 +38,12 @@ pub struct Recorded<Res, E, V> {
 /// The stored part of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kept<V> {
-    /// This value, with which repetitions of the call are answered.
+    /// The store keeps this value, and the layer answers repetitions of the call with it.
     Value(V),
-    /// No value: the call counts as failed. The key is free, or left as
+    /// The store keeps no value, and the call counts as failed. The key is free, or left as
     /// [`failed_calls`](super::Config::failed_calls) says, and another call does the work again.
     Failed,
-    /// No value, although the work is done, e.g. because the answer is too large. Repetitions of
+    /// The store keeps no value, although the work is done, e.g. because the answer is too large. Repetitions of
     /// the call are refused as [`ResultNotKept`](crate::ErrorKind::ResultNotKept), unless
     /// [`rerun_if_not_kept`](super::Config::rerun_if_not_kept) is on.
     Lost,

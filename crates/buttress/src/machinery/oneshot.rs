@@ -10,7 +10,7 @@ use tower::Service;
 use super::ended::polled_after_completion;
 
 pin_project! {
-    /// Waits until a service is ready, and then calls it. Dropping it cancels the wait or the call.
+    /// A future that waits until a service is ready, and then calls it. Dropping it cancels the wait or the call.
     #[project = OneshotProj]
     pub enum Oneshot<S, Req>
     where

@@ -14,11 +14,11 @@ pub enum Policy {
     /// refill rate. Exact, and without a lock.
     #[default]
     TokenBucket,
-    /// At most [`max_tokens`](Config::max_tokens) in each period. The count starts again from zero
-    /// with each period. Around the end of a period twice the limit can pass. Choose it where a
-    /// peer counts in this way. Takes a short lock.
+    /// A fixed window: admits at most [`max_tokens`](Config::max_tokens) in each period. The count starts again from
+    /// zero with each period. Around the end of a period twice the limit can pass. Choose it where a peer counts in
+    /// this way. Takes a short lock.
     FixedWindow,
-    /// At most [`max_tokens`](Config::max_tokens) in *any* time span of one period. Exact. It
+    /// A sliding window: admits at most [`max_tokens`](Config::max_tokens) in *any* time span of one period. Exact. It
     /// remembers every call of the last period and takes a short lock, so choose the token bucket
     /// for hot paths.
     SlidingWindow,

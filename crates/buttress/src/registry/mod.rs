@@ -97,19 +97,19 @@ impl Registry {
         Self { instances: Arc::new(Mutex::new(Instances::default())) }
     }
 
-    /// Sets the clock of instances created from now on.
+    /// Sets the clock of instances created from now on. Default: tokio's clock.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         self.set_up(|setup| setup.clock = clock)
     }
 
-    /// Sets the observer of instances created from now on.
+    /// Sets the observer of instances created from now on. Default: none.
     #[must_use]
     pub fn observer(self, observer: impl Observer + 'static) -> Self {
         self.set_up(|setup| setup.observer = Some(Arc::new(observer)))
     }
 
-    /// Sets whether instances created from now on count the calls that pass.
+    /// Sets whether instances created from now on count the calls that pass. Default: off.
     #[must_use]
     pub fn count_calls(self, count: bool) -> Self {
         self.set_up(|setup| setup.count_calls = count)

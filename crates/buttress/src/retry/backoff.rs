@@ -81,13 +81,16 @@ impl Backoff {
         self
     }
 
-    /// Sets the longest wait, jitter included. At least the base, at most 365 days.
+    /// Sets the longest wait, jitter included. Default of [`fixed`](Self::fixed): none. Default of
+    /// [`exponential`](Self::exponential): 10 seconds, or the base if that is longer. At least the base, at most 365
+    /// days.
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = Some(cap);
         self
     }
 
-    /// Sets the kind of jitter.
+    /// Sets the kind of jitter. Default of [`fixed`](Self::fixed): none. Default of
+    /// [`exponential`](Self::exponential): full jitter.
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self

@@ -82,7 +82,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Finds the requests that may be sent twice: closures `Fn(&Req) -> bool`, and [`NotIdempotent`].
+/// A function that finds the requests that may be sent twice: closures `Fn(&Req) -> bool`, and [`NotIdempotent`].
 pub trait IsIdempotent<Req> {
     /// Returns `true` if a second execution of `request` has no further effect.
     fn is_idempotent(&self, request: &Req) -> bool;

@@ -7,8 +7,8 @@ mod sealed {
     pub trait Sealed<Req> {}
 }
 
-/// Finds the side that a request asks for. Closures `Fn(&Req) -> Option<Side>` and [`NotForced`] implement it, and no
-/// other type can.
+/// A function that finds the side that a request asks for. Closures `Fn(&Req) -> Option<Side>` and [`NotForced`]
+/// implement it, and no other type can.
 pub trait FindSide<Req>: sealed::Sealed<Req> {
     /// Returns the side, or `None` for a request that asks for none.
     fn side(&self, request: &Req) -> Option<Side>;

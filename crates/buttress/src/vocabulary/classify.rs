@@ -173,7 +173,7 @@ pub struct ClassifyFn<F> {
     classify: F,
 }
 
-/// Makes a classifier of the closure `classify`.
+/// Makes a classifier from the closure `classify`.
 ///
 /// ```
 /// use buttress::{classify_fn, Outcome};

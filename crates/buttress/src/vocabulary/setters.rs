@@ -1,5 +1,5 @@
-//! `settings!`, `document!` and `configuration!`: the fields of a configuration. `setters!`: its by-value
-//! setters. Each sets the field with the same name.
+//! `settings!`, `document!` and `configuration!`: the fields of a configuration. `setters!`: the by-value setters of a
+//! configuration. Each sets the field with the same name.
 
 /// Makes one setter per line. `in part` names the field that has the set field. `=> value` converts
 /// the argument for the field. Without it, the field keeps the argument unchanged.

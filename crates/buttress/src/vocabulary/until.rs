@@ -102,8 +102,8 @@ impl OpenCall {
         Self(Box::new(open))
     }
 
-    /// Ends the call. `outcome` says how the service sent the part of the response that was still to
-    /// come. A circuit breaker counts `outcome`. A bulkhead returns the permit.
+    /// Ends the call. `outcome` is the result of the rest of the response, e.g. of its body. A circuit breaker
+    /// counts `outcome`. A bulkhead returns the permit.
     pub fn end(self, outcome: Outcome) {
         self.0.end(outcome);
     }

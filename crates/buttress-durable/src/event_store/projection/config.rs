@@ -31,10 +31,10 @@ pub enum OnFailure {
 /// Which events a handler gets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Effects {
-    /// All events, also replayed ones. The default, for read models.
+    /// The handler gets all events, also replayed ones. The default, for read models.
     #[default]
     All,
-    /// Only events that no projection of this name has passed before, and none while a projection is rebuilt. A new
+    /// The handler gets only events that no projection of this name has passed before, and none during a rebuild. A new
     /// projection begins after the last event. Use it for handlers with effects outside of the database, such as mails.
     Live,
 }

@@ -48,7 +48,7 @@ pub(super) enum Next {
 pub(super) enum After {
     /// The events are handled one by one.
     Singly,
-    /// The event is attempted again at an instant.
+    /// The projection attempts the event again at this instant.
     Again(Instant),
     /// The event has no attempts left.
     GiveUp,

@@ -18,7 +18,7 @@ use crate::saga::model::plan::{Kind, OnCrash, Plan, StepPlan};
 use crate::saga::model::retry::Retry;
 use crate::setters::setters;
 
-/// Builds a [`Definition`] from its steps.
+/// A builder of a [`Definition`], to which its steps are added.
 ///
 /// Steps run one after the other, in the order in which they are added. Exceptions are the steps of
 /// a [`parallel`](Self::parallel) group and steps that name their predecessors with
@@ -295,8 +295,7 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
         /// [`build`](Builder::build) refuses zero.
         ///
         /// An attempt that takes longer has failed, and the undo is attempted again according to
-        /// [`undo_retry`](Self::undo_retry). An undo that is cut short too often
-        /// leaves the saga stuck.
+        /// [`undo_retry`](Self::undo_retry). After the last attempt the saga is stuck.
         undo_timeout(timeout: Duration) in rules => Some(timeout);
     }
 

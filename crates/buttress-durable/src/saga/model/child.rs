@@ -82,13 +82,13 @@ pub(in crate::saga) fn number(parent: u128, step: &str) -> u128 {
 /// How far the log of a child is, whatever its definition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::saga) enum Stage {
-    /// Its steps run.
+    /// The steps of the child run.
     Running,
-    /// Its steps are done, and it waits for the decision of its parent.
+    /// The steps of the child are done, and it waits for the decision of its parent.
     Held,
-    /// Its steps are done, and nothing is undone from here on.
+    /// The steps of the child are done, and no step is undone from here on.
     Committed,
-    /// It undoes its steps, or has undone them.
+    /// The child undoes its steps, or has undone them.
     Unwinding,
 }
 

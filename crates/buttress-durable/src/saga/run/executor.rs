@@ -27,7 +27,7 @@ use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Troubles;
 use crate::saga::store::{Page, SagaId, Store, Summary, WorkerId};
 
-/// Runs the sagas of one definition, with a store for their logs. Cheap to clone.
+/// An executor, which runs the sagas of one definition, with a store for their logs. Cheap to clone.
 ///
 /// Clones share one executor. The [module](crate::saga) page has the rules.
 pub struct Executor<I, F: Format, St> {
@@ -146,7 +146,7 @@ where
     /// has ended.
     ///
     /// Steps in progress end first. A saga that only waits unwinds immediately. A saga past its
-    /// point of no return still completes. A stuck saga stays stuck. The executor that runs the saga learns of a
+    /// point of no return still completes. A stuck saga stays stuck. The executor that runs the saga notices a
     /// cancel by another executor when it next writes to the log, also if that is the end of the last step.
     ///
     /// Only a parent cancels its [child](crate::saga::StepBuilder::child), because the parent relies on a child that is

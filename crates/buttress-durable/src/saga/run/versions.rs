@@ -211,7 +211,7 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Also runs the sagas of another version of the definition: an older one whose sagas have not ended, or a
+    /// Runs the sagas of another version of the definition as well: an older one whose sagas have not ended, or a
     /// newer one. Returns an executor of that version, which shares the store and the configuration.
     ///
     /// These calls of this executor then cover the sagas of both versions, so a caller that knows only an id need

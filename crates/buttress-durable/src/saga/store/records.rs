@@ -116,7 +116,7 @@ impl<P> Append<P> {
         self
     }
 
-    /// Whether the append would complete a saga whose cancellation is requested, for a caller that does not
+    /// Returns whether the append would complete a saga whose cancellation is requested, for a caller that does not
     /// [know](Self::knows_cancel) of the request. `cancel_requested` is the fact in the store.
     #[must_use]
     pub fn overlooks_cancel(&self, cancel_requested: bool) -> bool {

@@ -111,7 +111,8 @@ impl SignalAnswer {
     }
 }
 
-/// Sends signals to sagas in the caller's own transaction `Tx`. The saga has a signal if the transaction commits.
+/// A store that records signals to sagas in the caller's own transaction `Tx`. The saga has a signal if the transaction
+/// commits.
 ///
 /// Every future is lazy: a signal whose future was never polled is not sent.
 pub trait SignalIn<Tx, P>: Send + Sync {

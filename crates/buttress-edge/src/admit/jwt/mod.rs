@@ -31,7 +31,7 @@ use crate::{Admission, Admit, Body, Denied};
 
 pub use server::{FetchKeys, Fetching};
 
-/// Admits requests with a bearer token: a JSON Web Token in `Authorization: Bearer <token>`.
+/// An admission of requests with a bearer token: a JSON Web Token in `Authorization: Bearer <token>`.
 ///
 /// The subject of the request is the claim `sub`. A token needs a valid signature, `exp`, `sub`, and an accepted issuer
 /// and audience. The proxy refuses a `Jwt` without [`issuer`](Self::issuer) or [`audience`](Self::audience), unless

@@ -21,7 +21,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// The longest document in bytes.
 pub(super) const LONGEST: usize = 256 * 1024;
 
-/// Fetches the JWKS document of a key server. A closure that returns a future implements it.
+/// A function that fetches the JWKS document of a key server. A closure that returns a future implements it.
 ///
 /// [`Jwt`](super::Jwt) limits a fetch to 5 seconds, begins at most one every 10 seconds, and refuses a document above
 /// 256 KiB. So an implementation needs no limit, except for the bytes that it reads into memory.
