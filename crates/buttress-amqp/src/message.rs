@@ -70,7 +70,7 @@ pub(crate) fn write(message: &Message, frame: usize) -> Result<BasicProperties, 
     })
 }
 
-const TWICE: &str = "AMQP has each name once";
+const TWICE: &str = "AMQP allows each name only once";
 
 /// Returns `true` for names that a consumer would read as an attribute of an event.
 fn is_an_attribute(name: &str) -> bool {

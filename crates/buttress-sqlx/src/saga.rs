@@ -100,7 +100,7 @@ pub(crate) fn prepare_append(append: &mut Append<Vec<u8>>) -> Result<(), StoreEr
     }
     if append.position > (i64::MAX - bounds::MOST_ENTRIES as i64) as u64 {
         return Err(StoreError::conflict(format!(
-            "{what}: no log is as long as position {}",
+            "{what}: no log can be as long as position {}",
             append.position
         )));
     }
@@ -246,24 +246,24 @@ impl Head {
 
     fn deadline(&self) -> Result<Option<Duration>, String> {
         match self.deadline {
-            Some(deadline) if deadline < 0 => Err(format!("saga {}: deadline {deadline}", self.id)),
+            Some(deadline) if deadline < 0 => Err(format!("saga {}: deadline {deadline} is negative", self.id)),
             deadline => Ok(deadline.map(time::duration)),
         }
     }
 
     fn version(&self) -> Result<u32, String> {
         let version = self.version;
-        u32::try_from(version).map_err(|_| format!("saga {}: version {version}", self.id))
+        u32::try_from(version).map_err(|_| format!("saga {}: version {version} is out of range", self.id))
     }
 
     fn signals(&self) -> Result<u64, String> {
         let signals = self.signals;
-        u64::try_from(signals).map_err(|_| format!("saga {}: {signals} signals", self.id))
+        u64::try_from(signals).map_err(|_| format!("saga {}: the count of signals {signals} is negative", self.id))
     }
 
     fn epoch(&self) -> Result<u64, String> {
         let epoch = self.epoch;
-        epoch::read(epoch).ok_or_else(|| format!("saga {}: epoch {epoch}", self.id))
+        epoch::read(epoch).ok_or_else(|| format!("saga {}: epoch {epoch} is out of range", self.id))
     }
 }
 
@@ -275,7 +275,7 @@ impl Line {
             .and_then(EntryKind::from_code)
             .ok_or_else(|| format!("entry {position}: unknown kind {}", self.kind))?;
         let step = u16::try_from(self.step)
-            .map_err(|_| format!("entry {position}: step {}", self.step))?;
+            .map_err(|_| format!("entry {position}: step {} is out of range", self.step))?;
         Entry::from_parts(kind, step, self.payload, self.note).ok_or_else(|| match kind {
             EntryKind::WaitStarted => format!("entry {position}: {kind:?} without a length"),
             _ => format!("entry {position}: {kind:?} without an output"),
@@ -372,5 +372,5 @@ pub(crate) fn judge_create(
     if there && same {
         return Ok(());
     }
-    Err(StoreError::conflict(format!("saga {}: known with other content", saga.id)))
+    Err(StoreError::conflict(format!("saga {} exists with other content", saga.id)))
 }

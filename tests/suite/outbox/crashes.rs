@@ -69,7 +69,7 @@ async fn a_poison_message_is_isolated_among_99_innocents() {
     assert_eq!(deaths, 4, "once in company, then three times alone");
     let letters = world.store.dead_letters(0, 9).await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].error, "crashed the relay 3 times");
+    assert_eq!(letters[0].error, "the message crashed the relay 3 times");
     let backlog = world.store.backlog().await.unwrap();
     assert_eq!((backlog.pending, backlog.dead), (0, 1));
     let seen = world.seen();

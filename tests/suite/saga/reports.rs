@@ -129,7 +129,7 @@ async fn a_cancel_by_another_process_says_cancelled() {
     assert_ended(&report, Status::Compensated, Some("cancelled"));
     let tree = sagas.state(report.id()).await.unwrap().unwrap();
     assert_eq!(tree.reason.as_deref(), Some("cancelled"));
-    assert_eq!(tree.steps[1].note.as_deref(), Some("cancelled before it left"));
+    assert_eq!(tree.steps[1].note.as_deref(), Some("cancelled before the service was called"));
     assert_eq!(world.seen(), ["a"]);
 }
 
@@ -139,7 +139,7 @@ async fn the_next_worker_knows_why() {
     use buttress_durable::saga::{Append, Beginning, Entry, EntryKind, NewSaga, WorkerId};
     let why = [
         (EntryKind::ActionInDoubt, "deadline passed", "deadline passed"),
-        (EntryKind::ActionFailed, "cancelled before it left", "cancelled"),
+        (EntryKind::ActionFailed, "cancelled before the service was called", "cancelled"),
         (EntryKind::ActionFailed, "card declined", "a: card declined"),
     ];
     for (kind, note, reason) in why {

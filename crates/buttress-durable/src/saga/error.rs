@@ -64,7 +64,7 @@ pub enum SagaError {
     },
     /// The saga is of a version of the definition that this executor does not run.
     #[error(
-        "saga {saga}: of version {version} of \"{definition}\", and the executor runs {}; register that version with \
+        "saga {saga}: has version {version} of \"{definition}\", and the executor runs {}; register that version with \
          also_run, or migrate the saga",
         listed(known)
     )]

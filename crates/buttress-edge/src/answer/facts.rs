@@ -88,7 +88,7 @@ impl Failed {
                 "bad-request",
                 "http_request_error",
                 13,
-                "the body of the request ended before its end",
+                "the body of the request ended too early",
             ),
             Self::Unreachable => facts(
                 StatusCode::BAD_GATEWAY,

@@ -21,7 +21,7 @@ pub(super) fn commit(
     consumer.commit(&list, CommitMode::Sync)
 }
 
-/// Returns `true` if a partition does not have the position of the group.
+/// Returns `true` if the partition has no message at the position of the group.
 pub(super) fn is_stray(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
 }
@@ -60,7 +60,7 @@ impl Member {
         if position != Some(first) {
             tracing::warn!(
                 target: "buttress", topic = self.topic, partition, first, lost_end,
-                "a partition does not have the position of the group: it continues with its first message"
+                "the partition has no message at the position of the group: the group continues with its first message"
             );
         }
         self.consumer.incremental_unassign(&list)?;

@@ -81,7 +81,7 @@ pub(crate) enum Turn {
 /// # Errors
 /// Returns `Corrupt` if the epoch is damaged, or cannot grow.
 pub(crate) fn turn(name: &str, row: Owner, worker: ProjectorId, now: i64) -> Answer<Turn> {
-    let damaged = || StoreError::corrupt(format!("projection {name}: the epoch {}", row.epoch));
+    let damaged = || StoreError::corrupt(format!("projection {name}: no epoch follows epoch {}", row.epoch));
     let end = bounded(row.until, row.length, now);
     match row.worker {
         Some(owner) if owner == worker.get() => {

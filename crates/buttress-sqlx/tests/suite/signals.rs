@@ -238,7 +238,7 @@ async fn a_number_of_signals_that_cannot_be_is_reported<D: Db>(db: D) {
     assert_eq!(db.execute("UPDATE {s}buttress_saga SET signals = -1").await, 1);
     let error = db.store().load(id).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    assert!(error.to_string().contains("-1 signals"), "{error}");
+    assert!(error.to_string().contains("the count of signals -1 is negative"), "{error}");
 }
 
 async fn a_payload_that_is_too_large_is_refused<D: Db>(db: D) {

@@ -22,7 +22,7 @@ const LONGEST_REST: u64 = 10_000_000_000;
 pub enum EndpointState {
     /// The endpoint gets calls.
     In,
-    /// The endpoint failed too often and is out for a while.
+    /// The endpoint failed too often, and is out until its ejection ends.
     Ejected,
     /// The endpoint failed to become ready, and is asked again after a rest.
     Resting,

@@ -113,11 +113,11 @@ impl Troubles {
         match say {
             Say::Began => tracing::warn!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "the consumer gets no answer; it repeats after growing waits"
+                "the consumer gets no answer; it repeats the operation after growing waits"
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "an operator must mend the store or the transport; the consumer repeats once a minute"
+                "an operator must mend the store or the transport; the consumer repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "no answer");

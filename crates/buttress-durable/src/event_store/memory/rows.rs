@@ -215,7 +215,7 @@ impl Rows {
             Some((_, until)) if now < until => return Ok(None),
             _ => {
                 let name = claim.name;
-                let corrupt = || StoreError::corrupt(format!("projection {name}: the last epoch"));
+                let corrupt = || StoreError::corrupt(format!("projection {name}: no epoch follows the last one"));
                 row.epoch = epoch::next(row.epoch).ok_or_else(corrupt)?;
             }
         }

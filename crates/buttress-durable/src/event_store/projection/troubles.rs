@@ -166,11 +166,11 @@ impl Troubles {
         match say {
             Say::Began => tracing::warn!(
                 target: "buttress", layer, projection, doing, error = %WithCauses(&error),
-                "the projection gets no answer; it repeats after growing waits"
+                "the projection gets no answer; it repeats the operation after growing waits"
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, projection, doing, error = %WithCauses(&error),
-                "an operator must mend the store; the projection repeats once a minute"
+                "an operator must mend the store; the projection repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, projection, doing, error = %WithCauses(&error), ?wait, "no answer");

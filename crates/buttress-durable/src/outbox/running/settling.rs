@@ -108,7 +108,7 @@ impl<St: Store, P, C> Running<St, P, C> {
                     if !counts && self.refusals.refused(now, instant::after(now, *after)) {
                         tracing::warn!(
                             target: "buttress", layer = self.relay.config.layer().as_str(), error,
-                            "the publisher takes no message; the relay repeats after growing waits"
+                            "the publisher takes no message; the relay publishes again after growing waits"
                         );
                     }
                 }

@@ -45,11 +45,11 @@ impl<St, P, C> Running<St, P, C> {
         match say {
             Say::Began => tracing::warn!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "the relay's store does not answer; the relay repeats after growing waits"
+                "the relay's store does not answer; the relay repeats the operation after growing waits"
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "an operator must mend the relay's store; the relay repeats once a minute"
+                "an operator must mend the relay's store; the relay repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");

@@ -65,7 +65,7 @@ impl Limits {
     /// letter if the message crashed the relay too often, `None` if the relay may publish it.
     pub(in crate::outbox) fn after_start(self, starts: u32) -> Option<Verdict> {
         (starts > self.max_starts).then(|| Verdict::Dead {
-            error: format!("crashed the relay {} times", starts.saturating_sub(1)),
+            error: format!("the message crashed the relay {} times", starts.saturating_sub(1)),
             hold_key: self.hold_key,
         })
     }
@@ -119,7 +119,7 @@ mod tests {
     fn a_suspect_is_published_as_often_as_it_may_be() {
         for hold_key in [false, true] {
             assert_eq!(limits(hold_key).after_start(2), None);
-            let error = "crashed the relay 2 times".to_owned();
+            let error = "the message crashed the relay 2 times".to_owned();
             assert_eq!(limits(hold_key).after_start(3), Some(Verdict::Dead { error, hold_key }));
         }
     }

@@ -70,11 +70,11 @@ impl Troubles {
         match say {
             Say::Began => tracing::warn!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "the executor's store does not answer; the executor repeats after growing waits"
+                "the executor's store does not answer; the executor repeats the operation after growing waits"
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "an operator must mend the executor's store; the executor repeats once a minute"
+                "an operator must mend the executor's store; the executor repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");

@@ -149,7 +149,7 @@ async fn a_signal_that_no_saga_takes_is_refused_with_its_reason() {
     assert_eq!(
         later.to_string(),
         format!(
-            "saga {id}: of version 1 of \"order\", and the executor runs version 2; register that version with \
+            "saga {id}: has version 1 of \"order\", and the executor runs version 2; register that version with \
              also_run, or migrate the saga"
         )
     );

@@ -107,7 +107,7 @@ async fn one_recovery_resumes_the_sagas_of_every_version_and_reports_the_others(
     }
     let error = new.state(ids[2]).await.unwrap_err();
     let wanted = format!(
-        "saga {}: of version 3 of \"order\", and the executor runs versions 2, 1; register that version with \
+        "saga {}: has version 3 of \"order\", and the executor runs versions 2, 1; register that version with \
          also_run, or migrate the saga",
         ids[2]
     );

@@ -207,9 +207,9 @@ impl Shared {
         let put = self.state().put(self.clock.now(), name, id, record);
         let changed = put.map_err(|full| {
             busy(match full {
-                Full::Services => "the registry has its greatest number of services",
-                Full::Instances => "the service has its greatest number of instances",
-                Full::Bytes => "the instances of the registry have their greatest size",
+                Full::Services => "the registry is full: it has no room for another service",
+                Full::Instances => "the service is full: it has no room for another instance",
+                Full::Bytes => "the registry is full: its instances use all of its memory",
             })
         })?;
         self.announce(changed);

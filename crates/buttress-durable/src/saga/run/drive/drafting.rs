@@ -17,7 +17,7 @@ use crate::saga::store::Store;
 const CANCELLED: &str = "cancelled";
 
 /// The text of a step that a cancel stopped before it called the service.
-pub(super) const NOT_SENT: &str = "cancelled before it left";
+pub(super) const NOT_SENT: &str = "cancelled before the service was called";
 
 /// Returns the end of an attempt without success, of an action or an undo.
 fn unsuccessful<P>(step: u16, direction: Direction, why: String, in_doubt: bool) -> Entry<P> {
