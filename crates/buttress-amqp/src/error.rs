@@ -103,7 +103,7 @@ impl SetupError {
         Self::Connect { setting, server, source }
     }
 
-    /// Returns `true` if only a person can mend it.
+    /// Returns `true` if only a person can fix it.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
             Self::Invalid(_) | Self::Address { .. } | Self::Missing { .. } => true,

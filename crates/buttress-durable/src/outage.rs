@@ -18,7 +18,7 @@ pub(crate) const MOST_REFUSALS: u32 = 8;
 pub(crate) enum Say {
     /// The store has begun to fail.
     Began,
-    /// An operator must mend the store.
+    /// An operator must fix the store.
     Mend,
     /// Both lines were logged before.
     Nothing,

@@ -16,7 +16,7 @@ pub struct RouteStats {
     pub begun: u64,
     /// Requests whose client has the whole answer of a backend, or of the route's service, whatever its status.
     pub answered: u64,
-    /// Requests that a backend or the route's service failed: it did not answer, or its answer broke off.
+    /// Requests that failed at a backend or the route's service: it did not answer, or its answer broke off.
     pub failed: u64,
     /// Requests that the proxy refused, by reason.
     pub refused: RefusedStats,
@@ -111,8 +111,8 @@ pub struct BackendStats {
     pub begun: u64,
     /// Requests whose client has the whole answer of the backend, whatever its status.
     pub answered: u64,
-    /// Requests that the backend failed: it could not be connected to, did not answer, its answer broke off, or was a
-    /// reason for another attempt.
+    /// Requests that failed at the backend: it could not be connected to, did not answer, its answer broke off, or was
+    /// a reason for another attempt.
     pub failed: u64,
     /// Requests whose body was too large or too slow, after the backend got a part of the body. Also requests that
     /// found no free file descriptor for a connection.

@@ -113,9 +113,10 @@ impl Upstream {
     /// Creates a set of backends that `resolve` finds, with a configuration of the balancer. The address of an
     /// instance is a URL, or a host and a port.
     ///
-    /// The balancer keeps the last set if `resolve` fails, or finds more than 1000 instances. It leaves an instance out
-    /// whose address is not of this form, logs a warning, and counts the instance in
-    /// [`left_out`](buttress::balance::ResolverStats::left_out). If no address of a set is of this form, the last set stays.
+    /// The balancer keeps the last set if `resolve` fails, or finds more than 1000 instances. It leaves out an instance
+    /// whose address does not have this form, logs a warning, and counts the instance in
+    /// [`left_out`](buttress::balance::ResolverStats::left_out). If no address of a set has this form, the last set
+    /// stays.
     ///
     /// # Errors
     /// Returns an error if a value of `config` is out of its bounds.

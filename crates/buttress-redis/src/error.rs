@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress::{StoreError, StoreErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// The reason why an operation on Redis failed. Each variant names the setting or the part that an operator can mend.
+/// The reason why an operation on Redis failed. Each variant names the setting or the part that an operator can fix.
 #[non_exhaustive]
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {

@@ -8,7 +8,7 @@ pub(crate) fn failed(what: &str, error: sqlx::Error) -> StoreError {
     StoreError::new(kind(&error), format!("{what}: {error}")).with_source(error)
 }
 
-/// Adds the file to an error that an operator must mend: SQLite's own texts do not name it.
+/// Adds the file to an error that an operator must fix: SQLite's own texts do not name it.
 #[cfg(feature = "sqlite")]
 pub(crate) fn at_file(path: &std::path::Path, error: StoreError) -> StoreError {
     let named = error.to_string().contains(&path.display().to_string());
@@ -24,7 +24,7 @@ pub(crate) fn during(what: &str) -> impl Fn(sqlx::Error) -> StoreError + Copy + 
 }
 
 /// Returns the error of a batch. `Invalid` if the database refuses an operation in the batch; the
-/// operations are then repeated one by one. `Misconfigured` if an operator must mend something
+/// operations are then repeated one by one. `Misconfigured` if an operator must fix something
 /// first. Otherwise the whole batch may be repeated.
 pub(crate) fn batch_failed(what: &str, error: sqlx::Error) -> StoreError {
     let kind = match kind(&error) {

@@ -148,7 +148,7 @@
 //! - `Transient`: the database is unavailable, slow, locked, full or restarting, or a server is a
 //!   read-only replica. The error has its cause as `source()`, and operations succeed again when
 //!   the database does.
-//! - `Misconfigured`: an operator must mend the thing that the message names. On PostgreSQL it is a
+//! - `Misconfigured`: an operator must fix the thing that the message names. On PostgreSQL it is a
 //!   role, a database, a schema, a table, a column or a right (28xxx, 3D000, 3F000, 42P01, 42703,
 //!   42883, 42501). On SQLite it is a missing table or column, or a file that cannot be opened or
 //!   written, or that was deleted, moved or replaced while a store has it open.

@@ -209,7 +209,7 @@ pub(crate) fn unreadable(id: MessageId, sequence: u64, partition: i64, key: Stri
 }
 
 /// Returns the verdict on a message that cannot be read: a dead letter that holds its key. An
-/// operator discards the message, or mends and requeues it. Returns `None` if its partition is not
+/// operator discards the message, or fixes and requeues it. Returns `None` if its partition is not
 /// among `leases`.
 pub(crate) fn buried(
     leases: impl IntoIterator<Item = Lease>,

@@ -51,7 +51,7 @@ async fn run_in(folder: &Path, broker: &Broker) -> Result<bool, BoxError> {
         kills += task.await??;
     }
 
-    // Billing has been mended. The last workers are not killed, and replay its dead letters.
+    // Billing has been fixed. The last workers are not killed, and replay its dead letters.
     let dead = Account::draw_up(&store).await?.dead;
     let last: Result<Vec<Worker>, BoxError> =
         (0..broker.roles().len()).map(|at| Worker::hire(&file, broker, at, true)).collect();

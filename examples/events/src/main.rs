@@ -4,8 +4,8 @@
 //! publishes the messages. Billing writes an invoice for each order, and shipping a shipment, each once through the
 //! inbox. A projection keeps a list of orders. Relay, consumers and projection run in separate processes of this
 //! program, which get a SIGKILL again and again and are started again: about every two seconds, over Kafka every twelve. Handlers fail, and billing cannot handle
-//! some orders until it is mended: they become dead letters, and are replayed. The list of orders is damaged by a mistake,
-//! and rebuilt from the events while all this runs.
+//! some orders until it is fixed: they become dead letters, and are replayed. The list of orders is damaged by a
+//! mistake, and rebuilt from the events while all this runs.
 //!
 //! At the end every order must have one invoice and one shipment, and the list must be the sum of the events. The account
 //! shows whether that is true, and the program fails otherwise.

@@ -66,7 +66,7 @@ pub(crate) async fn work(assignment: Assignment) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Replays dead letters. An operator does this once, after billing was mended.
+/// Replays dead letters. An operator does this once, after billing was fixed.
 async fn keep_replaying(consumers: Vec<ConsumerHandle>) -> Result<Infallible, BoxError> {
     loop {
         for consumer in &consumers {

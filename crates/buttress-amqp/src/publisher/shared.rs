@@ -46,7 +46,7 @@ impl Ticket {
     }
 }
 
-/// An error that only a person can mend, and how long jobs are answered with it before the task tries again. A try is
+/// An error that only a person can fix, and how long jobs are answered with it before the task tries again. A try is
 /// a connection and a login.
 #[derive(Debug, Default)]
 pub(super) struct Refusal {

@@ -5,7 +5,7 @@ use std::fmt;
 /// The most names that an error message lists.
 const LISTED: usize = 10;
 
-/// Error of a request whose exact type has no handler.
+/// The error of a request whose exact type has no handler.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no handler for `{name}`: register it with `on`; {}", handlers(.known))]
@@ -16,7 +16,7 @@ pub struct NoHandler {
     pub known: Vec<&'static str>,
 }
 
-/// Error of a second handler for one request type.
+/// The error of a second handler for one request type.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
@@ -27,7 +27,7 @@ pub struct Duplicate {
     pub name: &'static str,
 }
 
-/// Error of a build: expected request types have no handler.
+/// The error of a build: expected request types have no handler.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no handler for {}: register each with `on`; {}", List(.names), handlers(.known))]

@@ -184,9 +184,9 @@ fn fault(kind: StoreErrorKind) -> &'static str {
             "the store holds a saga with other content under this id; start a new saga under a new id"
         }
         StoreErrorKind::Fenced => "another worker owns the saga; leave it to that worker",
-        StoreErrorKind::Corrupt => "the stored saga cannot be read; its row must be mended",
+        StoreErrorKind::Corrupt => "the stored saga cannot be read; its row must be fixed",
         StoreErrorKind::Invalid => "the store can never hold this saga; change what it holds",
-        StoreErrorKind::Misconfigured => "the store must be mended; then repeat the call",
+        StoreErrorKind::Misconfigured => "the store must be fixed; then repeat the call",
         _ => "the store failed",
     }
 }

@@ -10,7 +10,7 @@ use super::routes::Routes;
 use crate::route::{Backends, Route, ShadowMismatches, To};
 use crate::upstream::Upstream;
 
-/// Handle of a [`Proxy`](crate::Proxy), which changes its routes while it runs. Cheap to clone.
+/// The handle of a [`Proxy`](crate::Proxy), which changes its routes while it runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,

@@ -202,7 +202,7 @@ mod tests {
         let (one, two) = ((&CORRELATION, "one"), (&REQUEST_ID, "two"));
         assert_eq!(read(&[one, two]).as_deref(), Some("one"));
         assert_eq!(read(&[two]).as_deref(), Some("two"));
-        // A bad first field is not mended by the second.
+        // A bad first field is not fixed by the second.
         assert_eq!(read(&[(&CORRELATION, "o ne"), two]), None);
         assert_eq!(read(&[one, one]), None);
     }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::layered::layered;
 use crate::mapped::{MapResponse, Mapped, MappedFuture};
 
-/// Layer that takes a digest of response bodies while they stream. Put it around both services of a shadow.
+/// A layer that takes a digest of response bodies while they stream. Put it around both services of a shadow.
 ///
 /// The digest is SHA-256 of the data, whatever the frames. Only responses of mirrored requests have one: the comparison
 /// asks for it before the caller gets the response. Then each frame of the primary's body is hashed on the task that

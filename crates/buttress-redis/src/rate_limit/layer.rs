@@ -36,7 +36,7 @@ impl<Req, F: Fn(&Req) -> String> FindKey<Req> for F {
     }
 }
 
-/// Layer that limits the calls of all processes together. The [module](super) explains it.
+/// A layer that limits the calls of all processes together. The [module](super) explains it.
 ///
 /// Every service made from one layer value, or from its clones, shares one connection and the local buckets.
 #[derive(Clone, Debug)]

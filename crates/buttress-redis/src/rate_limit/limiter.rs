@@ -19,7 +19,7 @@ use crate::link::Link;
 /// The longest key that is written unchanged.
 const LONGEST_KEY: usize = 200;
 
-/// Handle of a limiter whose tokens are in Redis: for operators, and for use without tower. Cheap to clone.
+/// The handle of a limiter whose tokens are in Redis: for operators, and for use without tower. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,

@@ -160,7 +160,7 @@ impl Queue {
     }
 }
 
-/// Guard that makes the executor of `queue` the running executor of this thread until the guard is
+/// A guard that makes the executor of `queue` the running executor of this thread until the guard is
 /// dropped.
 pub(super) struct Running {
     queue: Arc<Queue>,

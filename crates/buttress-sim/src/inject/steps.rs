@@ -173,25 +173,25 @@ impl At<'_> {
         self
     }
 
-    /// Gives the fault to call `nth`. The next call is 1. Default: 1.
+    /// Injects the fault into call `nth`. The next call is 1. Default: 1.
     pub const fn nth(mut self, nth: u64) -> Self {
         self.calls = Calls::Nth(nth);
         self
     }
 
-    /// Gives the fault to the next `calls` calls.
+    /// Injects the fault into the next `calls` calls.
     pub const fn first(mut self, calls: u64) -> Self {
         self.calls = Calls::First(calls);
         self
     }
 
-    /// Gives the fault to all calls.
+    /// Injects the fault into all calls.
     pub const fn always(mut self) -> Self {
         self.calls = Calls::All;
         self
     }
 
-    /// Gives the fault to a share of all calls, from 0 to 1, drawn from `seed`. The draw depends on the
+    /// Injects the fault into a share of all calls, from 0 to 1, drawn from `seed`. The draw depends on the
     /// number of the call alone.
     pub const fn share(mut self, share: f64, seed: Seed) -> Self {
         self.calls = Calls::Share(seed, share);

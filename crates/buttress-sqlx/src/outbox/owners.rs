@@ -55,7 +55,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Logs the partitions without an owner that an operator must mend, at each renewal.
+    /// Logs the partitions without an owner that an operator must fix, at each renewal.
     pub(crate) fn report(&self) {
         for partition in &self.worn {
             tracing::error!(

@@ -22,7 +22,7 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
     let patience = config.patience();
     let settings = config.users_session_settings();
     let is_good = if config.transaction_pooling {
-        // A read-only session of the pooler is the pooler's to mend.
+        // A read-only session of the pooler is the pooler's to fix.
         IS_FRESH.to_owned()
     } else {
         format!("{IS_FRESH} AND current_setting('transaction_read_only') = 'off'")

@@ -1,4 +1,4 @@
-//! Errors that an operator must mend on PostgreSQL, and their messages.
+//! Errors that an operator must fix on PostgreSQL, and their messages.
 
 use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::outbox::{RelayId, Renewal, Store as _};

@@ -1,4 +1,4 @@
-//! Tables and schemas that are missing while a store is open. An operator must mend them.
+//! Tables and schemas that are missing while a store is open. An operator must fix them.
 
 use buttress::idempotency::{ClaimId, CompleteIn, Completion, Key, KeyClaim, Store as _};
 use buttress::{StoreError, StoreErrorKind};

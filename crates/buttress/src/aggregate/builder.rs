@@ -9,7 +9,7 @@ use super::shared::{Definition, Shared};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 
-/// Definition of an aggregate, part by part. [`Aggregate::builder`] makes it.
+/// The definition of an aggregate, part by part. [`Aggregate::builder`] makes it.
 ///
 /// `P` is the tuple of its parts.
 #[must_use]

@@ -4,7 +4,7 @@ use crate::time_limit;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// Configuration of an aggregate: time limit, name, clock, observer and counting.
+/// The configuration of an aggregate: time limit, name, clock, observer and counting.
 ///
 /// Setters take the configuration by value. [`Builder::build`](super::Builder::build) checks it.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Absence;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of an aggregate, for operators. Cheap to clone.
+/// The handle of an aggregate, for operators. Cheap to clone.
 ///
 /// All clones, and every clone of the aggregate, share one state.
 #[derive(Clone)]

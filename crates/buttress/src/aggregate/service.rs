@@ -12,7 +12,7 @@ use super::missing::Parts;
 use super::shared::Shared;
 use crate::vocabulary::error::Error;
 
-/// Service that asks several services concurrently and returns their answers together. The [module](super) explains
+/// A service that asks several services concurrently and returns their answers together. The [module](super) explains
 /// the pattern.
 ///
 /// It is always ready. Each call clones the services of the parts, waits until each is ready, and calls it. All

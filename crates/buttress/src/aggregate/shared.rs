@@ -1,4 +1,4 @@
-//! State that the clones of an aggregate share.
+//! The state that the clones of an aggregate share.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Counted {
     }
 }
 
-/// State that the clones of an aggregate share.
+/// The state that the clones of an aggregate share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) parts: Box<[Counted]>,

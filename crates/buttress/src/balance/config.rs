@@ -37,7 +37,7 @@ words! {
 }
 
 configuration! {
-    /// Configuration of a balancer.
+    /// The configuration of a balancer.
     ///
     /// Setters take the configuration by value. The constructor of the balancer checks it.
     ///

@@ -11,7 +11,7 @@ use crate::sync::{Ordering, lock};
 use crate::vocabulary::duration_text;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a balancer, for operators and health checks. Cheap to clone.
+/// The handle of a balancer, for operators and health checks. Cheap to clone.
 ///
 /// All clones, and every clone of the balancer, share one state.
 #[derive(Clone)]

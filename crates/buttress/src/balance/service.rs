@@ -24,7 +24,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::spawn::Spawner;
 
-/// Service that sends each call to one of several endpoints. Cheap to clone. The [module](super) explains the
+/// A service that sends each call to one of several endpoints. Cheap to clone. The [module](super) explains the
 /// pattern.
 ///
 /// It is always ready, and chooses in `call`. All clones share one state.
@@ -159,8 +159,8 @@ impl<S: Clone + Send + 'static, X, T, C, R> Balance<S, X, T, C, R> {
 
 impl<S, X, T, C, R> Balance<S, X, T, C, R> {
     /// Sends requests with the same key to the same endpoint, by rendezvous hashing over the ids of the instances.
-    /// While an endpoint is out, its keys go to the others, and the keys of the others stay. Every process chooses
-    /// alike. Requests without a key go by the policy.
+    /// While an endpoint is out, its keys go to the others, and the keys of the others stay. All processes choose the
+    /// same endpoint for a key. Requests without a key go by the policy.
     ///
     /// A key that a caller invents lets that caller choose an endpoint. Hash text of callers with a secret first.
     pub fn key<Req, F>(self, find: F) -> Balance<S, F, T, C, R>

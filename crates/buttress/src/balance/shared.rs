@@ -1,4 +1,4 @@
-//! State that the services of one balancer share. `seat.rs` has the guard of a call.
+//! The state that the services of one balancer share. `seat.rs` has the guard of a call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use crate::vocabulary::observe::{Common, common_setters};
 use crate::vocabulary::setters::{configuration, setters};
 
 configuration! {
-    /// Configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
+    /// The configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
     ///
     /// Setters take the configuration by value. The constructor of the layer checks it.
     #[derive(Clone, Debug)]

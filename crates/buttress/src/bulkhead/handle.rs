@@ -10,7 +10,7 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a bulkhead, for operators and for use without tower. Cheap to clone.
+/// The handle of a bulkhead, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

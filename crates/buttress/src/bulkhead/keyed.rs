@@ -19,7 +19,7 @@ use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::{Until, UntilResponse};
 
-/// Layer that limits how many calls run concurrently, separately for each key: per tenant or per
+/// A layer that limits how many calls run concurrently, separately for each key: per tenant or per
 /// endpoint.
 ///
 /// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
@@ -46,7 +46,7 @@ pub type KeyedBulkheadLayer<K, X, R = AsError, U = UntilResponse> =
 pub type KeyedBulkhead<S, K, X, R, U = UntilResponse> =
     KeyedService<S, Instances<K, Shared>, X, R, U>;
 
-/// Handle of a keyed bulkhead, for operators and for use without tower. Cheap to clone.
+/// The handle of a keyed bulkhead, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {

@@ -15,7 +15,7 @@ use crate::vocabulary::reject::AsError;
 use crate::vocabulary::until::UntilResponse;
 
 layer_over! {
-    /// Layer that limits how many calls run concurrently. The [module](super) explains the pattern.
+    /// A layer that limits how many calls run concurrently. The [module](super) explains the pattern.
     ///
     /// Every service made from one layer value, or from its clones, shares one limit.
     pub struct BulkheadLayer<R = AsError, M = Refuse, O: Own = Counted, U = UntilResponse> {

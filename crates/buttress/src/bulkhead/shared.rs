@@ -1,4 +1,4 @@
-//! State that the services of one layer share, and the guards of a call.
+//! The state that the services of one layer share, and the guards of a call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Telemetry {
     }
 }
 
-/// State that the services of one bulkhead share.
+/// The state that the services of one bulkhead share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) permits: Permits,

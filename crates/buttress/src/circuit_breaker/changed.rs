@@ -8,7 +8,7 @@ use super::shared::Shared;
 use crate::machinery::wakers::Owner;
 use crate::vocabulary::observe::CircuitState;
 
-/// Future that completes with the new state when a circuit changes.
+/// A future that completes with the new state when a circuit changes.
 /// [`Handle::changed`](super::Handle::changed) makes it.
 ///
 /// # Cancel safety

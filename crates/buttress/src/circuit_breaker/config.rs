@@ -11,7 +11,7 @@ use crate::vocabulary::observe::{Common, common_setters};
 use crate::vocabulary::setters::{configuration, setters};
 
 configuration! {
-    /// Configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
+    /// The configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
     /// again.
     ///
     /// Setters take the configuration by value. The constructor of the layer checks it.

@@ -10,7 +10,7 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::observe::CircuitState;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a circuit breaker, for operators and for use without tower. Cheap to clone.
+/// The handle of a circuit breaker, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
@@ -152,18 +152,18 @@ snapshot! {
     pub struct Stats: Copy {
         /// The state of the circuit.
         pub state: CircuitState,
-        /// Calls in the window. With consecutive failures, the failures in a row. While the circuit
+        /// Calls in the window. For a circuit that counts failures in a row, the failures since the last success. While the circuit
         /// does not count calls, e.g. because it is open, the window keeps the last counted numbers.
         pub window_calls: u64,
         /// Failures among [`window_calls`](Self::window_calls).
         pub window_failures: u64,
         /// Slow calls among [`window_calls`](Self::window_calls).
         pub window_slow: u64,
-        /// The share of failures in the window, from 0 to 1. `None` if the window is empty, and with
-        /// consecutive failures.
+        /// The share of failures in the window, from 0 to 1. `None` if the window is empty, or if the circuit
+        /// counts failures in a row.
         pub failure_rate: Option<f64>,
-        /// The share of slow calls in the window, from 0 to 1. `None` if the window is empty, and with
-        /// consecutive failures.
+        /// The share of slow calls in the window, from 0 to 1. `None` if the window is empty, or if the circuit
+        /// counts failures in a row.
         pub slow_call_rate: Option<f64>,
         /// Calls that the circuit refused.
         pub refused: u64,

@@ -20,7 +20,7 @@ use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::{Until, UntilResponse};
 
-/// Layer that stops calling a failing service, separately for each key: per endpoint, upstream or
+/// A layer that stops calling a failing service, separately for each key: per endpoint, upstream or
 /// tenant.
 ///
 /// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
@@ -49,7 +49,7 @@ pub type KeyedCircuitBreakerLayer<K, X, C = ServiceErrors, R = AsError, U = Unti
 pub type KeyedCircuitBreaker<S, K, X, C, R, U = UntilResponse> =
     KeyedService<S, Instances<K, Shared>, X, R, (C, U)>;
 
-/// Handle of a keyed breaker, for operators and for use without tower. Cheap to clone.
+/// The handle of a keyed breaker, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {

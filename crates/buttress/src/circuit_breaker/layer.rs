@@ -16,7 +16,7 @@ use crate::vocabulary::reject::AsError;
 use crate::vocabulary::until::UntilResponse;
 
 layer_over! {
-    /// Layer that stops calling a service that fails. The [module](super) explains the pattern.
+    /// A layer that stops calling a service that fails. The [module](super) explains the pattern.
     ///
     /// Every service made from one layer value, or from its clones, shares one circuit.
     pub struct CircuitBreakerLayer<

@@ -1,4 +1,4 @@
-//! State that the services of one layer share.
+//! The state that the services of one layer share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ impl Telemetry {
     }
 }
 
-/// State that the services of one circuit share.
+/// The state that the services of one circuit share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) state: State,

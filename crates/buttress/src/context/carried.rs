@@ -46,7 +46,7 @@ impl<R> Carried<R> {
     }
 }
 
-/// Layer that makes a service of `R` a service of [`Carried<R>`]. It calls each request in the
+/// A layer that makes a service of `R` a service of [`Carried<R>`]. It calls each request in the
 /// context that the request carries.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CarriedLayer;

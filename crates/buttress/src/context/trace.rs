@@ -152,7 +152,7 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Error of a `traceparent`, by its wrong part. The error does not repeat the text.
+/// The error of a `traceparent`, by its wrong part. The error does not repeat the text.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidTraceparent {

@@ -1,6 +1,6 @@
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// Configuration of a fallback: name, clock, observer and counting. The constructors of
+/// The configuration of a fallback: name, clock, observer and counting. The constructors of
 /// [`FallbackLayer`](super::FallbackLayer) set the answer.
 #[derive(Clone, Debug, Default)]
 #[must_use]

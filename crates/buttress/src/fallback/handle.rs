@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::shared::{Counter, Shared};
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a fallback, which reports its numbers. Cheap to clone.
+/// The handle of a fallback, which reports its numbers. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

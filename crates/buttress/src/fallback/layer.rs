@@ -15,7 +15,7 @@ use crate::machinery::own::{Counted, Leaked, Own, layer_over, leak_of};
 use crate::vocabulary::classify::{AnyError, Classify, Outcome};
 
 layer_over! {
-    /// Layer that answers in place of a service that failed. The [module](super) explains the pattern.
+    /// A layer that answers in place of a service that failed. The [module](super) explains the pattern.
     pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> { recover: F, classify: C }
 }
 
@@ -163,7 +163,7 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
     }
 }
 
-/// Classifier that judges an error as a failure if a closure returns `true`.
+/// A classifier that judges an error as a failure if a closure returns `true`.
 /// [`FallbackLayer::when`] makes it.
 #[derive(Clone, Copy)]
 pub struct When<P> {

@@ -1,4 +1,4 @@
-//! State that the services of one layer share.
+//! The state that the services of one layer share.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ counters! {
     }
 }
 
-/// State that the services of one layer share.
+/// The state that the services of one layer share.
 pub(super) struct Shared {
     /// The answer of a [`Value`](super::Value) fallback, and `()` for the other kinds.
     pub(super) value: Arc<Shareable>,

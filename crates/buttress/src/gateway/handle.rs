@@ -115,7 +115,7 @@ impl Drop for Request {
     }
 }
 
-/// Handle of a gateway and the parts of its routes, for operators. Cheap to clone.
+/// The handle of a gateway and the parts of its routes, for operators. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) counted: Arc<Counted>,

@@ -21,7 +21,7 @@ use crate::vocabulary::observe::{Common, Observer};
 use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Service that sends each request to the backends of its route. Cheap to clone. The
+/// A service that sends each request to the backends of its route. Cheap to clone. The
 /// [module](super) explains the pattern.
 ///
 /// All clones share one state.

@@ -89,7 +89,7 @@ impl Check {
     /// for the status of the service only.
     ///
     /// A check in [`Live`](Group::Live) makes the platform restart the process when it is DOWN. Put
-    /// only a check there that a restart can mend, never one of another service.
+    /// only a check there that a restart can fix, never one of another service.
     pub fn in_groups(mut self, groups: impl IntoIterator<Item = Group>) -> Self {
         let given: Vec<Group> = groups.into_iter().collect();
         // In the order of `ALL`, each once.

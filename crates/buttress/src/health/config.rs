@@ -6,7 +6,7 @@ use crate::vocabulary::setters::{document, setters};
 use crate::vocabulary::spawn::Spawner;
 
 document! {
-    /// Configuration of a [`Health`](super::Health): how often its checks run, and how long each may take.
+    /// The configuration of a [`Health`](super::Health): how often its checks run, and how long each may take.
     ///
     /// Setters take the configuration by value. [`Health::with`](super::Health::with) checks it.
     #[derive(Clone, Debug)]

@@ -51,7 +51,7 @@ pub enum LostClaim {
 }
 
 configuration! {
-    /// Configuration of an idempotency layer: how long claims and results are kept, and what happens to
+    /// The configuration of an idempotency layer: how long claims and results are kept, and what happens to
     /// duplicates.
     ///
     /// Setters take the configuration by value. The constructor of the layer checks it.

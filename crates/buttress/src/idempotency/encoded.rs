@@ -8,7 +8,7 @@ use super::store::{Claimed, CompleteIn, Completion, KeyClaim, Size, Store};
 use crate::vocabulary::codec::{Codec, CodecError, Format};
 use crate::vocabulary::store_error::{Answer, StoreError};
 
-/// Store of typed values over a store of bytes (SQLite, PostgreSQL), encoded by `C`.
+/// A store of typed values over a store of bytes (SQLite, PostgreSQL), encoded by `C`.
 ///
 /// A value that cannot be encoded is an `Invalid` store error. The layer then keeps the key done
 /// [without a result](Store::complete_without_result). A stored value that cannot be decoded,

@@ -8,7 +8,7 @@ use crate::sync::Ordering;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of an idempotency layer, for operators. Cheap to clone.
+/// The handle of an idempotency layer, for operators. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

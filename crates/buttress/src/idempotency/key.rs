@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 /// U+001F, between scope and key.
 const SEPARATOR: u8 = 0x1f;
 
-/// Error of a key that cannot be used.
+/// The error of a key that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {

@@ -16,7 +16,7 @@ use super::tape::{Answers, AnswersIf, ByFn, Results};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 
-/// Layer that does the work of a key once, and returns the same answer to every repetition. The
+/// A layer that does the work of a key once, and returns the same answer to every repetition. The
 /// [module](super) explains the pattern.
 ///
 /// `X` finds the key of a request. `V` is the stored value. `T` converts between answers and stored

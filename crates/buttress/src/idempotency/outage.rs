@@ -5,7 +5,7 @@ use crate::vocabulary::observe::Say;
 use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
 /// One outage is one log line at its start and one at its end, however many operations fail. A
-/// fault that a person must mend is one line until the operation succeeds. Each decision uses a
+/// fault that a person must fix is one line until the operation succeeds. Each decision uses a
 /// single word, so the order with other memory does not matter.
 #[derive(Debug)]
 pub(super) struct Outage {
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(outage.failed("sweep", &right), Say::Again);
         assert!(!outage.worked("claim"), "another operation works");
         assert_eq!(outage.failed("sweep", &right), Say::Again);
-        // An outage beside the fault that a person must mend.
+        // An outage beside the fault that a person must fix.
         assert_eq!(outage.failed("sweep", &StoreError::transient("away")), Say::Began);
         assert!(outage.worked("claim"));
         assert!(outage.worked("sweep"));

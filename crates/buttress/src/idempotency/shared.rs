@@ -1,4 +1,4 @@
-//! State that the services of one layer share.
+//! The state that the services of one layer share.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ counters! {
 /// How often background work is repeated if only a person can make it possible.
 pub(super) const BY_HAND: Duration = Duration::from_secs(60);
 
-/// State that the services of one layer share.
+/// The state that the services of one layer share.
 pub(super) struct Shared<V> {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Backend<V>>,

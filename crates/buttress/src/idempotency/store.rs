@@ -82,7 +82,7 @@ impl<'a, V> Completion<'a, V> {
     }
 }
 
-/// Store of claims in flight and results, by key. Every operation must be atomic for each key.
+/// A store of claims in flight and results, by key. Every operation must be atomic for each key.
 ///
 /// A claim holds for its lease, a result for its lifetime. Both count by the store's own clock and
 /// end exactly: with a lease of 10 s, the key is free 10 s later. An expired entry counts as
@@ -211,7 +211,7 @@ pub struct Size {
     pub evicted: u64,
 }
 
-/// Store that completes a claim inside the caller's own transaction `Tx`. Effect and result then
+/// A store that completes a claim inside the caller's own transaction `Tx`. Effect and result then
 /// become durable together, or neither does.
 pub trait CompleteIn<Tx, V>: Send + Sync {
     /// Stores the result like [`Store::complete`], as one statement of `tx`. The future is lazy,

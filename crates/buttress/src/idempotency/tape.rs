@@ -16,7 +16,7 @@ use std::future::{Future, Ready, ready};
 pub trait Tape<Res, E> {
     /// The stored value. It is cloned when other calls wait for the same answer.
     type Value;
-    /// Future of the conversion of an answer.
+    /// The future of the conversion of an answer.
     type Recording: Future<Output = Recorded<Res, E, Self::Value>>;
 
     /// Begins to convert `answer` to a stored value.

@@ -160,7 +160,7 @@ impl<S: fmt::Debug, N: PerKey, X, R, A> fmt::Debug for KeyedService<S, N, X, R, 
     }
 }
 
-/// Handle of a keyed layer, for operators and for use without tower. Cheap to clone.
+/// The handle of a keyed layer, for operators and for use without tower. Cheap to clone.
 pub struct KeyedHandle<N> {
     pub(crate) keys: Arc<N>,
 }

@@ -25,7 +25,7 @@ pub enum Policy {
 }
 
 configuration! {
-    /// Configuration of a rate limiter: how many calls pass, and how long the next call may wait.
+    /// The configuration of a rate limiter: how many calls pass, and how long the next call may wait.
     ///
     /// Setters take the configuration by value. The constructor of the limiter checks it.
     #[derive(Clone, Debug)]

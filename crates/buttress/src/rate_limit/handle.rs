@@ -12,7 +12,7 @@ use crate::vocabulary::duration_text;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a rate limiter, for operators and for use without tower. Cheap to clone.
+/// The handle of a rate limiter, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -27,7 +27,7 @@ use crate::vocabulary::until::UntilResponse;
 pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
 pub use self::rules::{OneRule, Plans, Rules};
 
-/// Layer that limits how many calls pass per time window, separately for each key: per tenant,
+/// A layer that limits how many calls pass per time window, separately for each key: per tenant,
 /// endpoint or address.
 ///
 /// Every key has its own token bucket, which starts full. The layer holds at most `max_keys` keys.

@@ -1,4 +1,4 @@
-//! State that the services of one layer share.
+//! The state that the services of one layer share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl Refill {
     }
 }
 
-/// State that the services of one layer share.
+/// The state that the services of one layer share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) limiter: Limiter,

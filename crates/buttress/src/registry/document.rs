@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::{balance, bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 
-/// Configuration of named instances, read from any serde format. The document is the section
+/// The configuration of named instances, read from any serde format. The document is the section
 /// `resilience` of a file, or a whole file without other sections.
 ///
 /// Missing keys have their defaults. Unknown names and keys, and values out of their bounds, are

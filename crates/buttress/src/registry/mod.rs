@@ -48,7 +48,7 @@ words! {
     }
 }
 
-/// Error of a name that the registry does not have.
+/// The error of a name that the registry does not have.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no {pattern} is named \"{name}\"; there are: {known}")]
 pub struct UnknownName {

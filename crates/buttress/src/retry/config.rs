@@ -16,7 +16,7 @@ pub(super) struct Policy {
     pub(super) max_hint: Duration,
 }
 
-/// Configuration of a retry: how many attempts a call gets, and the waits between them.
+/// The configuration of a retry: how many attempts a call gets, and the waits between them.
 ///
 /// Setters take the configuration by value. The constructor of the layer checks it.
 #[derive(Clone, Debug)]

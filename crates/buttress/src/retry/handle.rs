@@ -6,7 +6,7 @@ use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::sync::lock;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a retry, for operators. Cheap to clone.
+/// The handle of a retry, for operators. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use crate::machinery::own::{
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 
 layer_over! {
-    /// Layer that attempts failed calls again. The [module](super) explains the pattern.
+    /// A layer that attempts failed calls again. The [module](super) explains the pattern.
     pub struct RetryLayer<C = RetryableErrors, Q = ByClone, O: Own = Counted> {
         classify: C, clone: Q
     }

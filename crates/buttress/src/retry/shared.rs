@@ -1,4 +1,4 @@
-//! State that the services of one layer share.
+//! The state that the services of one layer share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ counters! {
 const TIMED: u32 = 1 << 31;
 /// Flag in [`Shared::first`]: the layer or its budget counts calls.
 const COUNTED: u32 = 1 << 30;
-/// Mask of the other bits of [`Shared::first`]: the greatest number of attempts.
+/// The mask of the other bits of [`Shared::first`]: the greatest number of attempts.
 const MOST_ATTEMPTS: u32 = COUNTED - 1;
 
 /// The facts that a first attempt needs.
@@ -40,7 +40,7 @@ pub(super) struct First {
     pub(super) started: Option<Instant>,
 }
 
-/// State that the services of one layer share.
+/// The state that the services of one layer share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The rules. They are read only after an attempt failed.

@@ -14,7 +14,7 @@ use crate::vocabulary::spawn::Spawner;
 pub(super) type Hook = Arc<dyn Fn(&Mismatch) + Send + Sync>;
 
 settings! {
-    /// Configuration of a shadow. The default share of mirrored requests is 0.
+    /// The configuration of a shadow. The default share of mirrored requests is 0.
     ///
     /// Setters take the configuration by value. The constructor of the shadow checks it.
     #[derive(Clone)]

@@ -7,7 +7,7 @@ use crate::machinery::share::Share;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a shadow, for operators. Cheap to clone.
+/// The handle of a shadow, for operators. Cheap to clone.
 ///
 /// All clones, and every clone of the shadow, share one state.
 #[derive(Clone)]

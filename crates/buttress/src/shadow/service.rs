@@ -15,7 +15,7 @@ use crate::retry::CloneRequest;
 use crate::split::{ByError, Judge};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Service that sends a copy of some requests to a mirror too. The [module](super) explains the pattern.
+/// A service that sends a copy of some requests to a mirror too. The [module](super) explains the pattern.
 ///
 /// It is ready when the primary is, and answers as the primary does. All clones share one state.
 pub struct Shadow<S, N, Q, C = NotCompared, J = ByError> {

@@ -1,4 +1,4 @@
-//! State that the clones of a shadow share, and the slot of a mirrored call.
+//! The state that the clones of a shadow share, and the slot of a mirrored call.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ counters! {
     }
 }
 
-/// State that the clones of a shadow share.
+/// The state that the clones of a shadow share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     share: AtomicU64,

@@ -61,7 +61,7 @@ impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
     }
 }
 
-/// Service that turns every answer of the service, good or bad, into a response.
+/// A service that turns every answer of the service, good or bad, into a response.
 #[derive(Clone, Debug)]
 pub struct Answers<S>(pub(super) S);
 

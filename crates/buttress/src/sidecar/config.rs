@@ -7,7 +7,7 @@ use crate::vocabulary::observe::{Event, Observer};
 use crate::vocabulary::setters::setters;
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
-/// Configuration of a sidecar and its parts. All parts share its name, clock and observer.
+/// The configuration of a sidecar and its parts. All parts share its name, clock and observer.
 ///
 /// Setters take the configuration by value. The constructor of the layer checks it.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::observe::CircuitState;
 
-/// Service that admits later attempts only while the circuit would admit them. The breaker itself,
+/// A service that admits later attempts only while the circuit would admit them. The breaker itself,
 /// further out, admits the first attempt.
 ///
 /// A gate that makes later attempts serves one request: a retry clones the gate once per request.

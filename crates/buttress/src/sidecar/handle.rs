@@ -34,7 +34,7 @@ impl Counter {
     }
 }
 
-/// State that the services of one layer share.
+/// The state that the services of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: Name,
@@ -80,7 +80,7 @@ impl Drop for Request {
     }
 }
 
-/// Handle of a sidecar and its parts, for operators. Cheap to clone.
+/// The handle of a sidecar and its parts, for operators. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -34,7 +34,7 @@ impl Ignores for Attempts {
     }
 }
 
-/// Classifier of results for a part. Every stop that `I` does not ignore is a failure.
+/// A classifier of results for a part. Every stop that `I` does not ignore is a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<C, I>(C, PhantomData<I>);
 

@@ -21,7 +21,7 @@ use crate::vocabulary::classify::{RetryableErrors, ServiceErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 
-/// Layer that combines limiter, breaker, retry and time limit in the right order. The
+/// A layer that combines limiter, breaker, retry and time limit in the right order. The
 /// [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one state.

@@ -5,7 +5,7 @@ use crate::vocabulary::rng::Rng;
 use crate::vocabulary::setters::{configuration, setters};
 
 configuration! {
-    /// Configuration of a split. The default share of the new side is 0.
+    /// The configuration of a split. The default share of the new side is 0.
     ///
     /// Setters take the configuration by value. The constructor of the split checks it.
     #[derive(Clone, Debug)]

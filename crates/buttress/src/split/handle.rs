@@ -8,7 +8,7 @@ use crate::machinery::share::Share;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_not_endless};
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a split, for operators. Cheap to clone.
+/// The handle of a split, for operators. Cheap to clone.
 ///
 /// All clones, and every clone of the split, share one state.
 #[derive(Clone)]

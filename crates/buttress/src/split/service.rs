@@ -15,7 +15,7 @@ use crate::balance::{FindKey, NoKey};
 use crate::machinery::share::Draws;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Service that sends a share of its requests to a new service, and the others to the old one. The [module](super)
+/// A service that sends a share of its requests to a new service, and the others to the old one. The [module](super)
 /// explains the pattern.
 ///
 /// It is always ready, and chooses in `call`. The call clones the service of its side, and waits until the clone is
@@ -52,8 +52,8 @@ impl<S, N, X, V, F> Split<S, N, X, V, F> {
     /// Sends requests with the same key to the same side. [`key`](super::key) makes a key of a text. A request without
     /// a key gets its side by chance.
     ///
-    /// While the share grows, a key that went over stays over. While the share falls, the last keys that went over go
-    /// back first. Every process with the same salt chooses alike.
+    /// While the share grows, a key that has moved to the new side stays there. While the share falls, the last keys
+    /// that went over go back first. Every process with the same salt chooses alike.
     pub fn stick_by<Req, T>(self, find: T) -> Split<S, N, T, V, F>
     where
         T: Fn(&Req) -> Option<u64>,

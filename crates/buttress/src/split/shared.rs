@@ -1,4 +1,4 @@
-//! State that the clones of a split share.
+//! The state that the clones of a split share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ impl Course {
     }
 }
 
-/// State that the clones of a split share.
+/// The state that the clones of a split share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) course: Course,

@@ -25,7 +25,7 @@ const IGNORED: usize = 2;
 const DROPPED: usize = 3;
 const OUTCOMES: [&str; 4] = ["success", "failure", "ignored", "dropped"];
 
-/// Layer that records the duration of calls in the histogram `buttress.call.duration`, by their
+/// A layer that records the duration of calls in the histogram `buttress.call.duration`, by their
 /// outcome.
 ///
 /// No other layer records durations in the `metrics` facade. A call pays for two reads of the clock

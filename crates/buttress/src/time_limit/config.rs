@@ -9,7 +9,7 @@ use crate::vocabulary::observe::{Common, common_setters};
 /// Callback that is called with each timeout.
 pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 
-/// Configuration of a time limit.
+/// The configuration of a time limit.
 ///
 /// Setters take the configuration by value. The constructor of the layer checks it.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::vocabulary::duration_text;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a time limit, for operators and for use without tower. Cheap to clone.
+/// The handle of a time limit, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use crate::vocabulary::invalid_config::LONGEST;
 use crate::vocabulary::reject::AsError;
 
 layer_over! {
-    /// Layer that cancels calls that run longer than their limit. The [module](super) explains the
+    /// A layer that cancels calls that run longer than their limit. The [module](super) explains the
     /// pattern.
     pub struct TimeLimitLayer<L = Fixed, R = AsError, O: Own = Counted> { limit: L, reject: R }
 }

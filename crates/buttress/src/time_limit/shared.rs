@@ -1,4 +1,4 @@
-//! State that the services of one layer share.
+//! The state that the services of one layer share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ counters! {
     }
 }
 
-/// State that the services of one layer share.
+/// The state that the services of one layer share.
 pub(crate) struct Shared {
     pub(super) limit: AtomicU64,
     pub(super) on_timeout: Option<Hook>,

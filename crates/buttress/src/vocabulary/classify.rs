@@ -18,7 +18,7 @@ pub enum Outcome {
     Ignored,
 }
 
-/// Classifier of the result of a call, for circuit breakers, retries and fallbacks.
+/// A classifier of the result of a call, for circuit breakers, retries and fallbacks.
 ///
 /// Ready-made classifiers:
 /// - [`ServiceErrors`], the default of a circuit breaker.
@@ -101,7 +101,7 @@ impl AsRefusal for Box<dyn std::error::Error + Send + Sync + '_> {
     }
 }
 
-/// Classifier that counts errors as failures of the service, except refusals. The default of a
+/// A classifier that counts errors as failures of the service, except refusals. The default of a
 /// circuit breaker.
 ///
 /// A timeout is a failure. So is a deadline of the request that passed while the service worked: a service that hangs
@@ -124,7 +124,7 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
     }
 }
 
-/// Classifier that calls every error a failure, except those that another attempt cannot change.
+/// A classifier that calls every error a failure, except those that another attempt cannot change.
 /// The default of a retry.
 ///
 /// It ignores an open circuit, and a call that costs more than a limiter can ever hold. It also
@@ -155,7 +155,7 @@ impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
     }
 }
 
-/// Classifier that counts every error as a failure. The default of a fallback.
+/// A classifier that counts every error as a failure. The default of a fallback.
 ///
 /// For other patterns it is right if no `buttress` layer is further in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -189,7 +189,7 @@ impl Clock {
 }
 
 pin_project! {
-    /// Future that completes at a deadline of a [`Clock`]. Dropping it cancels the timer.
+    /// A future that completes at a deadline of a [`Clock`]. Dropping it cancels the timer.
     #[derive(Debug)]
     #[must_use = "a sleep does nothing until it is polled"]
     pub struct Sleep {

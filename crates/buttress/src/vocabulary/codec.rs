@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// Error of a value that could not be encoded or decoded.
+/// The error of a value that could not be encoded or decoded.
 #[derive(Clone, Debug)]
 pub struct CodecError {
     codec: &'static str,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Error of a text that is not an identifier.
+/// The error of a text that is not an identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an identifier; write 32 hexadecimal digits, with or without hyphens")]
 pub struct InvalidId {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Error of a configuration that cannot work, returned when a layer is built or reconfigured.
+/// The error of a configuration that cannot work, returned when a layer is built or reconfigured.
 ///
 /// It names the field, the given value and the accepted values. A configuration with a name adds the name, so that the
 /// reader finds the layer among several.

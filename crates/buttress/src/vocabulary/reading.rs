@@ -33,7 +33,7 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// Future of [`Source::refresh`]. Dropping it keeps the numbers of the last success.
+/// The future of [`Source::refresh`]. Dropping it keeps the numbers of the last success.
 pub type Refresh<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
 /// Makes a struct of the numbers that a handle returns. Behind the colon are the traits that it

@@ -26,9 +26,9 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store can never hold the value: it is too large or not allowed.
     Invalid,
-    /// A person must mend the store: a role, a database, a schema, a table, a right or a file is
+    /// A person must fix the store: a role, a database, a schema, a table, a right or a file is
     /// missing.
-    /// The operation did not take effect. Repeating it succeeds after the store was mended.
+    /// The operation did not take effect. Repeating it succeeds after the store was fixed.
     ///
     /// Relays, executors and idempotency layers repeat such an operation once per minute.
     Misconfigured,
@@ -116,7 +116,7 @@ impl StoreError {
         matches!(self.kind, StoreErrorKind::Transient)
     }
 
-    /// Returns `true` if a person must mend the store before the operation can succeed.
+    /// Returns `true` if a person must fix the store before the operation can succeed.
     #[must_use]
     pub const fn is_misconfigured(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Misconfigured)

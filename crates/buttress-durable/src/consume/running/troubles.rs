@@ -117,7 +117,7 @@ impl Troubles {
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "an operator must mend the store or the transport; the consumer repeats the operation once a minute"
+                "an operator must fix the store or the transport; the consumer repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "no answer");

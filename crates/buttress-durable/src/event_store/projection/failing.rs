@@ -57,7 +57,7 @@ where
             (After::GiveUp, OnFailure::Stop) => {
                 tracing::error!(
                     target: "buttress", layer, projection, position, %stream, kind, error,
-                    "the projection stops at an event; resume it after the cause is mended"
+                    "the projection stops at an event; resume it after the cause is fixed"
                 );
                 shared.numbers().stopped = Some(Stopped {
                     position: first.position,

@@ -170,7 +170,7 @@ impl Troubles {
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, projection, doing, error = %WithCauses(&error),
-                "an operator must mend the store; the projection repeats the operation once a minute"
+                "an operator must fix the store; the projection repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, projection, doing, error = %WithCauses(&error), ?wait, "no answer");

@@ -65,7 +65,7 @@ async fn parked_events_are_replayed_in_the_order_of_their_stream() {
     let handle = parked.projection();
     until(|| handle.stats().checkpoint == 9).await;
     assert_eq!(parked.left().await, [2, 5, 8]);
-    // The handler is not mended: the later events stay behind the first one.
+    // The handler is not fixed: the later events stay behind the first one.
     assert_eq!(answer(handle.replay_parked().await.unwrap()), (0, 3));
     parked.bad.store(5, Ordering::Relaxed);
     assert_eq!(answer(handle.replay_parked().await.unwrap()), (1, 2));

@@ -49,7 +49,7 @@ impl<St, P, C> Running<St, P, C> {
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "an operator must mend the relay's store; the relay repeats the operation once a minute"
+                "an operator must fix the relay's store; the relay repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");

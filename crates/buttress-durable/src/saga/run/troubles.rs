@@ -74,7 +74,7 @@ impl Troubles {
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, error = %WithCauses(error),
-                "an operator must mend the executor's store; the executor repeats the operation once a minute"
+                "an operator must fix the executor's store; the executor repeats the operation once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");

@@ -190,7 +190,8 @@ pub(in crate::postgres) async fn mended(store: &PostgresStore) -> Answer<()> {
 }
 
 /// Gives positions to all events after a restore: when the snapshot or an event has a transaction that this server has
-/// not begun yet, and was not mended on this server before. Their numbers say nothing then, and no writer has an event open in an order that matters.
+/// not begun yet, and no store has ordered the events on this server since. Their numbers say nothing then, and no
+/// writer has an event open in an order that matters.
 async fn mend(store: &PostgresStore) -> Answer<()> {
     let what = during("ordering the events of a restored database");
     let mut loan = store.borrow().await?;

@@ -63,7 +63,7 @@ impl PostgresStore {
             }
         }
         // No message passes an unreadable message of the same key. An operator discards the
-        // unreadable message, or mends and requeues it.
+        // unreadable message, or fixes and requeues it.
         messages.retain(|message| {
             !keys.iter().any(|(sequence, key)| {
                 *sequence < signed(message.sequence)

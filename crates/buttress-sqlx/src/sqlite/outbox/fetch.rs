@@ -163,7 +163,7 @@ impl SqliteStore {
     }
 
     /// Makes dead letters of messages that cannot be read. They hold their keys until an operator
-    /// discards them, or mends and requeues them.
+    /// discards them, or fixes and requeues them.
     async fn bury(
         &self,
         open: &[Open],

@@ -47,7 +47,7 @@ const LAP_LOW: u32 = 50;
 const LAP_LOW_BITS: u32 = 64 - LAP_LOW;
 /// Set until every slot holds an outcome.
 const NOT_FULL: u64 = 1 << FILLING;
-/// Mask of the window's word. Another good call changes the window only if at least one of these
+/// The mask of the window's word. Another good call changes the window only if at least one of these
 /// bits is set.
 const NOT_CLEAR: u64 = NUMBER | NUMBER << SLOW | NOT_FULL;
 

@@ -13,7 +13,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reading::snapshot;
 
-/// Handle of a keyed limiter, for operators and for use without tower. Cheap to clone.
+/// The handle of a keyed limiter, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
 
 impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {

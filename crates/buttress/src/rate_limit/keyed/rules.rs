@@ -31,7 +31,7 @@ impl Rule {
     }
 }
 
-/// State of a key in a keyed limiter, and the search for the rules of a key.
+/// The state of a key in a keyed limiter, and the search for the rules of a key.
 pub(crate) trait Keeps<K> {
     /// The rules of all keys.
     type Table: Clone + fmt::Debug;

@@ -1,4 +1,4 @@
-//! State that the services of a keyed limiter share.
+//! The state that the services of a keyed limiter share.
 
 use std::fmt;
 use std::hash::Hash;

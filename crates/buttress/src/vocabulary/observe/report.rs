@@ -17,7 +17,7 @@ use crate::vocabulary::store_error::StoreError;
 pub(crate) enum Say {
     /// The store has begun to fail.
     Began,
-    /// A person must mend the store.
+    /// A person must fix the store.
     Mend,
     /// The failure was logged before.
     Again,
@@ -134,7 +134,7 @@ impl Common {
                 tracing::warn!(target: "buttress", layer, doing, error = %with_causes(error), "the store failed");
             }
             Say::Mend => tracing::error!(
-                target: "buttress", layer, doing, error = %with_causes(error), "an operator must mend the store"
+                target: "buttress", layer, doing, error = %with_causes(error), "an operator must fix the store"
             ),
             Say::Again => {
                 tracing::debug!(target: "buttress", layer, doing, error = %with_causes(error), "the store failed");

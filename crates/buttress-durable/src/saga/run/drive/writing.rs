@@ -108,7 +108,7 @@ where
             };
             let waited = core.config.common.clock.now().saturating_duration_since(began);
             let by_hand = core.store_failed(Operation::Write, &error, wait);
-            // A longer wait does not help a caller if an operator must mend the store.
+            // A longer wait does not help a caller if an operator must fix the store.
             if waited >= core.config.patience || error.is_misconfigured() {
                 self.complain(&error)?;
             }

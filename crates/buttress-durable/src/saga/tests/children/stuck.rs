@@ -13,7 +13,7 @@ impl Broken {
         Self { world: World::new(), mended: Arc::default() }
     }
 
-    /// A service that fails until it is mended.
+    /// A service that fails until it is fixed.
     fn service<R: Send + 'static>(
         &self,
         name: &'static str,
