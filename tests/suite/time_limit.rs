@@ -1,4 +1,4 @@
-//! Time limit: when it ends a call, which side wins at the deadline, and what is dropped.
+//! Time limit: when it ends a call, which side wins at the deadline, and which values are dropped.
 
 mod edges;
 

@@ -91,7 +91,7 @@ pub fn write(rows: &[Row], others: Vec<Target>, rounds: usize) -> Result<(), Err
   256 entries and acknowledges them together, then reads again. The raw loop of NATS acknowledges each message of a batch
   of 256. The raw loop of RabbitMQ has the same queues, with a prefetch of 256 for all of them, and acknowledges each
   message. The raw loop of Kafka is one thread that polls, and stores each offset for a commit every 100 ms. None of them
-  hands a message to another task or keeps an order by key beyond that of the broker.
+  hands a message to another task or keeps an order by key beyond the broker's order.
 - RabbitMQ has quorum queues on both sides, messages are persistent and mandatory. Kafka's broker is Tansu, which keeps
   messages in memory; both sides are idempotent producers that send without a delay. The time of its consumers begins with
   the first message: to join a group takes seconds. Both consumers have the same bounds of the messages that wait in the

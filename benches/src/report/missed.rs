@@ -189,7 +189,7 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         probes::RATE_ORDER,
-        "The limiter grants in the order of arrival. The row notes when callers go on: a caller that found a free \
+        "The limiter grants in the order of arrival. The row notes when callers continue: a caller that found a free \
          token can be noted before one that was granted earlier and whose task has not been polled since, which \
          happens where the machine is late.",
     ),

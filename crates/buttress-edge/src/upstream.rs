@@ -84,7 +84,7 @@ impl Upstream {
     /// a host and a port. The clock of `config` should be the clock of the proxy.
     ///
     /// # Errors
-    /// Returns an error if the set is empty, has a backend or an id twice, or an address is not of this form, or if a
+    /// Returns an error if the set is empty, has a backend or an id twice, or has an address of another form, or if a
     /// value of `config` is out of its bounds.
     pub fn balanced(
         instances: impl IntoIterator<Item = Instance>,

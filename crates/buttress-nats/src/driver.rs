@@ -19,7 +19,7 @@ use crate::state::Found;
 use crate::subscription::{Subscription, Token};
 use crate::take_over;
 
-/// How often the state of the connection and of the leases is looked at.
+/// How often the member checks the state of the connection and of the leases.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// The state that `receive` works on.

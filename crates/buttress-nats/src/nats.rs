@@ -275,7 +275,7 @@ impl Nats {
         }
     }
 
-    /// Sets how the server delivers the messages of a shard. It looks for expired messages 100 ms later.
+    /// Sets how the server delivers the messages of a shard. The server looks for expired messages 100 ms later.
     pub(crate) async fn set(&self, known: &PullConsumer, flowing: Flowing) -> Result<(), Cause> {
         let known = known.cached_info();
         let mut config = pull::Config::try_from_consumer_config(known.config.clone())?;

@@ -24,7 +24,7 @@ use crate::nats::{ANSWER, Flowing, Nats, missing};
 
 /// The number of rounds that miss the same number of messages, after which these messages are gone.
 const ROUNDS: u32 = 6;
-/// How long the first of them may take. The server looks 100 ms after the change of the ack wait.
+/// How long the first of them may take. The server checks 100 ms after the change of the ack wait.
 const FIRST_ANSWER: Duration = Duration::from_millis(500);
 /// How long the others may take.
 const DELIVERY: Duration = Duration::from_secs(1);

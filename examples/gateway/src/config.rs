@@ -86,7 +86,7 @@ struct Running {
 }
 
 impl Running {
-    /// Applies the file. All that can fail stands before the first change.
+    /// Applies the file. Every step that can fail comes before the first change.
     fn apply(&self, path: &Path) -> Result<Replaced, BoxError> {
         let file = File::read(path)?;
         if file.listen != self.listen {

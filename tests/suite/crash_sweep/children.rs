@@ -77,7 +77,7 @@ fn shipments<S: Store<buttress::InMemoryValue> + Clone>(
     (Executor::new(saga.build().unwrap(), store, config).unwrap(), packed)
 }
 
-/// One life of the process: starts the saga, or resumes what is left. `kind` is the kind of the last step.
+/// One life of the process: starts the saga, or resumes the unfinished saga. `kind` is the kind of the last step.
 async fn live(world: &Arc<World>, points: &CrashPoints, kind: Kind, cancels: bool) {
     let config =
         || Config::new().lease(LEASE).spawner(points.spawner(buttress::Spawner::default()));

@@ -64,8 +64,8 @@ impl World {
     }
 }
 
-/// One life of the process: starts the saga under version 1, or finds what is left. Then the later release moves it,
-/// and runs it to its end.
+/// One life of the process: starts the saga under version 1, or finds the unfinished saga. Then the later release moves
+/// it, and runs it to its end.
 async fn live(world: &Arc<World>, points: &CrashPoints) {
     let life = async {
         if world.log.load(ID).await.unwrap().is_none() {

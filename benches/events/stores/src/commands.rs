@@ -1,4 +1,4 @@
-//! Commands that load an aggregate, decide, and append an event: ours, and other crates in a program of their own.
+//! Commands that load an aggregate, decide, and append an event: ours, and other crates in a separate program.
 
 use std::future::ready;
 use std::path::Path;

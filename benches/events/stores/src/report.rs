@@ -124,7 +124,7 @@ pub fn write(all: &All, rounds: usize) -> Result<(), Error> {
         "
 ## How to read it
 
-- {WRITERS} writers append one event of 200 bytes at a time, each to streams of its own of {LENGTH} events. The figures are
+- {WRITERS} writers append one event of 200 bytes at a time, each to its own streams of {LENGTH} events. The figures are
   medians of {rounds} rounds of {seconds} seconds. The candidates take turns.
 - *A plain insert* is one statement. It writes to a table that has the columns and the indexes of our events. A unique
   constraint is its only check of the version, and a reader cannot follow its events in one order.
@@ -133,10 +133,10 @@ pub fn write(all: &All, rounds: usize) -> Result<(), Error> {
   in the same statement. The projections write a row of the order for each event, and each of them reads every event.
   *Without projections* is the rate when none follows.
 - One of the two projections is in the process of the writers, which wake it. The other one is on another store and polls
-  every 100 ms. Each of them gives positions to events. The *lag* is that of the first one, and has the append in it.
+  every 100 ms. Each of them gives positions to events. The *lag* is the lag of the first one, and has the append in it.
 - *A load* ends with the state of the aggregate: the query, the JSON of 100 events, and their sum.
 - *A command* loads an aggregate of up to {LENGTH} events, decides, and appends one event with the version that was loaded.
-  The other crates are a program of their own on the same server, with the same number of connections. None of them has
+  The other crates are a separate program on the same server, with the same number of connections. None of them has
   snapshots, handlers or projections here. disintegrate gives its events an order at the append, buttress when they are
   read, cqrs-es and esrs have none. disintegrate refuses some commands because of others for
   other streams: its program repeats those.

@@ -223,7 +223,7 @@ mod tests {
             (vec![Answer::Taken; 3], vec![ack(2, false), ack(3, false), ack(5, false)])
         );
         let (_, acks) = holding.settle(&done(&tokens, &[0]));
-        assert_eq!(acks, [ack(1, false)], "alone: what is behind it is settled already");
+        assert_eq!(acks, [ack(1, false)], "alone: the messages behind it are settled already");
         let (_, acks) = holding.settle(&done(&tokens, &[3, 5, 7]));
         assert_eq!(acks, [ack(6, true), ack(8, false)], "the seventh is still handled");
         let (answers, acks) = holding.settle(&done(&tokens, &[3, 7]));

@@ -76,7 +76,7 @@ fn judge<T, E: Into<BoxError>>(
         (Ok(_response), Judgement::Failure) => {
             set(failed("the classifier judges the response a failure".to_owned()));
         }
-        // An error that is a success is e.g. that of a record that exists already.
+        // An error can be a success, e.g. the error of a record that exists already.
         (Ok(_), _) | (Err(_), Judgement::Success) => set(Outcome::Done),
         (Err(error), _) => {
             let error: BoxError = error.into();

@@ -5,7 +5,7 @@
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Messages that the transport delivered, without those that were held already.
+    /// Messages that the transport delivered, without messages that the consumer held already.
     pub received: u64,
     /// Messages that were delivered again while they were held.
     pub joined: u64,

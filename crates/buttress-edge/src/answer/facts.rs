@@ -207,7 +207,7 @@ impl Facts {
         problem(self.status, self.kind, why)
     }
 
-    /// Returns a response of gRPC without messages: the status stands in its head.
+    /// Returns a response of gRPC without messages: the status is in its head.
     pub(super) fn grpc(&self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();

@@ -74,7 +74,7 @@ use crate::route::LocalService;
 /// | `per-client` | `rate-limiter`; `max-clients`, 10 000 unless given; `trust`, the networks of proxies in front |
 ///
 /// A missing key has the default of its method. A retry without `attempts` makes 2. A duration is a text with a unit, e.g.
-/// `"500ms"`, `"10s"` or `"2m"`, or a number of seconds, e.g. `5` or `0.5`. Unknown keys, names that stand twice, keys
+/// `"500ms"`, `"10s"` or `"2m"`, or a number of seconds, e.g. `5` or `0.5`. Unknown keys, names that occur twice, keys
 /// without a value (`null`) and numbers that are not finite are errors with their path. So are keys that have no effect
 /// beside the others, e.g. `replay-buffer` without a `retry` of at least 2 attempts, `insecure` without `jwks`, and `shadow`
 /// on a route whose `methods` are not copied. An empty list of `methods` or `servers` is an error too.

@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for ByPlace {
     /// A literal one. The message omits it.
     fn visit_str<E: Error>(self, _: &str) -> Result<Place, E> {
         Err(E::custom(
-            "a credential stands in the document; write { env = \"NAME\" } or { file = \"path\" }",
+            "a credential is written in the document; write { env = \"NAME\" } or { file = \"path\" }",
         ))
     }
 

@@ -49,7 +49,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Reads the entries of a map, and refuses a key that stands twice.
+/// Reads the entries of a map, and refuses a key that occurs twice.
 fn entries<'de, A: MapAccess<'de>>(
     path: &Path<'_>,
     mut map: A,

@@ -175,8 +175,9 @@ impl Stream {
         Self { io, used: Used::default(), is_refused: false }
     }
 
-    /// Turns the error of a peer that reads no more into a write that goes nowhere: a backend that refuses a body sends
-    /// its answer first, and the answer is read only while writes succeed. The end of the answer ends the connection.
+    /// Turns the write error of a peer that reads no more into a write without an effect. A backend that refuses a body
+    /// sends its answer first, and the answer is read only while writes succeed. The end of the answer ends the
+    /// connection.
     fn written(
         &mut self,
         written: Poll<io::Result<usize>>,

@@ -182,7 +182,7 @@ fn span_of(context: &Context) -> Span {
     )
 }
 
-/// A trace id as it stands in a `traceparent`.
+/// A trace id in the form of a `traceparent`.
 struct Hex(u128);
 
 impl std::fmt::Display for Hex {

@@ -43,7 +43,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Creates a page without parts. `title` stands above it, for example the name of the service.
+    /// Creates a page without parts. `title` is its heading, for example the name of the service.
     pub fn new(title: impl Into<String>) -> Self {
         let (sources, custom) = (Vec::new(), Vec::new());
         Self { title: title.into(), path: String::from("/"), sources, custom }

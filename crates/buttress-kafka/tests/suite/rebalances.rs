@@ -50,7 +50,7 @@ async fn a_partition_is_handed_over_when_its_messages_are_handled() {
     assert!(answers.iter().all(|answer| *answer == Answer::Taken), "{answers:?}");
     let revoked = receive(&first, |all| !all.revoked.is_empty()).await;
     assert_eq!((revoked.revoked.len(), revoked.messages.len()), (1, 0), "cooperative: one stays");
-    // The second member gets only what is new.
+    // The second member gets only new messages.
     let publisher = {
         let name = first.name().to_owned();
         cluster.publisher(&buttress_kafka::Topic::new(name).partitions(2)).await

@@ -1,7 +1,7 @@
 //! The decisions of one member of a group: which shards it owns, takes and releases, and which members are dead. Pure.
 //!
-//! Members do not compare clocks. Each one counts beats in the table, and watches the beats of the others by its own
-//! clock: a member whose beat has not changed for the length of a lease is dead. A member counts its own lease from
+//! Members do not compare clocks. Each member counts beats in the table, and watches the beats of the others by its own
+//! clock. A member whose beat has not changed for the length of a lease is dead. A member counts its own lease from
 //! before the write of its last beat, so it stops before another member takes over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

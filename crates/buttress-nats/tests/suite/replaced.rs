@@ -81,7 +81,7 @@ async fn an_acknowledgement_never_counts_for_a_message_of_a_new_stream() {
     publish(&nats.publisher(&topic, Publish::new()).await.unwrap(), message("a", "old")).await;
     let old = take(&source, 1).await;
     jetstream::new(nats.client()).delete_stream(&fresh.name).await.unwrap();
-    // An operator deploys again: the stream and its consumers are created anew, and their places begin at 1.
+    // An operator deploys again: the stream and its consumers are created again, and their places begin at 1.
     let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
     drop(nats.subscribe(&topic, settings().ack_wait(600 * SECOND)).await.unwrap());
     publish(&publisher, message("a", "new")).await;

@@ -79,7 +79,7 @@ pub(crate) fn searched(batch: &NewBatch, head: Head) -> Option<(i64, i64)> {
     (after < head.version.get()).then(|| (signed(after), signed(through)))
 }
 
-/// Returns the version after which the batch may stand in the stream already. `found` is the version of its first event.
+/// Returns the version after which the stream may contain the batch already. `found` is the version of its first event.
 pub(crate) fn to_read(found: Option<i64>) -> Option<Version> {
     found.and_then(|found| u64::try_from(found).ok()?.checked_sub(1)).map(Version::new)
 }

@@ -53,7 +53,7 @@ impl<E: std::error::Error + 'static> std::error::Error for Missing<E> {
 /// The response of an [`Aggregate`](super::Aggregate): a tuple with the value of each part, in the order of the
 /// definition.
 ///
-/// A required part stands in the tuple as its response. An optional part stands there as
+/// A required part is in the tuple as its response. An optional part is there as
 /// `Result<response, `[`Missing`]`<error>>`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parts<T> {

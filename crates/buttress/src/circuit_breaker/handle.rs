@@ -152,8 +152,8 @@ snapshot! {
     pub struct Stats: Copy {
         /// The state of the circuit.
         pub state: CircuitState,
-        /// Calls in the window. For a circuit that counts failures in a row, the failures since the last success. While the circuit
-        /// does not count calls, e.g. because it is open, the window keeps the last counted numbers.
+        /// Calls in the window. For a circuit that counts failures in a row, the failures since the last success. While
+        /// the circuit does not count calls, e.g. because it is open, the window keeps the last counted numbers.
         pub window_calls: u64,
         /// Failures among [`window_calls`](Self::window_calls).
         pub window_failures: u64,

@@ -13,7 +13,7 @@ const DIGITS: usize = 32;
 
 /// An id that every log line, call and message of one request carries.
 ///
-/// It is 1 to 128 bytes of `A-Z`, `a-z`, `0-9`, `.`, `_`, `:` and `-`. It can therefore stand in a header, a log
+/// It is 1 to 128 bytes of `A-Z`, `a-z`, `0-9`, `.`, `_`, `:` and `-`. It is therefore allowed in a header, a log
 /// line and a URL unescaped.
 ///
 /// ```

@@ -48,7 +48,8 @@ fn exchange(other: &mut Context) -> bool {
 
 /// Sets a context as the current one until it is dropped.
 pub(super) struct Entered<'a> {
-    /// The context that is current while this lives stands in the thread; here stands the one before.
+    /// The context from before, which becomes current again after the drop. The thread holds the context that is
+    /// current until then.
     before: &'a mut Context,
     exchanged: bool,
 }

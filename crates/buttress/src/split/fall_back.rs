@@ -128,7 +128,7 @@ pub struct Kept<Req> {
     idempotent: bool,
 }
 
-/// The result of the new side stands. The default.
+/// The rule of a split whose callers always get the result of the new side. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoFallBack;
 

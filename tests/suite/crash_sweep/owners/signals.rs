@@ -56,7 +56,7 @@ impl Signal {
         }
     }
 
-    /// Returns what is wrong with the log of a saga.
+    /// Returns the faults in the log of a saga.
     pub(super) fn fault(record: &Record<InMemoryValue>, history: &History) -> Option<String> {
         let taken = record.entries.iter().filter(|entry| matches!(entry, Entry::Signalled { .. }));
         let taken = taken.count();

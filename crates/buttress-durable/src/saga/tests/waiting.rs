@@ -91,7 +91,7 @@ async fn a_wait_beside_steps_counts_from_its_start() {
         assert_eq!(
             sagas.stats().woken,
             u64::from(wait > takes),
-            "a run that goes on needs no wake"
+            "a run that continues needs no wake"
         );
     }
 }

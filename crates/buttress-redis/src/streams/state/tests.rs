@@ -77,7 +77,7 @@ impl Member {
         }
     }
 
-    /// Reads what is pending and what is new of the only shard.
+    /// Reads the pending and the new messages of the only shard.
     fn receive(&mut self, pending: &[u64], new: &[u64]) -> Vec<(Token, u64)> {
         let read = self.reads()[0];
         assert_eq!(read.ask, Ask::Pending(id(0)));
@@ -188,7 +188,7 @@ fn the_next_lease_of_a_shard_has_another_epoch() {
 fn entries_in_the_consumer_and_just_settled_ones_are_skipped() {
     let mut member = Member::with(1);
     let entries = member.receive(&[1, 2, 3], &[]);
-    // An answer was lost: what is pending is read again.
+    // An answer was lost: the pending messages are read again.
     member.leases.failed();
     let read = member.reads()[0];
     assert_eq!(read.ask, Ask::Pending(id(0)));

@@ -152,7 +152,7 @@ pub(super) async fn head(
     row.map(|row| Head::read(&row, stream)).transpose()
 }
 
-/// Reads the events where the batch may stand already.
+/// Reads the events among which the batch may be already.
 async fn written_before(
     store: &PostgresStore,
     connection: &mut PgConnection,

@@ -110,7 +110,7 @@ impl Columns {
 /// Creations and appends in one statement, which is the transaction. The fence: the statement locks
 /// the rows that a take-over changes, and changes them only under the owner's epoch. It locks them
 /// in the order of their numbers, so that two of these statements cannot wait for each other.
-/// Entries of a saga that did not pass the fence match no saga. Status 4 is `Completed`. As a query of its own, the
+/// Entries of a saga that did not pass the fence match no saga. Status 4 is `Completed`. As a separate query, the
 /// time is computed once per statement, and not per row.
 const WRITE: &str = "\
     WITH created AS ( \

@@ -71,7 +71,7 @@ async fn record(
     let Some(head) = found.map_err(|error| unreadable(saga, "row", error))? else {
         return Ok(SignalAnswer::Unknown);
     };
-    // A statement of its own, after the lock: it sees the signals that were committed before.
+    // A separate statement, after the lock: it sees the signals that were committed before.
     let known = "SELECT id FROM {s}buttress_saga_signal WHERE saga = $1 AND name = $2";
     let known = query(sql.text(known)).bind(head.number).bind(&signal.name);
     let known = known.fetch_optional(&mut *tx).await.map_err(sending)?;

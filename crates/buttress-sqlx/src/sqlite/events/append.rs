@@ -130,7 +130,7 @@ pub(super) async fn head(
     Ok(row.map(read).transpose())
 }
 
-/// Reads the events where the batch may stand already.
+/// Reads the events among which the batch may be already.
 async fn written_before(
     tx: &mut SqliteConnection,
     batch: &NewBatch,

@@ -24,7 +24,7 @@ pub enum MigrationError {
         /// The names of the steps of the log.
         known: String,
     },
-    /// The names that were given are not those of the log.
+    /// The given names differ from the names in the log.
     #[error("the steps were {known}, not {given}")]
     OtherSteps {
         /// The names that were given.

@@ -50,7 +50,7 @@ async fn a_parent_sees_the_end_of_a_child_in_another_process() {
     assert_eq!(shipments.stats().completed + elsewhere.stats().completed, 1);
 }
 
-/// The parent dies after its commit, before that of the child.
+/// The parent dies after its own commit, before the commit of the child.
 #[tokio::test(start_paused = true)]
 async fn the_next_worker_commits_the_child() {
     let world = World::new();
@@ -169,7 +169,7 @@ async fn a_pivot_child_that_may_have_been_purged_is_not_started_again() {
     assert_eq!(names(&world.seen()), ["book"]);
 }
 
-/// The store of the child is unavailable: the parent waits for it, and logs no failure of its own.
+/// The store of the child is unavailable: the parent waits for it, and logs no separate failure.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_store_of_the_child_delays_its_parent() {
     let world = World::new();
