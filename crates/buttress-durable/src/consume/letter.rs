@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::id::ids;
 
 ids! {
-    /// The id of a dead letter. The consumer draws it, so that a repeated write is one letter.
+    /// The id of a dead letter. The consumer generates it, so that a repeated write is one letter.
     LetterId;
 
-    /// The id of one claim on dead letters for a replay. The consumer draws one per claim. It is the fence: only the
-    /// last claim on a letter can write or remove the letter.
+    /// The id of one claim on dead letters for a replay. The consumer generates one per claim. It is the fence: only
+    /// the last claim on a letter can write or remove the letter.
     ReplayId;
 }
 

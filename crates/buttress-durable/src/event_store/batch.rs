@@ -46,7 +46,7 @@ impl Expected {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use = "an event does nothing until it is appended"]
 pub struct NewEvent {
-    /// The id, drawn by the caller. The store recognises a repeated append by the ids of its events.
+    /// The id, which the caller generates. The store recognises a repeated append by the ids of its events.
     pub id: MessageId,
     /// The kind of the event.
     pub kind: String,

@@ -7,7 +7,7 @@ use super::stream::Position;
 use crate::id::ids;
 
 ids! {
-    /// The id of a worker that runs projections. Each projection value draws a new id.
+    /// The id of a worker that runs projections. Each projection value generates a new id.
     ProjectorId;
 }
 

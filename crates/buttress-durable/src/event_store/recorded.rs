@@ -18,7 +18,7 @@ pub struct Recorded {
     pub stream: StreamId,
     /// The place in the stream.
     pub version: Version,
-    /// The id, which the writer drew.
+    /// The id, which the writer generated.
     pub id: MessageId,
     /// The kind of the event.
     pub kind: String,

@@ -54,7 +54,7 @@ pub enum InvalidMessage {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use = "a message does nothing until it is written"]
 pub struct NewMessage {
-    /// The id, drawn by the writer. A second write of the same id is an error of the store.
+    /// The id, which the writer generates. A second write of the same id is an error of the store.
     pub id: MessageId,
     /// The key. Relays publish the messages of one key in order.
     pub key: String,

@@ -8,7 +8,7 @@ use crate::answer::Answer;
 use crate::id::ids;
 
 ids! {
-    /// The id of a relay. Each [`Relay`](super::Relay) value draws a new id.
+    /// The id of a relay. Each [`Relay`](super::Relay) value generates a new id.
     RelayId;
 }
 
@@ -243,7 +243,7 @@ pub trait Store: Send + Sync + 'static {
     /// Records that a relay is about to publish a suspect message alone. Adds one to `starts` of
     /// the message, and returns the sum.
     ///
-    /// The caller draws `claim` for each start. A repeated call with the same claim counts once.
+    /// The caller generates a new `claim` for each start. A repeated call with the same claim counts once.
     ///
     /// # Errors
     /// Returns `Fenced` if the partition is owned under another epoch.

@@ -24,7 +24,7 @@ const OF_ROUTES: &[Need] = &[
     (
         "/split/salt",
         &["/split/stick-by-subject", "/split/stick-by-header"],
-        "set with `stick-by-subject` or `stick-by-header`: without a key the side is chosen by chance",
+        "set with `stick-by-subject` or `stick-by-header`: without a key the side is chosen at random",
     ),
     ("/rate-limiter/claim-within", &[], "a key of the limiter of a route"),
     ("/per-client/rate-limiter/queue", &[], REFUSES),

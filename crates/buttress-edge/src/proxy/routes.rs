@@ -89,7 +89,7 @@ impl Routes {
     }
 }
 
-/// Refuses a split whose fields the proxy removes before it chooses a side: each request would get its side by chance.
+/// Refuses a split whose fields the proxy removes before it chooses a side: each request would get its side at random.
 fn check_choice(route: &Checked, of_callers: &OfCallers) -> Result<(), InvalidConfig> {
     let To::Backends(backends) = &route.to else { return Ok(()) };
     let fields = backends.split.iter().flat_map(|sides| sides.choice.fields());

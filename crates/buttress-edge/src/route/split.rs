@@ -59,7 +59,7 @@ impl RouteSplit {
         }
     }
 
-    /// Sends all requests of an admitted subject to one side. A request without a subject gets its side by chance, as
+    /// Sends all requests of an admitted subject to one side. A request without a subject gets its side at random, as
     /// every request does by default. A public route has no subjects, so it is an error of
     /// [`Proxy::new`](crate::Proxy::new) there.
     pub fn stick_by_subject(mut self) -> Self {
@@ -68,7 +68,7 @@ impl RouteSplit {
     }
 
     /// Sends all requests with the same value of this field to one side. A request without the field, or with two of
-    /// them, gets its side by chance. Replaces [`stick_by_subject`](Self::stick_by_subject).
+    /// them, gets its side at random. Replaces [`stick_by_subject`](Self::stick_by_subject).
     ///
     /// A field that the proxy removes before it chooses is an error of [`Proxy::new`](crate::Proxy::new): a field of one
     /// connection, such as `TE`, and the [identity field](crate::Route::forward_identity) of any route.

@@ -70,7 +70,7 @@ pub(super) fn of_status(status: Status) -> String {
     json
 }
 
-/// Returns the body of the whole service, for strangers.
+/// Returns the body of the whole service, for anonymous clients.
 pub(super) fn of_service(status: Status, name: &str, version: &str) -> String {
     let mut json = String::new();
     let mut object = Object::begin(&mut json);

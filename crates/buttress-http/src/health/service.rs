@@ -1,4 +1,4 @@
-//! [`HealthService`]: the endpoints for platforms and strangers.
+//! [`HealthService`]: the endpoints for platforms and anonymous clients.
 
 use buttress::health::{Group, Health};
 use http::Response;

@@ -15,7 +15,8 @@ use crate::repeat::{self, RepeatableBody};
 /// Returns a finder of the side in the header `name`, for [`Split::force`](buttress::split::Split::force).
 ///
 /// The value is `old` or `new`, in any case. Every other value is ignored, and so are two fields of that name. Clients
-/// that can send the header can choose their side: remove it at the edge from requests of strangers.
+/// that can send the header can choose their side: at the edge, remove it from the requests of clients that must not
+/// choose.
 ///
 /// ```
 /// use buttress::split::Side;

@@ -65,8 +65,8 @@ impl Config {
         self
     }
 
-    /// Sets the rate: `tokens` come back evenly in every `period`. Default: 10 per second. At least 1 token, at most
-    /// one per microsecond, and a period of at most 365 days.
+    /// Sets the refill rate: `tokens` are refilled evenly in every `period`. Default: 10 per second. At least 1 token,
+    /// at most one per microsecond, and a period of at most 365 days.
     pub const fn refill(mut self, tokens: u32, period: Duration) -> Self {
         (self.refill_tokens, self.refill_period) = (tokens, period);
         self

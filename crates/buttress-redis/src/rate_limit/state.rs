@@ -19,7 +19,7 @@ struct Bucket {
 /// The local buckets.
 #[derive(Debug)]
 pub(super) struct Buckets {
-    /// The time in which a token comes back.
+    /// The time in which a token is refilled.
     interval: Duration,
     tokens: u32,
     most: usize,

@@ -51,7 +51,7 @@ impl Config {
         pub fn max_tokens(tokens: u32);
     }
 
-    /// Sets the rate: `tokens` come back evenly in every `period`. Default: 10 per second. At least
+    /// Sets the refill rate: `tokens` are refilled evenly in every `period`. Default: 10 per second. At least
     /// 1 token, at most one per nanosecond, and a period of at most 365 days.
     pub fn refill(mut self, tokens: u32, period: Duration) -> Self {
         self.refill_tokens = tokens;
@@ -126,7 +126,7 @@ impl Config {
         Err(InvalidConfig::new("policy", format_args!("{:?}", self.policy), bound))
     }
 
-    /// Returns how many tokens come back in a period. A window brings back its whole limit.
+    /// Returns how many tokens are refilled in a period. For a window it is the whole limit.
     pub(super) fn refill_tokens(&self) -> u32 {
         match self.policy {
             Policy::TokenBucket => self.refill_tokens,

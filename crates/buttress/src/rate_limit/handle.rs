@@ -115,9 +115,9 @@ snapshot! {
         pub available: u32,
         /// The size of the bucket or window in force.
         pub max_tokens: u32,
-        /// How many tokens come back in [`refill_period`](Self::refill_period).
+        /// How many tokens are refilled in [`refill_period`](Self::refill_period).
         pub refill_tokens: u32,
-        /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back. For a window
+        /// The time in which [`refill_tokens`](Self::refill_tokens) tokens are refilled. For a window
         /// policy, the length of a window.
         #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
         pub refill_period: Duration,

@@ -97,7 +97,7 @@ impl Backoff {
     }
 
     /// Returns the longest wait, jitter included. Growing waits without a cap have no bound: it
-    /// then returns some 584 years.
+    /// then returns about 584 years.
     #[must_use]
     pub fn longest(&self) -> Duration {
         match (self.cap, self.jitter) {

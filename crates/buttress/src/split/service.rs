@@ -49,11 +49,11 @@ impl<S, N> Split<S, N> {
 }
 
 impl<S, N, X, V, F> Split<S, N, X, V, F> {
-    /// Sends requests with the same key to the same side. [`key`](super::key) makes a key of a text. A request without
-    /// a key gets its side by chance.
+    /// Sends requests with the same key to the same side. [`key`](super::key) makes a key from a text. A request
+    /// without a key gets its side at random.
     ///
-    /// While the share grows, a key that has moved to the new side stays there. While the share falls, the last keys
-    /// that went over go back first. Every process with the same salt chooses alike.
+    /// While the share grows, a key that has moved to the new side stays there. While the share falls, the keys that
+    /// moved last return first. All processes with the same salt choose the same side for a key.
     pub fn stick_by<Req, T>(self, find: T) -> Split<S, N, T, V, F>
     where
         T: Fn(&Req) -> Option<u64>,

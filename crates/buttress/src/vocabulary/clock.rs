@@ -305,7 +305,7 @@ pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     }
 }
 
-/// Returns a duration in nanoseconds, at most `u64::MAX` (some 584 years).
+/// Returns a duration in nanoseconds, at most `u64::MAX` (about 584 years).
 #[inline]
 pub(crate) const fn to_nanos(duration: Duration) -> u64 {
     // One comparison is cheaper than saturating at each step.

@@ -21,7 +21,7 @@ pub(crate) struct RetryAfter(u64);
 impl RetryAfter {
     pub(crate) const UNKNOWN: Self = Self(u64::MAX);
 
-    /// `nanos` must be less than `u64::MAX` (some 584 years), which stands for "unknown".
+    /// `nanos` must be less than `u64::MAX` (about 584 years), which stands for "unknown".
     #[inline(always)]
     pub(crate) const fn nanos(nanos: u64) -> Self {
         Self(nanos)

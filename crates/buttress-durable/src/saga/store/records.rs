@@ -8,7 +8,7 @@ use crate::saga::model::entry::{Beginning, Entry, Status};
 ids! {
     /// The id of a saga.
     SagaId;
-    /// The id of a worker: an executor that runs sagas. Each executor draws a new id, so ids are
+    /// The id of a worker: an executor that runs sagas. Each executor generates a new id, so ids are
     /// never reused.
     WorkerId;
 }
@@ -23,7 +23,7 @@ impl WorkerId {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewSaga<P> {
-    /// The id, drawn by the caller.
+    /// The id, which the caller generates.
     pub id: SagaId,
     /// The name of its definition.
     pub definition: String,

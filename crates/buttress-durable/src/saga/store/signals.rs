@@ -11,7 +11,7 @@ use crate::id::ids;
 use crate::saga::model::entry::Status;
 
 ids! {
-    /// The id of a signal, drawn by its sender. A repetition with the same id has no effect.
+    /// The id of a signal, which its sender generates. A repetition with the same id has no effect.
     SignalId;
 }
 

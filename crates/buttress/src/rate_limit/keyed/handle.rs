@@ -139,9 +139,9 @@ snapshot! {
         pub available: u32,
         /// The size of the bucket.
         pub max_tokens: u32,
-        /// How many tokens come back in [`refill_period`](Self::refill_period).
+        /// How many tokens are refilled in [`refill_period`](Self::refill_period).
         pub refill_tokens: u32,
-        /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back.
+        /// The time in which [`refill_tokens`](Self::refill_tokens) tokens are refilled.
         #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
         pub refill_period: Duration,
         /// The time until the bucket is full, if no call takes a token.

@@ -10,7 +10,7 @@ use std::fmt;
 /// - `metric`: the counter of refusals.
 /// - `status`: the HTTP status.
 /// - `grpc`: the gRPC status code. `doc/statuscodes.md` of gRPC gives RESOURCE_EXHAUSTED (8) to a server without free
-///   threads, and UNAVAILABLE (14) to one that shuts down. So a layer at capacity is the former.
+///   threads, and UNAVAILABLE (14) to one that shuts down. So a layer at capacity has RESOURCE_EXHAUSTED.
 /// - `summary`: the sentence for a caller outside of the process.
 /// - `reached`: whether the service may have done the work of the request.
 /// - `lasts`: whether another attempt with the same request gets the same refusal.

@@ -39,7 +39,7 @@ where
                         return Ok(());
                     }
                 }
-                // A worker took it by chance, and holds it again soon.
+                // A worker has taken the child for another reason, and holds it again soon.
                 (Stage::Held, Status::Running) => {}
                 (_, status) => {
                     let why = format!(" is {}, although its parent holds it", status.as_str());
