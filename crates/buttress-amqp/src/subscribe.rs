@@ -39,9 +39,9 @@ impl Subscribe {
     /// shards with default settings. Between 1 and 2000.
     ///
     /// By default the consumer gets an equal part of its room from each shard, so that one shard cannot take it all. A
-    /// prefetch that is set is that limit too. Give all members of a group the same settings: RabbitMQ puts the messages of a lost
-    /// member behind returned messages that still wait. If members with a smaller prefetch follow and are lost too, later
-    /// messages of a key come before earlier ones.
+    /// prefetch that you set is this limit too. Give all members of a group the same settings: RabbitMQ puts the
+    /// messages of a lost member behind returned messages that still wait. If members with a smaller prefetch follow
+    /// and are lost too, later messages of a key come before earlier ones.
     pub fn prefetch(mut self, messages: u16) -> Self {
         self.prefetch = Some(messages);
         self
