@@ -1,4 +1,4 @@
-//! An attempt to connect that ends with its caller's patience.
+//! An attempt to connect that is abandoned when its caller stops waiting.
 //!
 //! The client connects on a separate thread. The thread waits for the server as long as the socket is open, and a
 //! server that accepts and says nothing never closes it. So the attempt keeps a handle of the socket, and shuts it down

@@ -172,7 +172,9 @@ impl Shared {
         match Client::new(&self.config) {
             Ok(client) => *current = Arc::new(client),
             // The next message tries again.
-            Err(error) => tracing::warn!(target: "buttress", %error, "the publisher cannot create a new client"),
+            Err(error) => {
+                tracing::warn!(target: "buttress", %error, "the publisher cannot create a new client")
+            }
         }
     }
 

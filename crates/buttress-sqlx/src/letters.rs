@@ -122,7 +122,8 @@ fn read<R: Columns>(row: &R) -> Result<Letter, String> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|error| error.to_string());
     let number = |column| {
         let number = row.int(column).map_err(wrong)?;
-        u32::try_from(number).map_err(|_| format!("dead letter {id}: the count {number} is out of range"))
+        u32::try_from(number)
+            .map_err(|_| format!("dead letter {id}: the count {number} is out of range"))
     };
     let reason = row.text(8).map_err(wrong)?;
     let reason = Reason::ALL

@@ -121,7 +121,8 @@ pub(crate) use dead_letters;
 pub(crate) fn started(id: MessageId, starts: Option<i64>) -> Answer<u32> {
     let starts =
         starts.ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
-    u32::try_from(starts).map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts} is out of range")))
+    u32::try_from(starts)
+        .map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts} is out of range")))
 }
 
 /// Refuses a write that met no row of its fence.
@@ -154,7 +155,8 @@ impl Row {
     /// Returns the message, or why it cannot be read.
     pub(crate) fn message(self) -> Result<Message, String> {
         let id = MessageId::new(self.id);
-        let wrong = |what: &str, number: i64| format!("message {id}: {what} {number} is out of range");
+        let wrong =
+            |what: &str, number: i64| format!("message {id}: {what} {number} is out of range");
         let sequence =
             u64::try_from(self.sequence).map_err(|_| wrong("sequence", self.sequence))?;
         let partition =

@@ -246,19 +246,23 @@ impl Head {
 
     fn deadline(&self) -> Result<Option<Duration>, String> {
         match self.deadline {
-            Some(deadline) if deadline < 0 => Err(format!("saga {}: deadline {deadline} is negative", self.id)),
+            Some(deadline) if deadline < 0 => {
+                Err(format!("saga {}: deadline {deadline} is negative", self.id))
+            }
             deadline => Ok(deadline.map(time::duration)),
         }
     }
 
     fn version(&self) -> Result<u32, String> {
         let version = self.version;
-        u32::try_from(version).map_err(|_| format!("saga {}: version {version} is out of range", self.id))
+        u32::try_from(version)
+            .map_err(|_| format!("saga {}: version {version} is out of range", self.id))
     }
 
     fn signals(&self) -> Result<u64, String> {
         let signals = self.signals;
-        u64::try_from(signals).map_err(|_| format!("saga {}: the count of signals {signals} is negative", self.id))
+        u64::try_from(signals)
+            .map_err(|_| format!("saga {}: the count of signals {signals} is negative", self.id))
     }
 
     fn epoch(&self) -> Result<u64, String> {

@@ -128,7 +128,9 @@ impl Store<Vec<u8>> for IdempotencyStore {
     async fn complete(&self, claim: KeyClaim<'_>, value: Vec<u8>, life: Duration) -> Answer<()> {
         if value.len() > Self::LARGEST_RESULT {
             let (length, most) = (value.len(), Self::LARGEST_RESULT);
-            let text = format!("completing a claim: a result of {length} bytes, at most {most} are allowed");
+            let text = format!(
+                "completing a claim: a result of {length} bytes, at most {most} are allowed"
+            );
             return Err(StoreError::invalid(text));
         }
         let ask = Ask { operation: "done", span: life, value: &value };

@@ -63,8 +63,8 @@ return redis.call('XTRIM', KEYS[1], 'MINID', '~', least)",
 
 /// A publisher of messages to a [`Topic`], for a relay or for direct use. Cheap to clone.
 ///
-/// A response means that Redis has the message in its memory. How much of it survives a crash of Redis depends on its
-/// configuration: see [the guide](crate::guide::redis#what-redis-keeps).
+/// A response means that Redis has the message in its memory. The configuration of Redis decides which messages survive
+/// a crash of Redis: see [the guide](crate::guide::redis#what-redis-keeps).
 ///
 /// After [`Error::TooSlow`] and [`Error::Unavailable`] it is unknown whether Redis has the message. A relay publishes
 /// it again with the same id, and an inbox recognises it.

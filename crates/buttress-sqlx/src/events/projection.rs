@@ -81,7 +81,8 @@ pub(crate) enum Turn {
 /// # Errors
 /// Returns `Corrupt` if the epoch is damaged, or cannot grow.
 pub(crate) fn turn(name: &str, row: Owner, worker: ProjectorId, now: i64) -> Answer<Turn> {
-    let damaged = || StoreError::corrupt(format!("projection {name}: no epoch follows epoch {}", row.epoch));
+    let damaged =
+        || StoreError::corrupt(format!("projection {name}: no epoch follows epoch {}", row.epoch));
     let end = bounded(row.until, row.length, now);
     match row.worker {
         Some(owner) if owner == worker.get() => {
@@ -133,7 +134,9 @@ pub(crate) fn check_swap(swap: &Swap) -> Answer<()> {
     check_name(&swap.name)?;
     if swap.name == swap.built.name {
         let name = &swap.name;
-        return Err(StoreError::invalid(format!("projection {name}: it replaces itself")));
+        return Err(StoreError::invalid(format!(
+            "projection {name}: a projection cannot replace itself"
+        )));
     }
     Ok(())
 }

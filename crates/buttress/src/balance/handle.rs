@@ -196,7 +196,7 @@ snapshot! {
         pub latency: Duration,
         /// Calls that the endpoint got. `None` unless [`count_calls`](Config::count_calls) is on.
         pub calls: Option<u64>,
-        /// Calls that the endpoint failed.
+        /// Calls that failed at the endpoint.
         pub failures: u64,
     }
 }

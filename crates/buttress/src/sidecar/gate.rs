@@ -20,7 +20,7 @@ use crate::vocabulary::observe::CircuitState;
 /// A service that admits later attempts only while the circuit would admit them. The breaker itself,
 /// further out, admits the first attempt.
 ///
-/// A gate that makes later attempts serves one request: a retry clones the gate once per request.
+/// One gate admits the later attempts of one request only, because a retry clones the gate once per request.
 pub struct Gate<S, C> {
     inner: S,
     classify: C,

@@ -1,4 +1,4 @@
-//! Telling the transport, writing letters, and the end of a consumer.
+//! Settling with the transport, writing letters, and the end of a consumer.
 
 use super::Lanes;
 use super::entry::{Ends, EntryId, Hold, Origin, Stage, Work};

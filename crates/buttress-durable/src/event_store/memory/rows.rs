@@ -215,7 +215,9 @@ impl Rows {
             Some((_, until)) if now < until => return Ok(None),
             _ => {
                 let name = claim.name;
-                let corrupt = || StoreError::corrupt(format!("projection {name}: no epoch follows the last one"));
+                let corrupt = || {
+                    StoreError::corrupt(format!("projection {name}: no epoch follows the last one"))
+                };
                 row.epoch = epoch::next(row.epoch).ok_or_else(corrupt)?;
             }
         }
@@ -261,7 +263,9 @@ impl Rows {
         check_name(&swap.name)?;
         if swap.name == swap.built.name {
             let name = &swap.name;
-            return Err(StoreError::invalid(format!("projection {name}: it replaces itself")));
+            return Err(StoreError::invalid(format!(
+                "projection {name}: a projection cannot replace itself"
+            )));
         }
         let replaced = self.projections.get(&*swap.name).and_then(|row| row.holder);
         if replaced.is_some_and(|by| by != tx) {
