@@ -81,7 +81,7 @@
 //!
 //! A [`ContextLayer::server`](buttress_http::context::ContextLayer::server) around the proxy reads the context of each
 //! request. The proxy forwards the request in this context: the deadline ends all attempts, and each attempt sends the
-//! backend the time that is left, the correlation id, the priority, and its own parent in the trace. The
+//! backend the remaining time, the correlation id, the priority, and its own parent in the trace. The
 //! admission of a route sets the identity.
 //!
 //! The fields of [`buttress_http::context`] that a client has sent are removed then. Without this layer the proxy

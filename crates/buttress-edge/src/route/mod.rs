@@ -154,7 +154,7 @@ impl Route {
     /// the route. The service gets the request as a backend would, with the target that [`strip`](Self::strip) leaves.
     /// `Host` is the client's, and the request keeps its extensions. The [`Subject`](crate::Subject) that the
     /// admission has found is an extension. The [context](buttress::context::Context) is the current one of the call,
-    /// so a client that the service calls sends its ids and the time that is left. Under a
+    /// so a client that the service calls sends its ids and the remaining time. Under a
     /// [`ContextLayer`](buttress_http::context::ContextLayer) the request has the fields of the context too, as one to a
     /// backend has.
     ///

@@ -16,7 +16,7 @@ use crate::writer::writes_requests;
 /// A layer that writes the current context into each request. [`ContextLayer::client`](super::ContextLayer::client)
 /// returns it.
 ///
-/// Put it inside of a retry: each attempt then has its own parent id in the trace, and the time that is left.
+/// Put it inside of a retry: each attempt then has its own parent id in the trace, and the remaining time.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ClientContextLayer {

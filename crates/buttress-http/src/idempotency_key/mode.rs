@@ -15,7 +15,7 @@ use super::service::Bare;
 use super::stored::StoredResponse;
 use super::tape::ResponseTape;
 
-/// Mode of a layer: its handlers run with their callers ([`Plain`], the default), or on separate
+/// A mode of a layer: its handlers run with their callers ([`Plain`], the default), or on separate
 /// tasks ([`Detached`]). It is sealed.
 pub trait Mode<S, R, B, C>: Clone
 where

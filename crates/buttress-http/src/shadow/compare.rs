@@ -7,7 +7,7 @@ use http_body::Body;
 
 use super::digest::{DigestBody, End, Shared};
 
-/// Comparison of two responses: status, headers and the digest of the body.
+/// A comparison of two responses: status, headers and the digest of the body.
 ///
 /// It ignores `date`, the ids of requests and traces, `via`, `server`, and the headers of one connection (RFC 9110,
 /// section 7.6.1), which include the headers that `Connection` of either response names. Two errors are the same. A body that broke off, or that the client did not read to its end, makes the

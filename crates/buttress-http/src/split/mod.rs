@@ -110,7 +110,7 @@ pub struct ByResponse<J = EveryError> {
     layers: Option<RefusedBy>,
 }
 
-/// Judge that counts every error as a failed call, which may have reached the service.
+/// A judge that counts every error as a failed call, which may have reached the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EveryError;
 

@@ -18,9 +18,8 @@ type Source = Box<dyn Fn(&mut Vec<Row>) + Send + Sync>;
 
 /// The parts that a status page shows: circuits, limits, queues, and any numbers of the application.
 ///
-/// Give it the handles, then make a [`StatusPage`](super::StatusPage) or a
-/// [`StatusButtons`](super::StatusButtons) of it. The parts are read when the page is asked for. See the
-/// [module](super).
+/// Give it the handles, then make a [`StatusPage`](super::StatusPage) or a [`StatusButtons`](super::StatusButtons) from
+/// it. The parts are read when the page is asked for. See the [module](super).
 ///
 /// ```
 /// use buttress::{bulkhead, circuit_breaker};

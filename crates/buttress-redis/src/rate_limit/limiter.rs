@@ -82,8 +82,8 @@ impl Handle {
     /// Takes `cost` tokens of `key`, if they are there.
     ///
     /// # Errors
-    /// Returns [`RateLimited`](buttress::ErrorKind::RateLimited) with the time until the tokens are back. The time is
-    /// absent if `cost` is more than a bucket can hold. While Redis is unavailable, [`OnOutage`] decides; with
+    /// Returns [`RateLimited`](buttress::ErrorKind::RateLimited) with the time until the tokens are refilled. The time
+    /// is absent if `cost` is more than a bucket can hold. While Redis is unavailable, [`OnOutage`] decides; with
     /// [`OnOutage::Refuse`] the error is [`CircuitOpen`](buttress::ErrorKind::CircuitOpen).
     ///
     /// # Cancel safety

@@ -7,7 +7,7 @@ use buttress::{Error, VirtualClock};
 
 use super::config::Config;
 
-/// Returns the error of a limiter of this configuration whose tokens are back after `wait`.
+/// Returns the error of a limiter of this configuration whose tokens are refilled after `wait`.
 ///
 /// Only a limiter of `buttress` makes this error, and every layer, classifier and response knows it. So a limiter with
 /// a separate clock is brought into the state that the bucket in Redis has.

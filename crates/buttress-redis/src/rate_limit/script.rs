@@ -66,7 +66,7 @@ return { 0, over }",
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Taken {
     Admitted,
-    /// The time until the tokens are back. `None` if the cost is larger than a bucket.
+    /// The time until the tokens are refilled. `None` if the cost is larger than a bucket.
     Refused(Option<Duration>),
 }
 

@@ -35,8 +35,8 @@ impl Buckets {
         Self { interval, tokens, most, buckets: HashMap::new() }
     }
 
-    /// Takes tokens for a call that Redis does not know. Returns the time until the tokens are back otherwise; `None`
-    /// if the cost is larger than a bucket.
+    /// Takes tokens for a call that Redis does not know. Returns the time until the tokens are refilled otherwise;
+    /// `None` if the cost is larger than a bucket.
     pub(super) fn take(
         &mut self,
         now: Instant,

@@ -14,7 +14,7 @@ const LARGEST: u64 = 1 << 20;
 /// The line of a file that is empty on purpose.
 const NONE: &str = "none";
 
-/// Resolver that reads a file of instances again and again. [`file`](file()) makes it.
+/// A resolver that reads a file of instances again and again. [`file`](file()) makes it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct File {

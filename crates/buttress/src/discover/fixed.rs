@@ -4,7 +4,7 @@ use super::instance::Instance;
 use super::resolve::Resolve;
 use crate::vocabulary::store_error::StoreError;
 
-/// Resolver with one set that never changes. [`fixed`] makes it.
+/// A resolver with one set that never changes. [`fixed`] makes it.
 #[derive(Clone, Debug)]
 pub struct Fixed {
     /// `None` once it was returned.

@@ -3,7 +3,7 @@ use std::future::Future;
 use super::instance::Instance;
 use crate::vocabulary::store_error::StoreError;
 
-/// Source of the instances of one service: a registry, a DNS name, a file.
+/// A source of the instances of one service: a registry, a DNS name, a file.
 ///
 /// [`Balance::resolving`](crate::balance::Balance::resolving) asks it on a separate task. The [module](super) has
 /// an example for a registry over HTTP.

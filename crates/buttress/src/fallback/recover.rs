@@ -12,7 +12,7 @@ use tower::Service;
 
 use crate::machinery::ended::polled_after_completion;
 
-/// Fallback that makes an answer for a failed call. The constructors of
+/// A fallback that makes an answer for a failed call. The constructors of
 /// [`FallbackLayer`](super::FallbackLayer) make the implementations.
 ///
 /// No other type can implement it. Use a service or a closure for your own fallback:
@@ -229,7 +229,7 @@ impl<S, M> ToService<S, M> {
     }
 }
 
-/// Function that makes the result of a call whose service and fallback both failed. Closures
+/// A function that makes the result of a call whose service and fallback both failed. Closures
 /// `Fn(Result<Res, E>, E2) -> Result<Res, E>` make it from the first failure and the second error.
 ///
 /// Only closures and [`KeepPrimary`] implement it:
@@ -247,7 +247,7 @@ pub trait BothFailed<Res, E, E2>: sealed::Merge<Res, E, E2> {
     fn merge(&self, primary: Result<Res, E>, fallback: E2) -> Result<Res, E>;
 }
 
-/// Merge that returns the first failure unchanged. The default.
+/// A merge that returns the first failure unchanged. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepPrimary;
 

@@ -164,7 +164,7 @@ pub trait Form<Req, V>: Clone {
     fn form(&self, request: Req, held: sealed::Held<'_, V>) -> (Self::Request, sealed::Handed<V>);
 }
 
-/// Form that passes the request to the inner service unchanged. The default.
+/// A form that passes the request to the inner service unchanged. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
 
@@ -177,7 +177,7 @@ impl<Req, V> Form<Req, V> for Plain {
     }
 }
 
-/// Form that passes a [`WithClaim`] to the inner service, which may complete the claim in its own
+/// A form that passes a [`WithClaim`] to the inner service, which may complete the claim in its own
 /// transaction.
 pub struct Transactional<St> {
     pub(super) store: Arc<St>,

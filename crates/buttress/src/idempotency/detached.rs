@@ -17,7 +17,7 @@ use crate::context::Context as RequestContext;
 use crate::machinery::caught::{Panic, catching};
 use crate::vocabulary::error::{Error, ErrorKind};
 
-/// Mode of a layer whose handlers run on separate tasks. Made by
+/// A mode of a layer whose handlers run on separate tasks. Made by
 /// [`IdempotencyLayer::detached`](super::IdempotencyLayer::detached). `M` chooses the request type of
 /// the inner service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -99,7 +99,7 @@ pub struct Entry<V> {
     pub(super) entered: Option<Entered>,
 }
 
-/// Mode of a layer: its handlers run with their callers, or on separate tasks
+/// A mode of a layer: its handlers run with their callers, or on separate tasks
 /// ([`Detached`](super::Detached)). It is sealed.
 pub trait Runs<S, Q, T>
 where

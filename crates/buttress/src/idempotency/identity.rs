@@ -5,7 +5,7 @@ use std::fmt;
 use super::key::{Fingerprint, InvalidKey, Key};
 use super::store::{ClaimId, KeyClaim};
 
-/// Result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result` of
+/// The result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result` of
 /// it, or both nested.
 ///
 /// Only these types implement it:
@@ -90,7 +90,7 @@ impl Identity {
     }
 }
 
-/// Function that finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` implement
+/// A function that finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` implement
 /// it, without a fingerprint.
 pub trait Identify<Req> {
     /// Returns the identity of `request`. `None` for a request without a key.
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// Identification that adds a fingerprint.
+/// An identification that adds a fingerprint.
 /// [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint) makes it.
 #[derive(Clone, Copy)]
 pub struct Fingerprinted<X, F> {
@@ -136,7 +136,7 @@ where
     }
 }
 
-/// Identification that adds a scope. [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope)
+/// An identification that adds a scope. [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope)
 /// and [`scope_by`](super::IdempotencyLayer::scope_by) make it.
 #[derive(Clone, Copy)]
 pub struct Scoped<X, F> {

@@ -213,7 +213,7 @@ impl Hash for Key {
     }
 }
 
-/// Hasher of values that are hashes already, for maps by [`Key`].
+/// A hasher of values that are hashes already, for maps by [`Key`].
 #[derive(Clone, Copy, Default)]
 pub(super) struct Hashed(u64);
 

@@ -44,8 +44,7 @@ impl<V> MemoryStore<V> {
     /// The default capacity: the number of results.
     pub const CAPACITY: usize = 10_000;
 
-    /// Creates a store for up to [`CAPACITY`](Self::CAPACITY) results. Leases and lifetimes count
-    /// by `clock`.
+    /// Creates a store for up to [`CAPACITY`](Self::CAPACITY) results. `clock` measures leases and lifetimes.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self::over(clock, Self::CAPACITY)

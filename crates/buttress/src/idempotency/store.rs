@@ -10,7 +10,7 @@ use crate::vocabulary::id::ids;
 use crate::vocabulary::store_error::Answer;
 
 ids! {
-    /// Id of one claim on a key, drawn by the claimer. It is the fence: the store refuses
+    /// The id of one claim on a key, which the claimer generates. It is the fence: the store refuses
     /// operations of a claim that was taken over.
     ClaimId;
 }

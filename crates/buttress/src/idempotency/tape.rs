@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, Ready, ready};
 
-/// Conversion of the answers of a service to stored values, and stored values to answers.
+/// A conversion of the answers of a service to stored values, and stored values to answers.
 ///
 /// Ready-made implementations:
 /// - [`Answers`], the default, keeps clones of successful responses.
@@ -57,7 +57,7 @@ impl<V> From<Option<V>> for Kept<V> {
     }
 }
 
-/// Tape that keeps clones of successful responses, and no errors. The default.
+/// A tape that keeps clones of successful responses, and no errors. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answers;
 
@@ -77,7 +77,7 @@ impl<Res: Clone, E> Tape<Res, E> for Answers {
     }
 }
 
-/// Tape that keeps clones of the successful responses for which a closure returns `true`.
+/// A tape that keeps clones of the successful responses for which a closure returns `true`.
 /// [`IdempotencyLayer::keep_if`](super::IdempotencyLayer::keep_if) makes it.
 #[derive(Clone, Copy)]
 pub struct AnswersIf<P> {
@@ -98,7 +98,7 @@ impl<Res: Clone, E, P: Fn(&Res) -> bool> Tape<Res, E> for AnswersIf<P> {
     }
 }
 
-/// Tape that keeps clones of whole results, also errors, for which a closure returns `true`.
+/// A tape that keeps clones of whole results, also errors, for which a closure returns `true`.
 /// [`IdempotencyLayer::keep_results`](super::IdempotencyLayer::keep_results) makes it.
 #[derive(Clone, Copy)]
 pub struct Results<P> {
@@ -119,7 +119,7 @@ impl<Res: Clone, E: Clone, P: Fn(&Result<Res, E>) -> bool> Tape<Res, E> for Resu
     }
 }
 
-/// Tape that converts results to values with one closure, and values to results with another.
+/// A tape that converts results to values with one closure, and values to results with another.
 /// [`IdempotencyLayer::keep_as`](super::IdempotencyLayer::keep_as) makes it.
 #[derive(Clone, Copy)]
 pub struct ByFn<W, P> {

@@ -62,7 +62,7 @@ struct Entry<K, V> {
 /// The value for "no entry".
 const NONE: u32 = u32::MAX;
 
-/// Hasher of values that are hashes already. A key is hashed once, before any lock, for shard and
+/// A hasher of values that are hashes already. A key is hashed once, before any lock, for shard and
 /// place.
 #[derive(Default)]
 struct PassThrough(u64);

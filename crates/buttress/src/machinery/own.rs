@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use private::Sealed;
 
-/// Choice of how the services and calls of a layer refer to its state: [`Counted`] or [`Leaked`].
+/// The choice of how the services and calls of a layer refer to its state: [`Counted`] or [`Leaked`].
 ///
 /// This trait is sealed.
 pub trait Own: Sealed + fmt::Debug + Send + Sync + 'static {

@@ -28,7 +28,7 @@ use state::{State, Wake};
 
 /// The resource of a queue. Called under the queue's lock, so it must not call the queue.
 pub trait Resource {
-    /// Record of a take, with which a guard returns the resource.
+    /// The record of a take, with which a guard returns the resource.
     type Receipt: fmt::Debug;
     /// `true` if time alone brings the resource.
     const COMES_WITH_TIME: bool;

@@ -121,7 +121,7 @@ snapshot! {
         /// policy, the length of a window.
         #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
         pub refill_period: Duration,
-        /// The time until all tokens are back, if no call takes any.
+        /// The time until all tokens are refilled, if no call takes any.
         #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
         pub full_in: Duration,
         /// Calls that wait now.

@@ -135,7 +135,7 @@ impl Limiter {
         }
     }
 
-    /// Returns how long until all tokens are back.
+    /// Returns the time until all tokens are refilled.
     pub(crate) fn full_in(&self, now: Instant) -> Duration {
         let now = plan::nanos_since(self.anchor, now);
         Duration::from_nanos(match &self.kind {

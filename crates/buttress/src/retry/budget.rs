@@ -14,7 +14,7 @@ counters! {
     }
 }
 
-/// Budget that limits retries to a share of the recent calls, plus a floor, so that retries cannot
+/// A budget that limits retries to a share of the recent calls, plus a floor, so that retries cannot
 /// multiply the load of a failing service.
 ///
 /// Clones share one budget. Set the same budget on every layer that calls the same service.

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Copier that makes the request of the next attempt.
+/// A copier that makes the request of the next attempt.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot repeat a `{Req}`",
     label = "a retry needs a second copy of this request",
@@ -34,7 +34,7 @@ pub trait CloneRequest<Req> {
     }
 }
 
-/// Copier of requests that are `Clone`. The default.
+/// A copier of requests that are `Clone`. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByClone;
 
@@ -51,7 +51,7 @@ impl<Req, F: Fn(&Req) -> Option<Req>> CloneRequest<Req> for F {
     }
 }
 
-/// Copier that copies as `Q` does, and stamps with a closure.
+/// A copier that copies as `Q` does, and stamps with a closure.
 /// [`RetryLayer::on_attempt`](super::RetryLayer::on_attempt) makes it.
 #[derive(Clone, Copy)]
 pub struct Stamped<Q, F> {

@@ -25,9 +25,9 @@ counters! {
     }
 }
 
-/// Flag in [`Shared::first`]: calls are timed.
+/// A flag in [`Shared::first`]: calls are timed.
 const TIMED: u32 = 1 << 31;
-/// Flag in [`Shared::first`]: the layer or its budget counts calls.
+/// A flag in [`Shared::first`]: the layer or its budget counts calls.
 const COUNTED: u32 = 1 << 30;
 /// The mask of the other bits of [`Shared::first`]: the greatest number of attempts.
 const MOST_ATTEMPTS: u32 = COUNTED - 1;

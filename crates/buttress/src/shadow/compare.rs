@@ -37,7 +37,7 @@ pub enum Comparison {
     Skipped,
 }
 
-/// Comparison of two answers.
+/// A comparison of two answers.
 ///
 /// The answer of the primary belongs to the caller. So [`note`](Self::note) copies the parts of the answer
 /// that the comparison needs. The mirror's answer is compared with the note.

@@ -10,7 +10,7 @@ use crate::vocabulary::rng::Rng;
 use crate::vocabulary::setters::{setters, settings};
 use crate::vocabulary::spawn::Spawner;
 
-/// Callback that is called with the mismatches that are kept.
+/// A callback that is called with the mismatches that are kept.
 pub(super) type Hook = Arc<dyn Fn(&Mismatch) + Send + Sync>;
 
 settings! {

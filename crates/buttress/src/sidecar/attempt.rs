@@ -35,7 +35,7 @@ impl<E> From<Error> for Stop<E> {
     }
 }
 
-/// Copier that copies and stamps the request in an [`Attempt`] with the user's `Q`.
+/// A copier that copies and stamps the request in an [`Attempt`] with the user's `Q`.
 #[derive(Clone, Debug)]
 pub struct CloneAttempt<Q>(pub(super) Q);
 

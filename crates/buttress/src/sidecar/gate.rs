@@ -47,7 +47,7 @@ impl<S, C> Gate<S, C> {
         }
     }
 
-    /// Returns the refusal that `poll_ready` found, with the time that is left now. `poll_ready`
+    /// Returns the refusal that `poll_ready` found, with the time that remains now. `poll_ready`
     /// may have found it earlier, and it may be over.
     fn latched(&mut self) -> Option<Error> {
         let seen = self.latch.take()?;

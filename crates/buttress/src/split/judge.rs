@@ -17,7 +17,7 @@ pub enum Ending {
     Failed,
 }
 
-/// Judge of results: of the new side of a split, or of the primary of a shadow. Closures
+/// A judge of results: of the new side of a split, or of the primary of a shadow. Closures
 /// `Fn(&Result<Res, E>) -> Ending` implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot judge a `Result<{Res}, {E}>`",

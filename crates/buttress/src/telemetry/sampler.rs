@@ -8,7 +8,7 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::reading::{Reading, Source};
 
-/// Reader of the numbers of many [sources](Source), on request. Its methods `record` and `record_every` need the
+/// A reader of the numbers of many [sources](Source), on request. Its methods `record` and `record_every` need the
 /// feature `metrics`.
 ///
 /// The sampler never starts a task. Cheap to clone. Clones have the same sources.

@@ -6,7 +6,7 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// Callback that is called with each timeout.
+/// A callback that is called with each timeout.
 pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// The configuration of a time limit.

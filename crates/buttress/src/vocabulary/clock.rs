@@ -15,7 +15,7 @@ mod virtual_clock;
 
 pub use virtual_clock::VirtualClock;
 
-/// Source of time of a layer, which reads it and waits on it. Cheap to clone; passed in a pattern's
+/// A source of time of a layer, which reads it and waits on it. Cheap to clone; passed in a pattern's
 /// `Config`.
 ///
 /// The default is tokio's clock. In production it is the real clock. Under

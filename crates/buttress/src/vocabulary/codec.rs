@@ -48,7 +48,7 @@ pub trait Format: Clone + Send + Sync + 'static {
     const NAME: &'static str;
 }
 
-/// Codec that encodes values of type `T` for a store and decodes them again.
+/// A codec that encodes values of type `T` for a store and decodes them again.
 pub trait Codec<T>: Format {
     /// Returns `value` in the form that the store keeps.
     ///
@@ -63,7 +63,7 @@ pub trait Codec<T>: Format {
     fn decode(&self, encoded: &Self::Encoded) -> Result<Arc<T>, CodecError>;
 }
 
-/// Codec of stores in memory. It keeps values unchanged and needs no serde.
+/// A codec of stores in memory. It keeps values unchanged and needs no serde.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InMemory;
 
@@ -122,7 +122,7 @@ impl<T: Send + Sync + 'static> Codec<T> for InMemory {
     }
 }
 
-/// Codec of JSON text, for stores that keep bytes (feature `json`).
+/// A codec of JSON text, for stores that keep bytes (feature `json`).
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;

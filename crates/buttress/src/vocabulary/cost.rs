@@ -1,4 +1,4 @@
-/// Cost of a call, in tokens. Closures `Fn(&Req) -> u32` implement it.
+/// The cost of a call, in tokens. Closures `Fn(&Req) -> u32` implement it.
 ///
 /// A call of cost 0 takes no token and passes unless the limiter is exhausted. A call that costs
 /// more than the size of the bucket never passes.
@@ -26,7 +26,7 @@ impl<Req> sealed::Sealed<Req> for OneToken {}
 
 impl<Req, F: Fn(&Req) -> u32> sealed::Sealed<Req> for F {}
 
-/// Cost of one token for every call. The default.
+/// The cost of one token for every call. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneToken;
 

@@ -77,9 +77,9 @@ pub struct Error {
     what: u64,
 }
 
-/// Flag in `what`: an earlier attempt of the same call reached the service.
+/// A flag in `what`: an earlier attempt of the same call reached the service.
 const REACHED: u64 = 1 << 8;
-/// Flag in `what`: the call ended before it reached the service, although others of its kind may reach it.
+/// A flag in `what`: the call ended before it reached the service, although others of its kind may reach it.
 const ENDED_BEFORE: u64 = 1 << 9;
 
 impl Error {
@@ -195,7 +195,7 @@ impl Error {
 
     /// Returns the time until the same call can be admitted, or `None` if it is unknown.
     ///
-    /// - A rate limiter returns the time until the tokens are back if no other call takes them.
+    /// - A rate limiter returns the time until the tokens are refilled if no other call takes them.
     /// - An open circuit returns the time until its next probe.
     /// - A key in flight returns the rest of its lease, or the layer's
     ///   [`in_flight_hint`](crate::idempotency::Config::in_flight_hint).

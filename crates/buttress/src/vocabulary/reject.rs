@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::vocabulary::error::Error;
 
-/// Conversion of a refusal or a timeout into a result of the wrapped service, so that a layer never
+/// A conversion of a refusal or a timeout into a result of the wrapped service, so that a layer never
 /// changes your response or error type.
 ///
 /// Two implementations are ready-made:
@@ -28,7 +28,7 @@ pub trait Reject<Res, E> {
     fn reject(&self, error: Error) -> Result<Res, E>;
 }
 
-/// Rejector that returns a refusal as the service's own error type. The default.
+/// A rejector that returns a refusal as the service's own error type. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AsError;
 
@@ -40,7 +40,7 @@ impl<Res, E: From<Error>> Reject<Res, E> for AsError {
     }
 }
 
-/// Rejector that returns a refusal as a response. [`as_response`] makes it.
+/// A rejector that returns a refusal as a response. [`as_response`] makes it.
 #[derive(Clone, Copy)]
 pub struct AsResponse<F> {
     respond: F,

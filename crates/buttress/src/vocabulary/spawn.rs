@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 /// A task without a result.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Executor that starts tasks. Closures `Fn(Task)` implement it.
+/// An executor that starts tasks. Closures `Fn(Task)` implement it.
 pub trait Spawn: Send + Sync {
     /// Starts `task`, and returns without waiting for it.
     fn spawn(&self, task: Task);
@@ -42,7 +42,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Executor of sagas, relays and detached handlers. Cheap to clone; passed in their `Config`.
+/// An executor of sagas, relays and detached handlers. Cheap to clone; passed in their `Config`.
 ///
 /// The default is `tokio::spawn`. A simulator passes its own executor.
 #[derive(Clone, Default)]

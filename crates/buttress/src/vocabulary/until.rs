@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::vocabulary::classify::Outcome;
 
-/// Choice of when a call through a layer is over: with its response, or later.
+/// The choice of when a call through a layer is over: with its response, or later.
 ///
 /// A bulkhead returns its permit when the call is over, and a circuit breaker then counts the
 /// outcome. With [`UntilResponse`], the default, both happen when the response is ready. A response

@@ -24,7 +24,7 @@ where
     ///
     /// `length` receives the input of the saga and the outputs that the step [needs](Self::needs). It returns how
     /// long the saga waits, from the moment at which the log records the wait. The saga may call it again until the
-    /// log has recorded the wait. To wait for a time of the day, return the time that is left until then. Zero does
+    /// log has recorded the wait. To wait for a time of the day, return the remaining time until then. Zero does
     /// not wait. A saga waits for at most 126 years. If `length` panics, the step has failed, and the saga unwinds;
     /// past its point of no return it is stuck.
     ///

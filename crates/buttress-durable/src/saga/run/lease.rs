@@ -69,7 +69,7 @@ impl Known {
     }
 }
 
-/// Proof that the lease has not lapsed since the permit was taken. A step that the store confirmed
+/// The proof that the lease has not lapsed since the permit was taken. A step that the store confirmed
 /// under a permit may start while the permit is valid. After a lapse the store must confirm it
 /// again.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use crate::machinery::window::CALLS_NOT_COUNTED;
 use crate::vocabulary::observe::CircuitState;
 
-/// Ticket of an admitted call until it is settled: the generation in the upper 32 bits, and how the
+/// The ticket of an admitted call until it is settled: the generation in the upper 32 bits, and how the
 /// call was admitted in the lower ones. One word, so that a call needs no memory for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ticket(u64);

@@ -13,7 +13,7 @@ pub(crate) const LARGEST_COUNT: u32 = (1 << 12) - 1;
 /// The owner keeps the word and reads it on every call. The initial word is [`empty`](Self::empty).
 #[derive(Debug)]
 pub(crate) struct CountWindow {
-    /// Lap of the write, then slow, then failed.
+    /// The lap of the write, then slow, then failed.
     slots: Box<[AtomicU32]>,
 }
 

@@ -75,7 +75,7 @@ pub(crate) trait Keeps<K> {
     fn spent(entry: &mut Self::Entry) -> &mut u64;
 }
 
-/// Search for the rules of a key in a keyed limiter. Only [`OneRule`] and [`Plans`] implement it.
+/// The search for the rules of a key in a keyed limiter. Only [`OneRule`] and [`Plans`] implement it.
 #[allow(private_bounds, reason = "only this crate defines the state of a key")]
 pub trait Rules<K>: Keeps<K> {}
 

@@ -7,7 +7,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Flag: a call waits in the queue, and newcomers must not overtake it.
 const WAITING: u64 = 1;
-/// Flag that flips with every change of the plan, in step with the version of the plan. A decision
+/// A flag that flips with every change of the plan, in step with the version of the plan. A decision
 /// under the old plan therefore cannot be stored.
 const EPOCH: u64 = 2;
 /// Flag: the last call left less than one token. While it is clear, one token is surely available,

@@ -3,7 +3,7 @@
 use super::event::Event;
 use crate::vocabulary::name::Name;
 
-/// Receiver of the events of the layers that it is registered with.
+/// A receiver of the events of the layers that it is registered with.
 ///
 /// A layer calls it on the task that caused the event, outside of every lock of this crate. It
 /// should be quick and must not panic. A panic reaches the caller of the layer. The layer loses no
