@@ -73,8 +73,8 @@ pub enum EncodeError {
         /// The version of its data.
         version: u32,
     },
-    /// A header has the name of an attribute, or a name that a transport reads as one. The event would not come back
-    /// the same.
+    /// A header has the name of an attribute, or a name that a transport reads as one. A reader would get a different
+    /// event.
     #[error("event with the header `{name}`: the envelope uses this name; rename the header")]
     Taken {
         /// The name of the header.

@@ -31,8 +31,8 @@ pub enum Passage {
 ///
 /// Every future is lazy: an operation whose future was never polled records nothing.
 pub trait Barrier<Tx>: Send + Sync {
-    /// Records that this participant does the action of step `step` of `saga`. Returns whether to
-    /// do it.
+    /// Records that this participant does the action of step `step` of `saga`. The [`Passage`] says
+    /// whether the participant must do the action.
     fn action(
         &self,
         tx: &mut Tx,
@@ -40,8 +40,8 @@ pub trait Barrier<Tx>: Send + Sync {
         step: &str,
     ) -> impl Future<Output = Answer<Passage>> + Send;
 
-    /// Records that this participant undoes the action of step `step` of `saga`. Returns whether to
-    /// undo it.
+    /// Records that this participant undoes the action of step `step` of `saga`. The [`Passage`] says
+    /// whether the participant must undo the action.
     fn undo(
         &self,
         tx: &mut Tx,
