@@ -262,8 +262,8 @@ impl Route {
         self
     }
 
-    /// Limits the requests of the route per time window. Routes with the handle of one limiter share its tokens. Default:
-    /// unlimited.
+    /// Limits the requests of the route per time window. Routes with the handle of one limiter share its tokens.
+    /// Default: unlimited.
     ///
     /// A request waits in the queue of the limiter, if it has one. A request without a token is answered with 429. A
     /// request that the proxy refuses for another reason spends no token.

@@ -11,7 +11,8 @@
 //! | serve HTTP and gRPC by one router | [`ByContentTypeLayer`] |
 //! | judge the code of a response | [`ByStatus`](crate::ByStatus), [`RetryableStatus`](crate::RetryableStatus) |
 //!
-//! The types do not depend on a gRPC library. The guide's page on [tonic](crate::guide::tonic) has a client and a server.
+//! The types do not depend on a gRPC library. The guide's page on [tonic](crate::guide::tonic) has a client and a
+//! server.
 
 mod by_content_type;
 mod deadline;

@@ -66,7 +66,7 @@ impl<V> MemoryStore<V> {
 }
 
 impl<V> Default for MemoryStore<V> {
-    /// Creates a store that counts by tokio's clock.
+    /// Creates a store whose leases and lifetimes end by tokio's clock.
     fn default() -> Self {
         Self::new(Clock::default())
     }

@@ -47,7 +47,7 @@ pub trait Compare<Res, E> {
     /// The comparison. Dropping it makes the answers incomparable.
     type Comparing: Future<Output = Comparison>;
 
-    /// Notes the answer of the primary, before the caller gets it. It must not block.
+    /// Records the answer of the primary, before the caller gets it. It must not block.
     fn note(&self, primary: &Result<Res, E>) -> Self::Note;
 
     /// Compares the answer of the mirror with the note, on the task of the mirrored call.

@@ -125,7 +125,7 @@ pub enum Event {
         /// Endpoints that left.
         removed: usize,
     },
-    /// Panic mode of a balancer began or ended. In panic mode no endpoint is in, and calls go to endpoints that are
+    /// The panic mode of a balancer began or ended. In panic mode no endpoint is in, and calls go to endpoints that are
     /// out.
     PanicChanged {
         /// `true` if panic mode began.
