@@ -79,7 +79,7 @@ const LEVELS: [(&str, &str); 28] = [
     (
         "idempotency",
         "bounded config key outage tape < store < identity < backend encoded owner state < memory waiters
-         < tasks < holding shared < claim handle owning settle < renewal < running < detached handler
+         < tasks < holding shared < handle owning settle transactional < renewal < running < detached handler
          < call future < service < layer < reading < mod",
     ),
     (

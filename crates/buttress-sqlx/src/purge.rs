@@ -1,4 +1,5 @@
-//! Purges in batches, so that other transactions do not wait long.
+//! Purges in batches, so that other transactions do not wait long. Each part has the size of its batches beside its
+//! statements, as `PURGE_BATCH`.
 
 use std::future::Future;
 

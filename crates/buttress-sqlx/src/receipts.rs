@@ -18,7 +18,7 @@ pub(crate) const TABLES: &[(&str, &str)] = &[
 ];
 
 /// How many receipts one transaction removes, so that other transactions do not wait long.
-const BATCH: usize = 1000;
+const PURGE_BATCH: usize = 1000;
 /// The wait after a purge that found none.
 const IDLE: Duration = Duration::from_secs(60);
 /// The wait after a purge that found some.
@@ -73,14 +73,14 @@ where
     let mut failing = false;
     clock.sleep(BUSY).await;
     loop {
-        let wait = match purge(BATCH).await {
+        let wait = match purge(PURGE_BATCH).await {
             None => return,
             Some(Ok(removed)) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("old records of the inbox and the barrier are removed again");
                 }
                 match removed {
-                    BATCH.. => Duration::ZERO,
+                    PURGE_BATCH.. => Duration::ZERO,
                     1.. => BUSY,
                     0 => IDLE,
                 }

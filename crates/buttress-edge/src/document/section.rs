@@ -1,4 +1,4 @@
-//! The section of a route.
+//! The section of a route. `read` in `mod.rs` gives an error the path of its value.
 
 use buttress::bulkhead::BulkheadLayer;
 use buttress::circuit_breaker::CircuitBreakerLayer;

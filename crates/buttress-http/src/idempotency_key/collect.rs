@@ -1,4 +1,5 @@
-//! Reading a body up to its end or a cap.
+//! Reading a body up to its end or a cap. `layer.rs` has the caps. Beyond its cap `tape.rs` keeps no response, and
+//! `future.rs` and `service.rs` refuse the request.
 
 use std::future::Future;
 use std::pin::Pin;

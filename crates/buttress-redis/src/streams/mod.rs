@@ -1,11 +1,11 @@
 #![doc = include_str!("../guide/streams.md")]
 
-mod commands;
 mod declare;
 mod entry;
 mod entry_id;
 mod fetch;
 mod publisher;
+mod scripts;
 mod source;
 mod source_config;
 mod state;

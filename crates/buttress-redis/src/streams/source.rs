@@ -12,11 +12,11 @@ use buttress::{Clock, Rng, StoreError};
 use buttress_durable::consume::{Answer, Batch, Limits, Received, Settle, Shard, Source};
 use tokio::sync::Notify;
 
-use super::commands::{Commands, Entry};
 use super::declare;
 use super::entry::Content;
 use super::entry_id::EntryId;
 use super::fetch::Fetch;
+use super::scripts::{Commands, Entry};
 use super::source_config::{OpenError, SourceConfig};
 use super::state::{Claim, Leases, Page, Read, Step, Token};
 use super::topic::{Topic, check_name};

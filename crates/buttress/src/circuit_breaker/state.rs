@@ -5,10 +5,10 @@
 //! happens in [`Machine`] behind a short lock. Each change of state begins a new *generation*. An
 //! outcome with an older generation changes nothing.
 //!
-//! This file admits calls. [`settle`] processes the end of a call, and [`transitions`] changes the
-//! state.
+//! This file admits calls, [`probes`] the probes of a half-open circuit. [`settle`] processes the end of a call, and
+//! [`transitions`] changes the state.
 
-mod opened;
+mod probes;
 mod rules;
 mod settle;
 mod ticket;
@@ -17,7 +17,7 @@ mod transitions;
 use std::sync::Arc;
 use std::time::Instant;
 
-use opened::Machine;
+use probes::Machine;
 use rules::Rules;
 pub(crate) use settle::Settled;
 pub(crate) use ticket::Ticket;

@@ -11,7 +11,6 @@ use std::time::Instant;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::claim::{Form, sealed};
 use super::handler::{Entry, Handler, Runs, Work};
 use super::holding::Holding;
 use super::owning::{Begin, Owned, Owning, own};
@@ -19,6 +18,7 @@ use super::running::Running;
 use super::settle::Ending;
 use super::shared::Shared;
 use super::tape::Tape;
+use super::transactional::{Form, sealed};
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::{Guard, OnUnwind};
 use crate::vocabulary::error::{Error, ErrorKind};

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::claim::{Form, sealed};
 use super::handler::{Entry, Runs, Work};
 use super::shared::Shared;
 use super::tape::Tape;
+use super::transactional::{Form, sealed};
 use crate::context::Context as RequestContext;
 use crate::machinery::caught::{Panic, catching};
 use crate::vocabulary::error::{Error, ErrorKind};

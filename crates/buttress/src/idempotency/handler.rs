@@ -9,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::claim::{Plain, Transactional};
 use super::running::Running;
 use super::shared::Shared;
 use super::tape::Tape;
 use super::tasks::Entered;
+use super::transactional::{Plain, Transactional};
 use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
 

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::claim::{Plain, Transactional};
 use super::config::Config;
 use super::detached::Detached;
 use super::handle::Handle;
@@ -13,6 +12,7 @@ use super::service::Idempotency;
 use super::shared::Shared;
 use super::store::Store;
 use super::tape::{Answers, AnswersIf, ByFn, Results};
+use super::transactional::{Plain, Transactional};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 

@@ -3,7 +3,6 @@
 mod backend;
 mod bounded;
 mod call;
-mod claim;
 mod config;
 mod detached;
 mod encoded;
@@ -28,10 +27,10 @@ mod state;
 mod store;
 mod tape;
 mod tasks;
+mod transactional;
 mod waiters;
 
 pub use call::Waiting;
-pub use claim::{Claim, Form, Plain, Transactional, WithClaim};
 pub use config::{Config, Leave, LostClaim, StoreFailure};
 pub use detached::Detached;
 pub use encoded::Encoded;
@@ -45,3 +44,4 @@ pub use memory::{MemoryStore, MemoryTransaction};
 pub use service::Idempotency;
 pub use store::{ClaimId, Claimed, CompleteIn, Completion, Immediate, KeyClaim, Size, Store};
 pub use tape::{Answers, AnswersIf, ByFn, Kept, Recorded, Results, Tape};
+pub use transactional::{Claim, Form, Plain, Transactional, WithClaim};

@@ -10,12 +10,12 @@ use pin_project_lite::pin_project;
 
 use super::backend::{Backend, Op};
 use super::bounded::bounded;
-use super::claim::Begun;
 use super::config::{LostClaim, StoreFailure};
 use super::holding::Holding;
 use super::owner::Owner;
 use super::shared::BY_HAND;
 use super::store::Immediate;
+use super::transactional::Begun;
 use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::clock::{self, Sleep};
 use crate::vocabulary::error::Error;

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use pin_project_lite::pin_project;
 
-use super::claim::{Begun, Written};
 use super::holding::Holding;
 use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
 use super::tape::{Kept, Recorded, Tape};
+use super::transactional::{Begun, Written};
 use crate::machinery::caught::caught;
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::OnUnwind;

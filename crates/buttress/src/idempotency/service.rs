@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::call::{Call, Waiting};
-use super::claim::{Form, sealed};
 use super::future::{Phase, ResponseFuture};
 use super::handle::Handle;
 use super::handler::Runs;
@@ -16,6 +15,7 @@ use super::running::Running;
 use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
 use super::tape::Tape;
+use super::transactional::{Form, sealed};
 use crate::vocabulary::error::ErrorKind;
 use crate::vocabulary::reject::Reject;
 

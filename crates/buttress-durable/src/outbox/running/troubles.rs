@@ -1,4 +1,5 @@
-//! Failures of the store: waits, and log lines.
+//! Failures of the store: the first wait after each, and log lines. `outage.rs` decides how the waits grow, and what is
+//! logged.
 
 use std::time::{Duration, Instant};
 

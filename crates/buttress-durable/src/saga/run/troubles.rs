@@ -1,4 +1,5 @@
-//! Failures of an executor's store: waits, and log lines.
+//! Failures of an executor's store: the first wait after each, and log lines. `outage.rs` decides how the waits grow, and
+//! what is logged.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::opened::Machine;
+use super::probes::Machine;
 use super::ticket::{NOTED, pack, unpack};
 use super::{State, Transition, Window, counts};
 use crate::machinery::window::Streak;

@@ -1,4 +1,6 @@
 //! [`Claim`]: stores a handler's answer in the handler's own transaction.
+//!
+//! The owner of a key, and whether it came with another request, is decided by `state.rs` and by the stores.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The data of an open or half-open circuit.
+//! Open and half-open: how long a circuit stays open, and the places and leases of its probes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The scripts of a source. Each checks the lease in the same step that it reads or acknowledges in.
+//! The scripts of a source. Each checks the lease in the same step that it reads or acknowledges in. The lease alone
+//! decides when the entries of a dead member are taken over.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
