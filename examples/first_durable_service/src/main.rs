@@ -16,7 +16,7 @@ use tower::{BoxError, service_fn};
 
 /// The time after which the work of a killed process can be resumed.
 const LEASE: Duration = Duration::from_secs(2);
-/// The longest wait for requests that still run when the process is asked to end.
+/// The longest wait for open requests at the end. A client that never completes its request would hold the process.
 const DRAIN: Duration = Duration::from_secs(2);
 
 const TABLES: &str = "
@@ -40,8 +40,7 @@ async fn main() -> Result<(), BoxError> {
     let store = SqliteStore::open(SqliteConfig::new("orders.db")).await?;
     raw_sql(TABLES).execute(store.pool()).await?;
 
-    // 2. The steps. Each recognizes a repetition. A local step writes a row of the barrier in its own transaction.
-    //    The provider recognizes the key of the call.
+    // 2. The steps. Each recognizes a repetition: by a row of the barrier in its transaction, or by the provider's key.
     let stock = |sql: &'static str| {
         let store = store.clone();
         service_fn(move |call: Call<i64>| {
@@ -52,11 +51,10 @@ async fn main() -> Result<(), BoxError> {
                     Direction::Action => store.action(&mut tx, saga, "reserve").await?,
                     Direction::Undo => store.undo(&mut tx, saga, "reserve").await?,
                 };
-                if passage == Passage::Proceed {
-                    let changed = tx.execute(query(sql).bind(*call.request())).await?;
-                    if changed.rows_affected() == 0 {
-                        return Err("sold out".into()); // Dropping the transaction rolls it back.
-                    }
+                if passage == Passage::Proceed
+                    && tx.execute(query(sql).bind(*call.request())).await?.rows_affected() == 0
+                {
+                    return Err("sold out".into()); // Dropping the transaction rolls it back.
                 }
                 tx.commit().await?;
                 Ok::<(), BoxError>(())
@@ -66,14 +64,14 @@ async fn main() -> Result<(), BoxError> {
     let reserve = "UPDATE stock SET available = available - 1 WHERE item = $1 AND available > 0";
     let release = "UPDATE stock SET available = available + 1 WHERE item = $1";
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let (client, charges) = (http.clone(), format!("{provider}/charges"));
+    let send = move |path: &str, key: String, body: Vec<u8>| {
+        let request = http.post(format!("{provider}{path}")).header("idempotency-key", key);
+        let request = request.body(body);
+        async move { request.send().await?.error_for_status().map(drop).map_err(BoxError::from) }
+    };
+    let to_bank = send.clone();
     let charge = service_fn(move |call: Call<u64>| {
-        let request = client.post(&charges).header("idempotency-key", call.key().to_string());
-        let request = request.body(call.request().to_string());
-        async move {
-            request.send().await?.error_for_status()?;
-            Ok::<(), BoxError>(())
-        }
+        to_bank("/charges", call.key().to_string(), call.request().to_string().into_bytes())
     });
     let outbox = Outbox::new(store.clone());
     let (database, messages) = (store.clone(), outbox.clone());
@@ -84,8 +82,7 @@ async fn main() -> Result<(), BoxError> {
             let mut tx = store.begin().await?;
             if store.action(&mut tx, saga, "place").await? == Passage::Proceed {
                 tx.execute(query("INSERT INTO orders VALUES ($1)").bind(number)).await?;
-                let message =
-                    outbox.message(number.to_string(), format!("order {number} is placed"));
+                let message = outbox.message(number.to_string(), format!("order {number} placed"));
                 let written = outbox.write(&mut tx, message).await?;
                 tx.commit().await?;
                 written.committed();
@@ -117,20 +114,15 @@ async fn main() -> Result<(), BoxError> {
     orders.keep_recovering(LEASE / 2);
 
     // 4. The relay publishes each message at least once, with the same id.
-    let mails = format!("{provider}/mails");
-    let publisher = service_fn(move |message: Message| {
-        let request = http.post(&mails).header("idempotency-key", message.id.to_string());
-        let request = request.body(message.payload);
-        async move { request.send().await?.error_for_status().map(drop).map_err(BoxError::from) }
-    });
+    let publisher =
+        service_fn(move |message: Message| send("/mails", message.id.to_string(), message.payload));
     let relay = Relay::new(&outbox, publisher, outbox::Config::new().lease(LEASE))?.spawn();
 
     // 5. The intake. The number of the order is the id of its saga, so a client may repeat its request.
     let intake = orders.clone();
     let take = async move |Path(number): Path<u32>, Json(order): Json<Order>| {
         let id = SagaId::new(number.into());
-        let ended = async { intake.start_or_attach(id, order).await?.await }.await;
-        match ended {
+        match async { intake.start_or_attach(id, order).await?.await }.await {
             Ok(report) if report.status() == Status::Completed => {
                 (StatusCode::CREATED, "placed".to_owned())
             }
@@ -143,15 +135,11 @@ async fn main() -> Result<(), BoxError> {
     let stop = || async { tokio::signal::ctrl_c().await.unwrap_or(()) };
     let server = axum::serve(listener, Router::new().route("/orders/{number}", post(take)))
         .with_graceful_shutdown(stop());
-    // A client that never completes its request would hold the server, so the wait has a bound.
     let drained = async {
         stop().await;
         Clock::default().sleep(DRAIN).await;
     };
-    tokio::select! {
-        ended = server.into_future() => ended?,
-        () = drained => {}
-    }
+    tokio::select! { ended = server.into_future() => ended?, () = drained => {} }
 
     // 6. The end, in order: no new requests, then the sagas, the relay, the database.
     orders.shut_down().await?;

@@ -111,7 +111,7 @@ async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str
     assert_eq!(next.order(7, 990).await.unwrap(), (201, "placed".to_owned()));
     assert_eq!(requests.recv().await.unwrap(), ("charge", key, "990".to_owned()));
     let (path, _, text) = requests.recv().await.unwrap();
-    assert_eq!((path, text.as_str()), ("mail", "order 7 is placed"));
+    assert_eq!((path, text.as_str()), ("mail", "order 7 placed"));
     assert_eq!(next.order(7, 990).await.unwrap(), (201, "placed".to_owned()));
 
     // A declined card releases the item.
