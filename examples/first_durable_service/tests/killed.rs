@@ -182,7 +182,9 @@ fn the_page_shows_the_program() {
     let (shown, _) = rest.split_once("\n```").expect("the program ends");
     let program = include_str!("../src/main.rs");
     assert_eq!(shown, program.trim_end(), "copy src/main.rs into the page");
-    let lines = format!("in {} lines", program.lines().count());
+    let lines = program.lines().count();
+    assert!(lines < 150, "{lines} lines are too many for a first service");
+    let lines = format!("in {lines} lines");
     assert!(include_str!("../../../README.md").contains(&lines), "the README says {lines}");
     let build = include_str!("../build.rs");
     let (_, line) = build.split_once("r#\"Postgres").expect("the other line");
