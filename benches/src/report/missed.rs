@@ -162,7 +162,7 @@ const REASONS: &[(&str, &str)] = &[
     (on_two::CLONE, "See the locked read-modify-writes on shared lines."),
     (
         size::BINARY,
-        "Of 207 kB are, by the symbols of the program without and with the layers: 47 kB five ordered \
+        "By the symbols of the program without and with the layers, when it had 207 kB: 47 kB five ordered \
          maps and sets of the standard library, which hold the waiting calls of limiter and bulkhead, \
          their deadlines, and parked tasks; 41 kB the six layers as they are made and called, each inlined \
          into the other; 18 kB the circuit's changes of state; 18 kB the text of a rate, which brings the standard \

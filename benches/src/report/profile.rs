@@ -11,7 +11,7 @@ use crate::patterns::{BUTTRESS, FLOOR};
 pub type Profile = BTreeMap<String, f64>;
 
 /// A file with a smaller share of a path is counted as "the rest".
-const SMALLEST: f64 = 0.02;
+const SMALLEST: f64 = 0.03;
 
 /// Names that callgrind writes in full once, and later as a number.
 #[derive(Default)]
@@ -90,14 +90,15 @@ pub(super) fn section(text: &mut String, all: &Table, rows: &[&str]) {
         return;
     }
     *text += "\nThe profiles of these paths, in instructions per call by the file of the source, wherever the compiler \
-              put the code. Files with less than a fiftieth are the rest:\n\n";
+              put the code. Files with less than 3 in 100 are the rest:\n\n";
     table(text, &["path", "source", "buttress", "floor"]);
     for row in known {
         let (ours, none) = (of(row, BUTTRESS).cloned().unwrap_or_default(), Profile::new());
         let theirs = of(row, FLOOR).unwrap_or(&none);
+        let mut path = row;
         for (source, fields) in lines(&ours, theirs) {
             let [ours, theirs] = fields.map(|count| format!("{count:.0}"));
-            line(text, &[row.to_owned(), source, ours, theirs]);
+            line(text, &[std::mem::take(&mut path).to_owned(), source, ours, theirs]);
         }
     }
     let _ = writeln!(text);
