@@ -61,6 +61,7 @@ macro_rules! ids {
         impl std::str::FromStr for $name {
             type Err = buttress::InvalidId;
 
+            /// Parses 32 hexadecimal digits, with or without hyphens, as `Display` writes them.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 $crate::id::parse(text).map(Self)
             }
