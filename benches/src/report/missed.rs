@@ -200,6 +200,11 @@ const REASONS: &[(&str, &str)] = &[
          transactions alone, and hexeract's rate, in the same run.",
     ),
     (
+        durable::WAIT_POSTGRES,
+        "Each transaction waits for the disk, which the relay's transactions keep busy: compare the row of SQLite in the \
+         same run.",
+    ),
+    (
         SIMULATED,
         "Two processes, of which one is Python's: the ratio varies with the machine by a fifth. A request \
          takes 0.32 µs: by the profile (perf, own engine, one server) a third goes to arrivals, calls and \
