@@ -173,7 +173,7 @@ impl Shared {
             Ok(client) => *current = Arc::new(client),
             // The next message tries again.
             Err(error) => {
-                tracing::warn!(target: "buttress", %error, "the publisher cannot create a new client")
+                tracing::warn!(target: "buttress", %error, "the publisher cannot create a new client");
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use redis::{Cmd, Pipeline, Value};
 
-use super::commands::{CONSUMER, Commands, Entry, page_of_new};
+use super::scripts::{CONSUMER, Commands, Entry, page_of_new};
 use super::state::{Claim, Page, Read};
 use crate::error::Error;
 use crate::link::Link;
