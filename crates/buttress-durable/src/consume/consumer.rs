@@ -84,7 +84,7 @@ impl<Src: Source, H> Consumer<Src, H> {
     /// # Errors
     /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter.
     pub fn new(source: Src, handler: H, config: Config) -> Result<Self, InvalidConfig> {
-        config.check()?;
+        config.common.named(config.check())?;
         let shared = Shared { layer: config.layer(), control: Mutex::default() };
         Ok(Self {
             source: Arc::new(source),

@@ -61,15 +61,17 @@ impl<St: Store, H> Projection<St, H> {
     /// a separate transaction. [`in_transaction`](Self::in_transaction) uses the transaction of the handler instead.
     ///
     /// # Errors
-    /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter.
+    /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter. The error has the name of the
+    /// configuration, or else of the projection.
     pub fn new(
         name: impl Into<Arc<str>>,
         log: &Log<St>,
         handler: H,
         config: Config,
     ) -> Result<Self, InvalidConfig> {
-        config.check()?;
         let name = name.into();
+        let checked = config.common.named(config.check());
+        checked.map_err(|error| error.of_layer(&name))?;
         Ok(Self {
             shared: Arc::new(Shared::new(config.layer(), name.clone())),
             name,

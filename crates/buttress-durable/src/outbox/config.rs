@@ -135,7 +135,23 @@ impl Config {
             .saturating_add(self.publish_timeout.saturating_mul(self.attempts))
     }
 
-    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+    /// Checks the values, and that a store keeps its receipts for long enough.
+    pub(super) fn check_with(&self, receipts_kept: Option<Duration>) -> Result<(), InvalidConfig> {
+        self.check()?;
+        let needed = self.longest_retry();
+        match receipts_kept.filter(|kept| *kept < needed) {
+            Some(kept) => {
+                let bound = format!(
+                    "at least {needed:?}, the longest retry time of the relay (attempts, backoff, max-hint and \
+                     publish-timeout)"
+                );
+                Err(InvalidConfig::new("keep-receipts", format!("{kept:?}"), bound))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), InvalidConfig> {
         check_range("batch", self.batch, 1, 10_000)?;
         check_duration("poll", self.poll)?;
         check_duration("idle-poll", self.idle_poll)?;

@@ -68,15 +68,7 @@ where
     /// Also returns it if the store keeps receipts for less than [`Config::longest_retry`]. A
     /// message that is delivered after its receipt was removed would run again.
     pub fn new(outbox: &Outbox<St>, publisher: P, config: Config) -> Result<Self, InvalidConfig> {
-        config.check()?;
-        let (kept, needed) = (outbox.store.receipts_kept(), config.longest_retry());
-        if let Some(kept) = kept.filter(|kept| *kept < needed) {
-            let bound = format!(
-                "at least {needed:?}, the longest retry time of the relay (attempts, backoff, max-hint and \
-                 publish-timeout)"
-            );
-            return Err(InvalidConfig::new("keep-receipts", format!("{kept:?}"), bound));
-        }
+        config.common.named(config.check_with(outbox.store.receipts_kept()))?;
         let id = RelayId::random(&config.common.rng);
         let shared = Shared {
             layer: config.layer(),

@@ -52,7 +52,7 @@ pub struct Stats {
 
 impl Handle {
     pub(super) fn new(config: Config, link: Link, clock: Clock) -> Result<Self, InvalidConfig> {
-        config.check()?;
+        config.check().map_err(|error| error.of_layer(config.name.as_str()))?;
         let share = match config.on_outage {
             OnOutage::Local { share } => share,
             OnOutage::Allow | OnOutage::Refuse => 1.0,

@@ -266,7 +266,7 @@ async fn limits_that_a_script_cannot_count_exactly_are_refused() {
         (new().on_outage(OnOutage::Local { share: f64::NAN }), "share"),
     ] {
         let error = redis.rate_limit(config).unwrap_err();
-        assert_eq!(error.field(), field, "{error}");
+        assert_eq!((error.layer(), error.field()), (Some("a"), field), "{error}");
     }
     assert!(redis.rate_limit(new().max_tokens(104_249).refill(1, day)).is_ok());
 }

@@ -70,8 +70,8 @@ impl InvalidConfig {
         Err(Self::new(field, format!("{value:?}"), bound))
     }
 
-    /// Returns the [name](crate::bulkhead::Config::name) of the layer. `None` if the configuration has no name, and in a
-    /// document, whose fields have a path.
+    /// Returns the [name](crate::bulkhead::Config::name) of the layer, or of another configuration, e.g. of a relay. `None`
+    /// if the configuration has no name, and in a document, whose fields have a path.
     #[must_use]
     pub fn layer(&self) -> Option<&str> {
         self.layer.as_deref()
@@ -96,8 +96,18 @@ impl InvalidConfig {
         &self.bound
     }
 
-    /// Returns this error for the layer called `name`. An error of a layer further in keeps its name.
-    pub(crate) fn of_layer(self, name: &str) -> Self {
+    /// Returns this error with the name of the layer or of the configuration. An error that has a name keeps it, and an
+    /// empty `name` adds none. Use it for configurations outside of this crate that have a name.
+    ///
+    /// ```
+    /// use buttress::InvalidConfig;
+    ///
+    /// let error = InvalidConfig::new("lease", "0s", "longer than zero").of_layer("orders");
+    /// assert_eq!(error.layer(), Some("orders"));
+    /// assert_eq!(error.to_string(), "\"orders\": lease: 0s is not longer than zero");
+    /// ```
+    #[must_use]
+    pub fn of_layer(self, name: &str) -> Self {
         let own = (!name.is_empty()).then(|| name.into());
         Self { layer: self.layer.or(own), ..self }
     }
@@ -195,6 +205,15 @@ mod tests {
         let limiter = rate_limit::Config::new().name("api").build().unwrap().handle();
         let refused = limiter.reconfigure(&limiter.config().max_tokens(0)).unwrap_err();
         assert_eq!(refused.layer(), Some("api"));
+    }
+
+    #[test]
+    fn the_name_that_an_error_has_stays() {
+        let error = InvalidConfig::new("lease", "0s", "longer than zero");
+        assert_eq!(error.clone().of_layer(""), error);
+        let inner = error.of_layer("").of_layer("inner");
+        assert_eq!(inner.layer(), Some("inner"));
+        assert_eq!(inner.clone().of_layer("outer"), inner);
     }
 
     #[test]

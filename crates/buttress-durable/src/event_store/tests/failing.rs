@@ -140,7 +140,7 @@ fn parking_needs_dead_letters() {
     let error = Projection::new("list", &log, handler(&model(), approve()), config).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "on-failure: park is not possible without dead letters: call `dead_letters`"
+        "\"list\": on-failure: park is not possible without dead letters: call `dead_letters`"
     );
 }
 

@@ -14,6 +14,7 @@ use crate::saga::error::SagaError;
 use crate::saga::history::Histories;
 use crate::saga::memory::MemoryStore;
 use crate::saga::model::child::Parent;
+use crate::saga::model::plan::Plan;
 use crate::saga::model::state::State;
 use crate::saga::reasons::Reasons;
 use crate::saga::report::{Stats, Tree};
@@ -52,7 +53,7 @@ where
         store: St,
         config: Config,
     ) -> Result<Self, InvalidConfig> {
-        config.check()?;
+        config.common.named(config.check())?;
         let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
         Self::with_room(definition, store, config, (slots, Arc::default()))
     }
@@ -64,16 +65,7 @@ where
         config: Config,
         (slots, resumed): (Arc<Semaphore>, Arc<Resumed>),
     ) -> Result<Self, InvalidConfig> {
-        if definition.inner.plan.has_waits && !store.keeps_waits() {
-            let bound = "a store that keeps waiting sagas, for a definition with a step that waits or \
-                         whose sagas can be children";
-            return Err(InvalidConfig::new("store", "a store without waiting sagas", bound));
-        }
-        if definition.inner.plan.has_signals && !store.keeps_signals() {
-            let bound =
-                "a store that keeps signals, for a definition with a step that waits for one";
-            return Err(InvalidConfig::new("store", "a store without signals", bound));
-        }
+        config.common.named(check_store(&definition.inner.plan, &store))?;
         let worker = WorkerId::random(&config.common.rng);
         let lease = Lease::new(worker, config.lease, config.common.clock.clone());
         let core = Core {
@@ -299,6 +291,20 @@ impl<I: Send + Sync + 'static> Executor<I, InMemory, MemoryStore> {
         let store = MemoryStore::new(config.common.clock.clone());
         Self::new(definition, store, config)
     }
+}
+
+/// Refuses a store that keeps less than the sagas of a plan need.
+fn check_store<P>(plan: &Plan, store: &impl Store<P>) -> Result<(), InvalidConfig> {
+    if plan.has_waits && !store.keeps_waits() {
+        let bound = "a store that keeps waiting sagas, for a definition with a step that waits or \
+                     whose sagas can be children";
+        return Err(InvalidConfig::new("store", "a store without waiting sagas", bound));
+    }
+    if plan.has_signals && !store.keeps_signals() {
+        let bound = "a store that keeps signals, for a definition with a step that waits for one";
+        return Err(InvalidConfig::new("store", "a store without signals", bound));
+    }
+    Ok(())
 }
 
 impl<I, F: Format, St> Clone for Executor<I, F, St> {
