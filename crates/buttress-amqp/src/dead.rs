@@ -97,7 +97,8 @@ impl Dead {
         let known = message::first_queue(&delivery.properties);
         let of_group = self.topic.of_group(&self.group, "");
         known.filter(|queue| queue.starts_with(&of_group)).unwrap_or_else(|| {
-            let shard = NewMessage::partition(&message::read(delivery).key, self.topic.shards);
+            let shard =
+                NewMessage::partition(&message::read(delivery).content.key, self.topic.shards);
             self.topic.queue(&self.group, shard)
         })
     }

@@ -1,5 +1,6 @@
 //! A message of the outbox as a message of AMQP, and back.
 
+use buttress_durable::consume::Content;
 use buttress_durable::event::Binding;
 use buttress_durable::outbox::{Message, MessageId};
 use lapin::BasicProperties;
@@ -107,9 +108,8 @@ pub(crate) struct Read {
     /// The id of a message of an outbox. A message of another publisher has none: RabbitMQ does not make a
     /// `message_id` unique, and two messages with one id are two messages.
     pub(crate) id: Option<String>,
-    pub(crate) key: String,
-    pub(crate) topic: String,
-    pub(crate) headers: Vec<(String, String)>,
+    /// Key, topic and headers, without the payload.
+    pub(crate) content: Content,
     pub(crate) redeliveries: u32,
 }
 
@@ -137,23 +137,19 @@ fn properties(properties: &BasicProperties, routing_key: &str) -> Read {
             name => {
                 let value = text(value);
                 let known = Binding::Amqp.read(name, &value);
-                read.headers.push(known.unwrap_or_else(|_| (name.to_owned(), value)));
+                let known = known.unwrap_or_else(|_| (name.to_owned(), value));
+                read.content.headers.push(known);
             }
         }
     }
     if let Some(media) = properties.content_type() {
-        read.headers.push((CONTENT_TYPE.to_owned(), media.to_string()));
+        read.content.headers.push((CONTENT_TYPE.to_owned(), media.to_string()));
     }
     if key.is_some() && topic.is_some() {
         let id = properties.message_id().as_ref().map(ToString::to_string);
         read.id = id.filter(|id| id.parse::<MessageId>().is_ok());
     }
-    let of = |name: &str| {
-        let known = read.headers.iter().find(|(known, _)| known == name);
-        known.map(|(_, value)| value.clone())
-    };
-    read.key = key.or_else(|| of("ce-subject")).unwrap_or_default();
-    read.topic = topic.or_else(|| of("ce-type")).unwrap_or_else(|| routing_key.to_owned());
+    read.content.set_key_and_topic(key, topic, routing_key);
     read
 }
 
@@ -237,13 +233,13 @@ mod tests {
         let written = write(&message, ROOM).unwrap();
         assert!(written.headers().as_ref().unwrap().contains_key("cloudEvents:type"));
         assert_eq!(written.content_type().as_ref().unwrap().as_str(), "text/plain");
-        let mut read = properties(&written, "1");
-        assert_eq!((&read.key, &read.topic), (&message.key, &message.topic));
-        assert_eq!(read.id, Some(message.id.to_string()));
+        let Read { id, mut content, .. } = properties(&written, "1");
+        assert_eq!((&content.key, &content.topic), (&message.key, &message.topic));
+        assert_eq!(id, Some(message.id.to_string()));
         let mut expected = message.headers.clone();
         expected.sort();
-        read.headers.sort();
-        assert_eq!(read.headers, expected);
+        content.headers.sort();
+        assert_eq!(content.headers, expected);
     }
 
     #[test]
@@ -289,14 +285,14 @@ mod tests {
             .insert("x-delivery-count".into(), AMQPValue::LongLongInt(3))
             .insert("x-first-death-queue".into(), AMQPValue::LongString("orders.billing.3".into()));
         let foreign = BasicProperties::default().with_headers(headers);
-        let read = properties(&foreign, "1");
-        assert_eq!((&*read.key, &*read.topic, read.redeliveries), ("order 7", "order.paid", 3));
-        assert!(read.headers.contains(&("x-number".to_owned(), "-7".to_owned())));
-        assert_eq!((read.headers.len(), read.id), (3, None));
+        let Read { id, content, redeliveries } = properties(&foreign, "1");
+        assert_eq!((&*content.key, &*content.topic, redeliveries), ("order 7", "order.paid", 3));
+        assert!(content.headers.contains(&("x-number".to_owned(), "-7".to_owned())));
+        assert_eq!((content.headers.len(), id), (3, None));
         assert_eq!(first_queue(&foreign).as_deref(), Some("orders.billing.3"));
         let clean = without_history(&foreign);
         assert_eq!((first_queue(&clean), properties(&clean, "1").redeliveries), (None, 0));
-        let plain = properties(&BasicProperties::default(), "1");
+        let plain = properties(&BasicProperties::default(), "1").content;
         assert_eq!((&*plain.key, &*plain.topic, plain.headers.len()), ("", "1", 0));
     }
 

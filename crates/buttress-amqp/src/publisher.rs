@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::{Clock, InvalidConfig};
 use buttress_durable::outbox::Message;
 use lapin::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -25,54 +24,17 @@ use shared::{Failure, Job, Shared, Ticket};
 /// How many messages wait for the task that publishes, before a caller waits.
 const QUEUE: usize = 1024;
 
-/// The settings of a publisher.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Publish {
-    limit: Duration,
-    largest: usize,
-    clock: Clock,
-}
-
-impl Default for Publish {
-    fn default() -> Self {
-        Self { limit: Duration::from_secs(5), largest: 16 << 20, clock: Clock::default() }
-    }
-}
-
-impl Publish {
-    /// Creates the default settings.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+buttress_durable::publish_settings! {
     /// Sets how long the publisher waits for a connection and the confirmation of one message. Default: 5 seconds.
     /// Between 10 ms and 1 hour. Keep it below the relay's `publish_timeout`, so that the relay gets the reason.
-    pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
-        self
-    }
-
+    limit: at least Duration::from_millis(10);
+    /// Sets the clock of the limit. Default: tokio's clock.
+    clock;
     /// Sets the largest payload in bytes. Default: 16 MiB, as RabbitMQ 4 has it. Between 1 and 512 MiB.
     ///
     /// The server closes the channel after a message above its own `max_message_size`, and everything else that is
     /// being published has to be sent again.
-    pub fn largest(mut self, bytes: usize) -> Self {
-        self.largest = bytes;
-        self
-    }
-
-    /// Sets the clock of the limit. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
-        let bounds = Duration::from_millis(10)..=Duration::from_secs(3600);
-        InvalidConfig::check_range("limit", self.limit, bounds)?;
-        InvalidConfig::check_range("largest", self.largest, 1..=512 << 20)
-    }
+    largest(bytes: usize) = 16 << 20, in 1..=512 << 20;
 }
 
 /// A publisher of messages to a topic: the publisher of a relay, as a [`Service`](tower::Service) of [`Message`]. Cheap

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future as _, poll_fn};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -291,11 +292,11 @@ fn token(flow: &Flow, life: u64, arrived: &Arrived) -> Token {
 fn received(flow: &Flow, life: u64, arrived: Arrived) -> Received<Token> {
     let token = token(flow, life, &arrived);
     let Arrived { message, about, .. } = arrived;
-    let read = headers::read(message.headers.as_ref(), &message.subject);
+    let mut content = headers::read(message.headers.as_ref(), &message.subject);
+    content.payload = message.payload.into();
     let shard = Shard(u64::from(flow.shard));
-    let mut received = Received::new(token, shard, read.key, message.payload);
+    let mut received = Received::of(token, shard, Arc::new(content));
     received.place = Some(Place::Number(about.sequence));
-    (received.topic, received.headers) = (read.topic, read.headers);
     received.redeliveries =
         Some(u32::try_from(about.delivered.saturating_sub(1)).unwrap_or(u32::MAX));
     received

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use buttress_durable::consume::Content;
 use buttress_durable::event::Binding;
 use buttress_durable::outbox::Message;
 
@@ -85,18 +86,10 @@ fn decoded(text: &str) -> Option<String> {
     Binding::Nats.read("ce-text", text).ok().map(|(_, value)| value)
 }
 
-/// The values in the headers of a received message.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Read {
-    pub(crate) key: String,
-    pub(crate) topic: String,
-    pub(crate) headers: Vec<(String, String)>,
-}
-
 /// Returns the key, the topic and the other headers of a message. A message of another publisher has the subject of its
 /// event as the key, and the type of its event, or else `subject`, as the topic.
-pub(crate) fn read(headers: Option<&HeaderMap>, subject: &str) -> Read {
-    let mut read = Read::default();
+pub(crate) fn read(headers: Option<&HeaderMap>, subject: &str) -> Content {
+    let mut read = Content::default();
     let (mut key, mut topic) = (None, None);
     for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
         for value in values {
@@ -117,12 +110,7 @@ pub(crate) fn read(headers: Option<&HeaderMap>, subject: &str) -> Read {
     }
     // The client keeps headers in no order.
     read.headers.sort();
-    let of = |name: &str| {
-        let known = read.headers.iter().find(|(known, _)| known == name);
-        known.map(|(_, value)| value.clone())
-    };
-    read.key = key.or_else(|| of("ce-subject")).unwrap_or_default();
-    read.topic = topic.or_else(|| of("ce-type")).unwrap_or_else(|| subject.to_owned());
+    read.set_key_and_topic(key, topic, subject);
     read
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{PublishError as ClientError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use buttress::{Clock, InvalidConfig};
 use buttress_durable::outbox::Message;
 
 use crate::error::PublishError;
@@ -19,46 +18,12 @@ use crate::topic::Topic;
 /// How often a publisher without a connection looks for it.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The settings of a publisher.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Publish {
-    limit: Duration,
-    clock: Clock,
-}
-
-impl Default for Publish {
-    fn default() -> Self {
-        Self { limit: Duration::from_secs(5), clock: Clock::default() }
-    }
-}
-
-impl Publish {
-    /// Creates the default settings.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+buttress_durable::publish_settings! {
     /// Sets how long the publisher waits for a connection and the confirmation of one message. Default: 5 seconds.
     /// Between 10 ms and 1 hour. Keep it below the relay's `publish_timeout`, so that the relay gets the reason.
-    pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
-        self
-    }
-
+    limit: at least Duration::from_millis(10);
     /// Sets the clock of the limit. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
-        InvalidConfig::check_range(
-            "limit",
-            self.limit,
-            Duration::from_millis(10)..=Duration::from_secs(3600),
-        )
-    }
+    clock;
 }
 
 /// The confirmation of the server.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use buttress::StoreError;
@@ -18,7 +19,7 @@ use super::state::Holding;
 use super::{Subscription, Token};
 use crate::declare;
 use crate::error::SetupError;
-use crate::message;
+use crate::message::{self, Read};
 
 /// The state that `receive` works on.
 pub(super) struct Driver {
@@ -242,11 +243,10 @@ impl Flow {
 }
 
 fn received(holding: &mut Holding, shard: u16, delivery: Delivery) -> Received<Token> {
-    let read = message::read(&delivery);
-    let (token, place) = holding.hand_out(shard, delivery.delivery_tag, read.id);
-    let shard = Shard(u64::from(shard));
-    let mut received = Received::new(token, shard, read.key, delivery.data);
-    (received.place, received.topic, received.headers) = (place, read.topic, read.headers);
-    received.redeliveries = Some(read.redeliveries);
+    let Read { id, mut content, redeliveries } = message::read(&delivery);
+    content.payload = delivery.data;
+    let (token, place) = holding.hand_out(shard, delivery.delivery_tag, id);
+    let mut received = Received::of(token, Shard(u64::from(shard)), Arc::new(content));
+    (received.place, received.redeliveries) = (place, Some(redeliveries));
     received
 }

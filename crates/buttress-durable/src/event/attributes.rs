@@ -8,9 +8,9 @@ pub(super) const PREFIX: &str = "ce-";
 
 pub(super) const ID: &str = "ce-id";
 pub(super) const SOURCE: &str = "ce-source";
-pub(super) const KIND: &str = "ce-type";
+pub(crate) const KIND: &str = "ce-type";
 pub(super) const SPEC_VERSION: &str = "ce-specversion";
-pub(super) const SUBJECT: &str = "ce-subject";
+pub(crate) const SUBJECT: &str = "ce-subject";
 pub(super) const TIME: &str = "ce-time";
 /// An extension: the version of the data's schema.
 pub(super) const DATA_VERSION: &str = "ce-dataversion";

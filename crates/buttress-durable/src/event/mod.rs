@@ -22,6 +22,7 @@ pub use error::{DecodeError, EncodeError, UnknownEvent};
 pub use events::Events;
 pub use id::EventId;
 
+pub(crate) use attributes::{KIND, SUBJECT};
 pub(crate) use cause::{current_headers, scope_of, scope_under};
 pub(crate) use domain::newest;
 

@@ -1,4 +1,4 @@
-//! `publisher!`: the frame of the publisher of a broker.
+//! `publisher!` and `publish_settings!`: the frame of the publisher of a broker.
 
 /// Writes the parts that the publishers of all brokers share, for a `Publisher` with a method `publish` and a
 /// `PublishError` with `is_lasting` and the variant `Refused`: the [`Service`](tower::Service) of a
@@ -51,6 +51,79 @@ macro_rules! publisher {
                     Err(PublishError::Refused { .. }) => ::buttress::Outcome::Failure,
                     Err(_) => ::buttress::Outcome::Ignored,
                 }
+            }
+        }
+    };
+}
+
+/// Writes `Publish`, the settings of a publisher: a limit and a clock, and the sizes that only one broker has. The first
+/// argument is the shortest limit. The documentation of each setter is an argument too, because it names the broker.
+///
+/// The crates of brokers use it. It is no part of the API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! publish_settings {
+    (
+        $(#[$limit:meta])+
+        limit: at least $least:expr;
+        $(#[$clock:meta])+
+        clock;
+        $($(#[$doc:meta])+ $field:ident($given:ident: $type:ty) = $default:expr, in $bounds:expr;)*
+    ) => {
+        /// The settings of a publisher.
+        #[derive(Clone, Debug)]
+        #[must_use]
+        pub struct Publish {
+            limit: ::std::time::Duration,
+            clock: ::buttress::Clock,
+            $($field: $type,)*
+        }
+
+        impl ::std::default::Default for Publish {
+            fn default() -> Self {
+                Self {
+                    limit: ::std::time::Duration::from_secs(5),
+                    clock: ::buttress::Clock::default(),
+                    $($field: $default,)*
+                }
+            }
+        }
+
+        impl Publish {
+            /// Creates the default settings.
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $(#[$limit])+
+            pub fn limit(mut self, limit: ::std::time::Duration) -> Self {
+                self.limit = limit;
+                self
+            }
+
+            $(#[$clock])+
+            pub fn clock(mut self, clock: ::buttress::Clock) -> Self {
+                self.clock = clock;
+                self
+            }
+
+            $(
+                $(#[$doc])+
+                pub fn $field(mut self, $given: $type) -> Self {
+                    self.$field = $given;
+                    self
+                }
+            )*
+
+            pub(crate) fn check(&self) -> Result<(), ::buttress::InvalidConfig> {
+                let limits = $least..=::std::time::Duration::from_secs(3600);
+                ::buttress::InvalidConfig::check_range("limit", self.limit, limits)?;
+                $(::buttress::InvalidConfig::check_range(
+                    ::std::stringify!($field),
+                    self.$field,
+                    $bounds,
+                )?;)*
+                Ok(())
             }
         }
     };

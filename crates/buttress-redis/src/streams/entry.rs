@@ -8,6 +8,7 @@
 //! | `id`, `source` and other names of letters and digits | an attribute of the event |
 //! | `:name` | any other header |
 
+use buttress_durable::consume::Content;
 use buttress_durable::event::Binding;
 use buttress_durable::outbox::Message;
 use redis::{Cmd, Value};
@@ -21,15 +22,6 @@ const KEY: &str = ".key";
 const TOPIC: &str = ".topic";
 const SUBJECT: &str = "ce-subject";
 const KIND: &str = "ce-type";
-
-/// The content of an entry.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Content {
-    pub(super) key: String,
-    pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
-    pub(super) headers: Vec<(String, String)>,
-}
 
 fn header<'a>(headers: &'a [(String, String)], wanted: &str) -> &'a str {
     let found = headers.iter().find(|(name, _)| name == wanted);
@@ -93,8 +85,7 @@ pub(super) fn read(entry: Value) -> Option<(EntryId, usize, Content)> {
             _ => content.headers.extend(Binding::Redis.read(&name, &value)),
         }
     }
-    content.key = key.unwrap_or_else(|| header(&content.headers, SUBJECT).to_owned());
-    content.topic = topic.unwrap_or_else(|| header(&content.headers, KIND).to_owned());
+    content.set_key_and_topic(key, topic, "");
     Some((id, size, content))
 }
 

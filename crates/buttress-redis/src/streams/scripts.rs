@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use buttress_durable::consume::Content;
 use redis::{Cmd, RedisWrite as _, Value};
 
-use super::entry::{self, Content};
+use super::entry;
 use super::entry_id::EntryId;
 use super::fetch::Fetch;
 use super::state::{Ask, Claim, Page, Read, Seen, Token};

@@ -13,7 +13,6 @@ use buttress_durable::consume::{Answer, Batch, Limits, Received, Settle, Shard, 
 use tokio::sync::Notify;
 
 use super::declare;
-use super::entry::Content;
 use super::entry_id::EntryId;
 use super::fetch::Fetch;
 use super::scripts::{Commands, Entry};
@@ -232,10 +231,10 @@ impl RedisSource {
 }
 
 fn received(token: Token, entry: Entry) -> Received<RedisToken> {
-    let Entry { content: Content { key, topic, payload, headers }, redeliveries } = entry;
-    let mut received = Received::new(RedisToken(token), Shard(token.shard as u64), key, payload);
+    let Entry { content, redeliveries } = entry;
+    let shard = Shard(token.shard as u64);
+    let mut received = Received::of(RedisToken(token), shard, Arc::new(content));
     received.place = Some(token.id.place());
-    (received.topic, received.headers) = (topic, headers);
     received.redeliveries = Some(redeliveries);
     received
 }
