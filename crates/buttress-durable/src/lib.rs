@@ -23,6 +23,7 @@
 mod alive;
 mod answer;
 mod bounded;
+mod boxed;
 mod caught;
 mod causes;
 mod check;

@@ -16,6 +16,7 @@ use crate::time;
 
 pub(crate) mod barrier;
 pub(crate) mod beginning;
+pub(crate) mod delegated;
 pub(crate) mod found;
 pub(crate) mod migration;
 pub(crate) mod passes;

@@ -11,6 +11,7 @@ use super::recorded::{Filter, Page, Snapshot, StoreStats, StreamPage, StreamStat
 use super::store::Store;
 use super::stream::{Position, StreamId, Version};
 use crate::answer::{Answer, Fut};
+use crate::boxed::boxed;
 use crate::causes::AnyStdError;
 
 /// A store of events with its type erased. An application then needs no type parameter for the store.
@@ -38,28 +39,8 @@ impl fmt::Debug for BoxStore {
 
 type Appending<'a> = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send + 'a>>;
 
-/// Writes [`Boxed`], a [`Store`] whose methods return boxed futures, so that it can be a trait object.
-macro_rules! boxed {
-    ($($name:ident($($given:ident: $type:ty),*) -> $future:ty;)+) => {
-        trait Boxed: Send + Sync {
-            $(fn $name<'a>(&'a self, $($given: $type),*) -> $future;)+
-
-            fn is_outage(&self, error: &AnyStdError) -> bool;
-        }
-
-        impl<S: Store> Boxed for S {
-            fn is_outage(&self, error: &AnyStdError) -> bool {
-                Store::is_outage(self, error)
-            }
-
-            $(fn $name<'a>(&'a self, $($given: $type),*) -> $future {
-                Box::pin(Store::$name(self, $($given),*))
-            })+
-        }
-    };
-}
-
 boxed! {
+    { is_outage(error: &AnyStdError) -> bool; }
     append_batch(batch: &'a NewBatch) -> Appending<'a>;
     read_stream(stream: &'a StreamId, after: Version, limit: usize) -> Fut<'a, StreamPage>;
     read_all(after: Position, filter: &'a Filter, limit: usize) -> Fut<'a, Page>;
@@ -82,13 +63,8 @@ impl Store for BoxStore {
         self.store.append_batch(batch).await
     }
 
-    async fn read_stream(
-        &self,
-        stream: &StreamId,
-        after: Version,
-        limit: usize,
-    ) -> Answer<StreamPage> {
-        self.store.read_stream(stream, after, limit).await
+    async fn read_stream(&self, id: &StreamId, after: Version, limit: usize) -> Answer<StreamPage> {
+        self.store.read_stream(id, after, limit).await
     }
 
     async fn read_all(&self, after: Position, filter: &Filter, limit: usize) -> Answer<Page> {

@@ -91,14 +91,9 @@ impl Store for MemoryStore {
         self.alone(|tx| tx.append(batch))
     }
 
-    async fn read_stream(
-        &self,
-        stream: &StreamId,
-        after: Version,
-        limit: usize,
-    ) -> Answer<StreamPage> {
-        stream.check()?;
-        Ok(self.lock().read(stream, &[], after, limit))
+    async fn read_stream(&self, id: &StreamId, after: Version, limit: usize) -> Answer<StreamPage> {
+        id.check()?;
+        Ok(self.lock().read(id, &[], after, limit))
     }
 
     async fn read_all(&self, after: Position, filter: &Filter, limit: usize) -> Answer<Page> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::message::MessageId;
 use super::store::{Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Renewal, Settled, Store};
 use crate::answer::{Answer, Fut};
+use crate::boxed::boxed;
 
 /// A store of messages with its type erased. An application then needs no type parameter for the
 /// store.
@@ -24,87 +25,22 @@ impl BoxStore {
     }
 }
 
-/// A [`Store`] whose methods return boxed futures, so that it can be a trait object.
-trait Boxed: Send + Sync {
-    fn lease_partitions<'a>(&'a self, renewal: Renewal<'a>) -> Fut<'a, Owned>;
-
-    fn release_partitions<'a>(&'a self, relay: RelayId) -> Fut<'a, ()>;
-
-    fn fetch<'a>(&'a self, relay: RelayId, leases: &'a [Lease], limit: usize) -> Fut<'a, Fetched>;
-
-    fn record_start<'a>(&'a self, lease: Lease, id: MessageId, claim: u64) -> Fut<'a, u32>;
-
-    fn clear_suspects<'a>(&'a self, lease: Lease) -> Fut<'a, ()>;
-
-    fn settle<'a>(&'a self, settled: Vec<Settled>) -> Fut<'a, Vec<u16>>;
-
-    fn dead_letters<'a>(&'a self, after: u64, limit: usize) -> Fut<'a, Vec<DeadLetter>>;
-
-    fn requeue<'a>(&'a self, ids: &'a [MessageId]) -> Fut<'a, usize>;
-
-    fn discard<'a>(&'a self, ids: &'a [MessageId]) -> Fut<'a, usize>;
-
-    fn backlog<'a>(&'a self) -> Fut<'a, Backlog>;
-
-    fn purge_receipts<'a>(&'a self, age: Duration, limit: usize) -> Fut<'a, usize>;
-
-    fn purge_delivered<'a>(&'a self, age: Duration, limit: usize) -> Fut<'a, usize>;
-
-    fn receipts_kept(&self) -> Option<Duration>;
-}
-
-impl<S: Store> Boxed for S {
-    fn lease_partitions<'a>(&'a self, renewal: Renewal<'a>) -> Fut<'a, Owned> {
-        Box::pin(Store::lease_partitions(self, renewal))
+boxed! {
+    {
+        receipts_kept() -> Option<Duration>;
     }
-
-    fn release_partitions<'a>(&'a self, relay: RelayId) -> Fut<'a, ()> {
-        Box::pin(Store::release_partitions(self, relay))
-    }
-
-    fn fetch<'a>(&'a self, relay: RelayId, leases: &'a [Lease], limit: usize) -> Fut<'a, Fetched> {
-        Box::pin(Store::fetch(self, relay, leases, limit))
-    }
-
-    fn record_start<'a>(&'a self, lease: Lease, id: MessageId, claim: u64) -> Fut<'a, u32> {
-        Box::pin(Store::record_start(self, lease, id, claim))
-    }
-
-    fn clear_suspects<'a>(&'a self, lease: Lease) -> Fut<'a, ()> {
-        Box::pin(Store::clear_suspects(self, lease))
-    }
-
-    fn settle<'a>(&'a self, settled: Vec<Settled>) -> Fut<'a, Vec<u16>> {
-        Box::pin(Store::settle(self, settled))
-    }
-
-    fn dead_letters<'a>(&'a self, after: u64, limit: usize) -> Fut<'a, Vec<DeadLetter>> {
-        Box::pin(Store::dead_letters(self, after, limit))
-    }
-
-    fn requeue<'a>(&'a self, ids: &'a [MessageId]) -> Fut<'a, usize> {
-        Box::pin(Store::requeue(self, ids))
-    }
-
-    fn discard<'a>(&'a self, ids: &'a [MessageId]) -> Fut<'a, usize> {
-        Box::pin(Store::discard(self, ids))
-    }
-
-    fn backlog<'a>(&'a self) -> Fut<'a, Backlog> {
-        Box::pin(Store::backlog(self))
-    }
-
-    fn purge_receipts<'a>(&'a self, age: Duration, limit: usize) -> Fut<'a, usize> {
-        Box::pin(Store::purge_receipts(self, age, limit))
-    }
-
-    fn purge_delivered<'a>(&'a self, age: Duration, limit: usize) -> Fut<'a, usize> {
-        Box::pin(Store::purge_delivered(self, age, limit))
-    }
-
-    fn receipts_kept(&self) -> Option<Duration> {
-        Store::receipts_kept(self)
-    }
+    lease_partitions(renewal: Renewal<'a>) -> Fut<'a, Owned>;
+    release_partitions(relay: RelayId) -> Fut<'a, ()>;
+    fetch(relay: RelayId, leases: &'a [Lease], limit: usize) -> Fut<'a, Fetched>;
+    record_start(lease: Lease, id: MessageId, claim: u64) -> Fut<'a, u32>;
+    clear_suspects(lease: Lease) -> Fut<'a, ()>;
+    settle(settled: Vec<Settled>) -> Fut<'a, Vec<u16>>;
+    dead_letters(after: u64, limit: usize) -> Fut<'a, Vec<DeadLetter>>;
+    requeue(ids: &'a [MessageId]) -> Fut<'a, usize>;
+    discard(ids: &'a [MessageId]) -> Fut<'a, usize>;
+    backlog() -> Fut<'a, Backlog>;
+    purge_receipts(age: Duration, limit: usize) -> Fut<'a, usize>;
+    purge_delivered(age: Duration, limit: usize) -> Fut<'a, usize>;
 }
 
 impl Store for BoxStore {

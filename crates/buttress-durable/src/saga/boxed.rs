@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answer::{Answer, Fut};
+use crate::boxed::boxed;
 use crate::saga::store::{
     Append, Appended, Moved, NewLog, NewSaga, NewSignal, Page, Record, SagaId, Signal,
     SignalAnswer, Store, Summary, TakeOver, TakenOver, WorkerId,
@@ -27,155 +28,31 @@ impl<P: Send + 'static> BoxStore<P> {
     }
 }
 
-/// A [`Store`] whose methods return boxed futures, so that it can be a trait object.
-trait Boxed<P>: Send + Sync {
-    fn renew_worker<'a>(&'a self, worker: WorkerId, lease: Duration) -> Fut<'a, ()>;
-
-    fn release_worker<'a>(&'a self, worker: WorkerId) -> Fut<'a, ()>;
-
-    fn create<'a>(&'a self, saga: NewSaga<P>) -> Fut<'a, ()>;
-
-    fn append<'a>(&'a self, append: Append<P>) -> Fut<'a, Appended>;
-
-    fn take_abandoned<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
-
-    fn keeps_waits(&self) -> bool;
-
-    fn has_due<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool>;
-
-    fn take_due<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
-
-    fn keeps_signals(&self) -> bool;
-
-    fn signal<'a>(&'a self, signal: NewSignal<P>) -> Fut<'a, SignalAnswer>;
-
-    fn signals<'a>(&'a self, saga: SagaId) -> Fut<'a, Vec<Signal<P>>>;
-
-    fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
-
-    fn owned<'a>(&'a self, worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>>;
-
-    fn has_unowned<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool>;
-
-    fn load<'a>(&'a self, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
-
-    fn request_cancel<'a>(&'a self, saga: SagaId) -> Fut<'a, bool>;
-
-    fn list<'a>(&'a self, page: Page) -> Fut<'a, Vec<Summary>>;
-
-    fn other_versions<'a>(
-        &'a self,
-        name: &'a str,
-        known: &'a [u32],
-        limit: usize,
-    ) -> Fut<'a, Vec<Summary>>;
-
-    fn migrates(&self) -> bool;
-
-    fn migrate<'a>(&'a self, log: NewLog<P>) -> Fut<'a, Moved>;
-
-    fn purge_sagas<'a>(
-        &'a self,
-        name: Option<&'a str>,
-        age: Duration,
-        limit: usize,
-    ) -> Fut<'a, usize>;
-}
-
-impl<P: 'static, S: Store<P>> Boxed<P> for S {
-    fn renew_worker<'a>(&'a self, worker: WorkerId, lease: Duration) -> Fut<'a, ()> {
-        Box::pin(Store::renew_worker(self, worker, lease))
+boxed! {
+    <P>
+    {
+        keeps_waits() -> bool;
+        keeps_signals() -> bool;
+        migrates() -> bool;
     }
-
-    fn release_worker<'a>(&'a self, worker: WorkerId) -> Fut<'a, ()> {
-        Box::pin(Store::release_worker(self, worker))
-    }
-
-    fn create<'a>(&'a self, saga: NewSaga<P>) -> Fut<'a, ()> {
-        Box::pin(Store::create(self, saga))
-    }
-
-    fn append<'a>(&'a self, append: Append<P>) -> Fut<'a, Appended> {
-        Box::pin(Store::append(self, append))
-    }
-
-    fn take_abandoned<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>> {
-        Box::pin(Store::take_abandoned(self, sagas))
-    }
-
-    fn keeps_waits(&self) -> bool {
-        Store::keeps_waits(self)
-    }
-
-    fn has_due<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool> {
-        Box::pin(Store::has_due(self, name, version))
-    }
-
-    fn take_due<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>> {
-        Box::pin(Store::take_due(self, sagas))
-    }
-
-    fn keeps_signals(&self) -> bool {
-        Store::keeps_signals(self)
-    }
-
-    fn signal<'a>(&'a self, signal: NewSignal<P>) -> Fut<'a, SignalAnswer> {
-        Box::pin(Store::signal(self, signal))
-    }
-
-    fn signals<'a>(&'a self, saga: SagaId) -> Fut<'a, Vec<Signal<P>>> {
-        Box::pin(Store::signals(self, saga))
-    }
-
-    fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>> {
-        Box::pin(Store::take_saga(self, worker, saga))
-    }
-
-    fn owned<'a>(&'a self, worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>> {
-        Box::pin(Store::owned(self, worker, name, version))
-    }
-
-    fn has_unowned<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool> {
-        Box::pin(Store::has_unowned(self, name, version))
-    }
-
-    fn load<'a>(&'a self, saga: SagaId) -> Fut<'a, Option<Record<P>>> {
-        Box::pin(Store::load(self, saga))
-    }
-
-    fn request_cancel<'a>(&'a self, saga: SagaId) -> Fut<'a, bool> {
-        Box::pin(Store::request_cancel(self, saga))
-    }
-
-    fn list<'a>(&'a self, page: Page) -> Fut<'a, Vec<Summary>> {
-        Box::pin(Store::list(self, page))
-    }
-
-    fn other_versions<'a>(
-        &'a self,
-        name: &'a str,
-        known: &'a [u32],
-        limit: usize,
-    ) -> Fut<'a, Vec<Summary>> {
-        Box::pin(Store::other_versions(self, name, known, limit))
-    }
-
-    fn migrates(&self) -> bool {
-        Store::migrates(self)
-    }
-
-    fn migrate<'a>(&'a self, log: NewLog<P>) -> Fut<'a, Moved> {
-        Box::pin(Store::migrate(self, log))
-    }
-
-    fn purge_sagas<'a>(
-        &'a self,
-        name: Option<&'a str>,
-        age: Duration,
-        limit: usize,
-    ) -> Fut<'a, usize> {
-        Box::pin(Store::purge_sagas(self, name, age, limit))
-    }
+    renew_worker(worker: WorkerId, lease: Duration) -> Fut<'a, ()>;
+    release_worker(worker: WorkerId) -> Fut<'a, ()>;
+    create(saga: NewSaga<P>) -> Fut<'a, ()>;
+    append(append: Append<P>) -> Fut<'a, Appended>;
+    take_abandoned(sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
+    has_due(name: &'a str, version: u32) -> Fut<'a, bool>;
+    take_due(sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
+    signal(signal: NewSignal<P>) -> Fut<'a, SignalAnswer>;
+    signals(saga: SagaId) -> Fut<'a, Vec<Signal<P>>>;
+    take_saga(worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
+    owned(worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>>;
+    has_unowned(name: &'a str, version: u32) -> Fut<'a, bool>;
+    load(saga: SagaId) -> Fut<'a, Option<Record<P>>>;
+    request_cancel(saga: SagaId) -> Fut<'a, bool>;
+    list(page: Page) -> Fut<'a, Vec<Summary>>;
+    other_versions(name: &'a str, known: &'a [u32], limit: usize) -> Fut<'a, Vec<Summary>>;
+    migrate(log: NewLog<P>) -> Fut<'a, Moved>;
+    purge_sagas(name: Option<&'a str>, age: Duration, limit: usize) -> Fut<'a, usize>;
 }
 
 impl<P: 'static + Send> Store<P> for BoxStore<P> {

@@ -17,6 +17,7 @@ use crate::columns::Columns as _;
 use crate::error::during;
 use crate::number::signed;
 use crate::purge;
+use crate::saga::delegated::delegated;
 use crate::saga::found::{self, Abandoned};
 use crate::saga::{HEAD, LogOp, head, prepare_append, prepare_create, unreadable};
 
@@ -109,30 +110,6 @@ impl Store<Vec<u8>> for PostgresStore {
             Ok(taken)
         })
         .await
-    }
-
-    fn keeps_waits(&self) -> bool {
-        true
-    }
-
-    async fn has_due(&self, name: &str, version: u32) -> Answer<bool> {
-        self.has_due_wait(name, version).await
-    }
-
-    async fn take_due(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<Vec<u8>>> {
-        self.take_due_waits(sagas).await
-    }
-
-    fn keeps_signals(&self) -> bool {
-        true
-    }
-
-    async fn signal(&self, signal: NewSignal<Vec<u8>>) -> Answer<SignalAnswer> {
-        self.send_signal(signal).await
-    }
-
-    async fn signals(&self, saga: SagaId) -> Answer<Vec<Signal<Vec<u8>>>> {
-        self.signals_of(saga).await
     }
 
     async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
@@ -301,22 +278,7 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn other_versions(
-        &self,
-        name: &str,
-        known: &[u32],
-        limit: usize,
-    ) -> Answer<Vec<Summary>> {
-        self.of_other_versions(name, known, limit).await
-    }
-
-    fn migrates(&self) -> bool {
-        true
-    }
-
-    async fn migrate(&self, log: NewLog<Vec<u8>>) -> Answer<Moved> {
-        self.move_saga(log).await
-    }
+    delegated!();
 
     purge::sagas!(PURGE_BATCH);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buttress::{Classify, StoreError};
+use buttress::StoreError;
 use tokio::sync::oneshot;
 
 use super::Running;
@@ -12,12 +12,10 @@ use crate::causes::WithCauses;
 use crate::consume::consumer::ReplayRequest;
 use crate::consume::content::{Content, Key};
 use crate::consume::dead_letters::{DeadLetters, LetterClaim, LetterPage};
-use crate::consume::delivery::Delivery;
 use crate::consume::letter::{Letter, LetterId, ReplayId, Select};
 use crate::consume::source::Source;
 use crate::consume::state::{Ask, Burial, EntryId, Work};
 use crate::instant;
-use crate::serves::Serves;
 
 /// How many letters one request lists or claims at the most.
 const PAGE: usize = 100;
@@ -55,13 +53,7 @@ impl Written {
     }
 }
 
-impl<Src, H, C, D> Running<Src, H, C, D>
-where
-    Src: Source,
-    H: Serves<Delivery>,
-    C: Classify<H::Response, H::Error> + Clone + Send + Sync + 'static,
-    D: DeadLetters,
-{
+impl<Src: Source, H, C, D: DeadLetters> Running<Src, H, C, D> {
     /// Begins a request of the lanes.
     pub(super) fn write(&mut self, work: Work) {
         let letters = self.consumer.letters.clone();

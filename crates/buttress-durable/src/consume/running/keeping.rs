@@ -4,17 +4,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use buttress::Classify;
-
 use super::dead_letters::LEASE;
 use super::troubles::{Operation, persist};
 use super::{Boxed, Running};
 use crate::consume::dead_letters::DeadLetters;
-use crate::consume::delivery::Delivery;
 use crate::consume::source::{Answer, Source};
 use crate::consume::state::Hold;
 use crate::instant;
-use crate::serves::Serves;
 
 /// The shortest time between two calls. A transport that asks for less would get nothing else.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -76,13 +72,7 @@ impl Keeping {
     }
 }
 
-impl<Src, H, C, D> Running<Src, H, C, D>
-where
-    Src: Source,
-    H: Serves<Delivery>,
-    C: Classify<H::Response, H::Error> + Clone + Send + Sync + 'static,
-    D: DeadLetters,
-{
+impl<Src: Source, H, C, D: DeadLetters> Running<Src, H, C, D> {
     /// Reports held messages to the transport, and renews the claims on letters.
     pub(super) fn keep(&mut self, now: Instant) {
         let (lanes, troubles) = (&self.lanes, &self.troubles);

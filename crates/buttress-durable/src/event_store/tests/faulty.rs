@@ -124,14 +124,9 @@ impl Store for Faulty {
         if fate == Fate::AnswerLost { Err(away().into()) } else { done }
     }
 
-    async fn read_stream(
-        &self,
-        stream: &StreamId,
-        after: Version,
-        limit: usize,
-    ) -> Answer<StreamPage> {
+    async fn read_stream(&self, id: &StreamId, after: Version, limit: usize) -> Answer<StreamPage> {
         self.reads.lock().unwrap().push(after.get());
-        self.slowly(self.memory.read_stream(stream, after, limit)).await
+        self.slowly(self.memory.read_stream(id, after, limit)).await
     }
 
     async fn read_all(&self, after: Position, filter: &Filter, limit: usize) -> Answer<Page> {

@@ -9,7 +9,7 @@ use super::read::{find, some_lines};
 use crate::number::signed;
 use crate::queue::Job;
 use crate::saga::{Add, Create, FIRST, LogOp, Wave, beginning, judge_append, judge_create};
-use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
+use crate::sqlite::values::Cell::{self, Blob, Id, Int, Null, Text};
 use crate::sqlite::values::Values;
 use crate::time::{after, nanos, span};
 
@@ -248,15 +248,20 @@ async fn add_lines(
 
 fn entries<'v>(lines: &mut Values<'v>, number: i64, position: i64, entries: &'v [Entry<Vec<u8>>]) {
     for (position, entry) in (position..).zip(entries) {
-        lines.row([
-            Int(number),
-            Int(position),
-            Int(entry.kind().code().into()),
-            Int(entry.step().into()),
-            entry.payload().map_or(Null, |output| Blob(output)),
-            entry.note().map_or(Null, Text),
-        ]);
+        lines.row(cells(number, position, entry));
     }
+}
+
+/// Returns the columns of an entry, without its time.
+pub(super) fn cells(number: i64, position: i64, entry: &Entry<Vec<u8>>) -> [Cell<'_>; 6] {
+    [
+        Int(number),
+        Int(position),
+        Int(entry.kind().code().into()),
+        Int(entry.step().into()),
+        entry.payload().map_or(Null, |output| Blob(output)),
+        entry.note().map_or(Null, Text),
+    ]
 }
 
 async fn renew_workers(

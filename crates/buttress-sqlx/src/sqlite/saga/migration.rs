@@ -6,6 +6,7 @@ use buttress_durable::saga::{Moved, NewLog, WorkerId};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
+use super::append::cells;
 use super::{find, lines, shorten};
 use crate::error::failed;
 use crate::number::signed;
@@ -13,7 +14,7 @@ use crate::saga::migration::{self, Found};
 use crate::saga::{FIRST, WAITING, beginning};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::bytes_of_id;
-use crate::sqlite::values::Cell::{Blob, Int, Null, Text};
+use crate::sqlite::values::Cell::{Int, Null};
 use crate::sqlite::values::Values;
 use crate::time::nanos;
 
@@ -85,15 +86,9 @@ async fn replace(
     .await?;
     let mut lines = Values::new(7);
     for ((position, entry), time) in (0..).zip(&log.entries).zip(&log.times) {
-        lines.row([
-            Int(number),
-            Int(position),
-            Int(entry.kind().code().into()),
-            Int(entry.step().into()),
-            entry.payload().map_or(Null, |output| Blob(output)),
-            entry.note().map_or(Null, Text),
-            time.map_or(Null, |time| Int(nanos(time))),
-        ]);
+        let [saga, position, kind, step, payload, note] = cells(number, position, entry);
+        let time = time.map_or(Null, |time| Int(nanos(time)));
+        lines.row([saga, position, kind, step, payload, note, time]);
     }
     let insert = "WITH new(saga, position, kind, step, payload, note, recorded_at) AS (VALUES {values}) \
                   INSERT INTO buttress_saga_entry (saga, position, kind, step, payload, note, recorded_at) \
