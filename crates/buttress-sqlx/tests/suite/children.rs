@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, on_each_database};
-use crate::executors::Bytes;
+use crate::executors::{Bytes, Sagas, until};
 
 const ID: SagaId = SagaId::new(77);
 
@@ -19,8 +19,6 @@ on_each_database! {
     a_child_is_undone_with_its_parent
     only_the_parent_cancels_its_child
 }
-
-type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
 
 /// A child of one step, which can be undone.
 fn shipments<D: Db>(store: &D::Store) -> (Sagas<D>, StepHandle<u32>) {
@@ -49,20 +47,6 @@ fn orders<D: Db>(store: &D::Store, gate: &watch::Receiver<Option<bool>>) -> [Sag
     let last = saga.step("charge").kind(Kind::Pivot).needs(ship);
     last.action((), charge, |_: &u32, tracking| *tracking).definite(|_| true).add();
     [Executor::new(saga.build().unwrap(), store.clone(), Config::new()).unwrap(), shipments]
-}
-
-/// Waits until the saga has this status. Executors run on real time.
-async fn until<D: Db>(sagas: &Sagas<D>, id: SagaId, status: Status) -> Tree {
-    let (clock, began) = (Clock::default(), Clock::default().now());
-    loop {
-        if let Some(tree) = sagas.state(id).await.unwrap() {
-            if tree.status == status {
-                return tree;
-            }
-            assert!(clock.now() - began < Duration::from_secs(60), "not {status:?}: {tree}");
-        }
-        clock.sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Returns the child of a parent, once it has the status.

@@ -7,7 +7,7 @@ use buttress::{Clock, Codec, CodecError, Format, StoreErrorKind};
 use buttress_durable::outbox::{Inbox, MessageId, Receipt};
 use buttress_durable::saga::{
     Beginning, Builder, Call, Config, Definition, Entry, Executor, NewSaga, Page, SagaError,
-    SagaId, Status, Store, WorkerId,
+    SagaId, Status, Store, Tree, WorkerId,
 };
 use tower::{BoxError, service_fn};
 
@@ -21,6 +21,24 @@ on_each_database! {
     a_log_without_times_is_read_and_run_on
     a_saga_that_starts_in_a_transaction_runs_once
     sagas_of_a_process_that_crashed_after_the_commit_run_elsewhere
+}
+
+/// An executor on the store of a database.
+pub(crate) type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
+
+/// Waits until the saga has this status. Executors run on real time.
+pub(crate) async fn until<D: Db>(sagas: &Sagas<D>, id: SagaId, status: Status) -> Tree {
+    let (clock, began) = (Clock::default(), Clock::default().now());
+    loop {
+        match sagas.state(id).await.unwrap() {
+            Some(tree) if tree.status == status => return tree,
+            tree => {
+                let waited = clock.now() - began;
+                assert!(waited < Duration::from_secs(60), "not {status:?}: {tree:?}");
+            }
+        }
+        clock.sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Numbers as bytes.
@@ -161,8 +179,6 @@ async fn a_log_of_an_older_release_is_resumed<D: Db>(db: D) {
         sagas.shut_down().await.unwrap();
     }
 }
-
-type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
 
 fn orders<D: Db>(store: &D::Store) -> Sagas<D> {
     Executor::new(done("order").build().unwrap(), store.clone(), Config::new()).unwrap()

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::{Clock, Codec, CodecError, StoreErrorKind};
+use buttress::{Codec, CodecError, StoreErrorKind};
 use buttress_durable::saga::{
     Call, Config, Definition, EntryKind, Executor, LARGEST_SIGNAL, SagaError, SagaId, SignalId,
-    Signalled, Status, Store, Tree,
+    Signalled, Status, Store,
 };
 use tokio::sync::Semaphore;
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, on_each_database};
-use crate::executors::{Bytes, without_signals};
+use crate::executors::{Bytes, Sagas, until, without_signals};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const APPROVED: &str = "approved";
@@ -39,8 +39,6 @@ impl Codec<Vec<u8>> for Bytes {
     }
 }
 
-type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
-
 /// A step that can be undone and needs a permit, the wait of three days for a signal, and a last step.
 fn order_with<D: Db>(store: &D::Store, permits: Arc<Semaphore>) -> Sagas<D> {
     let mut saga = Definition::<u32>::builder("order", 3).codec(Bytes);
@@ -63,19 +61,6 @@ fn order_with<D: Db>(store: &D::Store, permits: Arc<Semaphore>) -> Sagas<D> {
 
 fn order<D: Db>(store: &D::Store) -> Sagas<D> {
     order_with::<D>(store, Arc::new(Semaphore::new(1000)))
-}
-
-/// Waits until the saga has this status. Executors run on real time.
-async fn until<D: Db>(sagas: &Sagas<D>, id: SagaId, status: Status) -> Tree {
-    let (clock, began) = (Clock::default(), Clock::default().now());
-    loop {
-        let tree = sagas.state(id).await.unwrap().unwrap();
-        if tree.status == status {
-            return tree;
-        }
-        assert!(clock.now() - began < Duration::from_secs(60), "not {status:?}: {tree}");
-        clock.sleep(Duration::from_millis(5)).await;
-    }
 }
 
 async fn send<D: Db>(sagas: &Sagas<D>, saga: SagaId) -> Signalled {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use buttress::Clock;
 use buttress_durable::saga::{
-    Builder, Call, Config, Definition, Executor, SagaError, SagaId, SignalId, Status, Store,
+    Builder, Call, Config, Definition, Executor, SagaError, SignalId, Status, Store,
 };
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, on_each_database};
-use crate::executors::Bytes;
+use crate::executors::{Bytes, Sagas, until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -18,8 +18,6 @@ on_each_database! {
     a_deployment_runs_both_versions_and_a_signal_finds_them
     a_failed_migration_changes_nothing
 }
-
-type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
 
 /// A step that can be undone, an approval within three days, and a last step.
 fn order(version: u32, approval: &'static str, last: &'static str) -> Builder<u32, Bytes> {
@@ -36,19 +34,6 @@ fn order(version: u32, approval: &'static str, last: &'static str) -> Builder<u3
 
 fn executor<D: Db>(store: &D::Store, saga: Builder<u32, Bytes>) -> Sagas<D> {
     Executor::new(saga.build().unwrap(), store.clone(), Config::new()).unwrap()
-}
-
-/// Waits until the saga has this status. Executors run on real time.
-async fn until<D: Db>(sagas: &Sagas<D>, id: SagaId, status: Status) {
-    let (clock, began) = (Clock::default(), Clock::default().now());
-    loop {
-        let tree = sagas.state(id).await.unwrap().unwrap();
-        if tree.status == status {
-            return;
-        }
-        assert!(clock.now() - began < Duration::from_secs(60), "not {status:?}: {tree}");
-        clock.sleep(Duration::from_millis(5)).await;
-    }
 }
 
 async fn an_approval_moves_on_its_second_day_and_keeps_its_third<D: Db>(db: D) {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreErrorKind, VirtualClock};
 use buttress_durable::saga::{
-    Call, Config, Definition, Executor, Kind, SagaId, Status, Store, TakeOver, Tree, WorkerId,
+    Call, Config, Definition, Executor, Kind, SagaId, Status, Store, TakeOver, WorkerId,
 };
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
-use crate::executors::Bytes;
+use crate::executors::{Bytes, Sagas, until};
 use crate::sagas::{append, new_saga};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -25,8 +25,6 @@ on_each_database! {
     a_wait_whose_length_is_lost_is_reported
 }
 
-type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
-
 /// A step that can be undone, a wait of three days, and a last step.
 fn order<D: Db>(store: &D::Store, config: Config) -> Sagas<D> {
     let mut saga = Definition::<u32>::builder("order", 3).codec(Bytes);
@@ -38,19 +36,6 @@ fn order<D: Db>(store: &D::Store, config: Config) -> Sagas<D> {
     saga.step("approval").wait(|_, ()| 3 * DAY);
     saga.step("b").kind(Kind::Pivot).action((), done, |input: &u32, ()| *input).add();
     Executor::new(saga.build().unwrap(), store.clone(), config).unwrap()
-}
-
-/// Waits until the saga has this status. Executors run on real time.
-async fn until<D: Db>(sagas: &Sagas<D>, id: SagaId, status: Status) -> Tree {
-    let (clock, began) = (Clock::default(), Clock::default().now());
-    loop {
-        let tree = sagas.state(id).await.unwrap().unwrap();
-        if tree.status == status {
-            return tree;
-        }
-        assert!(clock.now() - began < Duration::from_secs(60), "not {status:?}: {tree}");
-        clock.sleep(Duration::from_millis(5)).await;
-    }
 }
 
 async fn is_due<D: Db>(db: &D) -> bool {

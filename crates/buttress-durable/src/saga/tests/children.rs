@@ -66,8 +66,16 @@ fn refused(world: &World) -> impl FnOnce(&mut Builder<u32>) {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_child_is_held_until_all_steps_are_done_and_then_completes() {
+/// An order whose shipment is held: its last step takes an hour.
+struct Held {
+    world: World,
+    orders: Sagas,
+    shipments: Sagas,
+    ship: StepHandle<u64>,
+    execution: Execution,
+}
+
+async fn held() -> Held {
     let world = World::new();
     let (shipments, pick) = shipments(&world);
     let (order, ship) = order_of(&world, &shipments, pick, |saga| {
@@ -75,6 +83,13 @@ async fn a_child_is_held_until_all_steps_are_done_and_then_completes() {
     });
     let orders = world.executor(order);
     let execution = orders.start_as(PARENT, 7).await.unwrap();
+    world.until(&shipments, shipment_id(), Status::Waiting).await;
+    Held { world, orders, shipments, ship, execution }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_is_held_until_all_steps_are_done_and_then_completes() {
+    let Held { world, orders, shipments, ship, execution } = held().await;
     let held = world.until(&shipments, shipment_id(), Status::Waiting).await;
     assert_eq!((held.parent, held.until), (Some(PARENT), None));
     assert!(held.to_string().contains(&format!("waiting, child of {PARENT}")), "{held}");

@@ -104,14 +104,7 @@ async fn a_cancel_or_the_deadline_goes_down_to_a_pivot_child_unless_it_is_past_i
 
 #[tokio::test(start_paused = true)]
 async fn only_the_parent_cancels_its_child() {
-    let world = World::new();
-    let (shipments, pick) = shipments(&world);
-    let (order, _) = order_of(&world, &shipments, pick, |saga| {
-        world.step(saga, "charge", HOUR);
-    });
-    let orders = world.executor(order);
-    let execution = orders.start_as(PARENT, 7).await.unwrap();
-    world.until(&shipments, shipment_id(), Status::Waiting).await;
+    let Held { shipments, execution, .. } = held().await;
     let error = shipments.cancel(shipment_id()).await.unwrap_err();
     let wanted = format!("is a child of saga {PARENT}: cancel saga {PARENT}");
     assert!(error.to_string().contains(&wanted), "{error}");

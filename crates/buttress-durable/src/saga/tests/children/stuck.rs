@@ -158,14 +158,7 @@ async fn a_child_whose_id_another_saga_has_makes_its_parent_stuck() {
 /// the child once an operator decides so.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_cannot_be_committed_is_for_an_operator() {
-    let world = World::new();
-    let (shipments, pick) = shipments(&world);
-    let (order, _) = order_of(&world, &shipments, pick, |saga| {
-        world.step(saga, "charge", HOUR);
-    });
-    let orders = world.executor(order);
-    let execution = orders.start_as(PARENT, 7).await.unwrap();
-    world.until(&shipments, shipment_id(), Status::Waiting).await;
+    let Held { world, orders, execution, .. } = held().await;
     world.clock.sleep(MINUTE).await;
     assert!(world.store.inner.request_cancel(shipment_id()).await.unwrap());
     let report = execution.await.unwrap();

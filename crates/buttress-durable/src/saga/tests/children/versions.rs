@@ -79,14 +79,7 @@ async fn a_parent_moves_with_its_children_to_another_version() {
 /// The parent may still undo a held child, so the child moves to no version with a point of no return.
 #[tokio::test(start_paused = true)]
 async fn a_held_child_moves_to_no_version_with_a_point_of_no_return() {
-    let world = World::new();
-    let (shipments, pick) = shipments(&world);
-    let (order, _) = order_of(&world, &shipments, pick, |saga| {
-        world.step(saga, "charge", HOUR);
-    });
-    let orders = world.executor(order);
-    drop(orders.start_as(PARENT, 7).await.unwrap());
-    world.until(&shipments, shipment_id(), Status::Waiting).await;
+    let Held { world, orders, .. } = held().await;
     let mut running = Vec::new();
     for kind in [Kind::Pivot, Kind::Compensatable] {
         let mut saga = Definition::builder("shipment", 2).can_be_child();
@@ -121,14 +114,7 @@ async fn a_held_child_moves_to_no_version_with_a_point_of_no_return() {
 /// A held child has to have all steps of its new version done, and they come before its parent held it.
 #[tokio::test(start_paused = true)]
 async fn a_held_child_moves_with_a_new_step_that_counts_as_done() {
-    let world = World::new();
-    let (shipments, pick) = shipments(&world);
-    let (order, _) = order_of(&world, &shipments, pick, |saga| {
-        world.step(saga, "charge", HOUR);
-    });
-    let orders = world.executor(order);
-    drop(orders.start_as(PARENT, 7).await.unwrap());
-    world.until(&shipments, shipment_id(), Status::Waiting).await;
+    let Held { world, orders, .. } = held().await;
     let mut saga = Definition::builder("shipment", 2).can_be_child();
     for step in ["pick", "book", "stamp"] {
         world.step(&mut saga, step, MINUTE);
