@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
 use tower::BoxError;
 
+use super::PolledFrame;
 use crate::caught::{caught, discard};
 
 type Inner = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
@@ -18,10 +19,7 @@ impl Body for Guarded {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let Some(body) = &mut self.0 else { return Poll::Ready(None) };
         caught(|| body.as_mut().poll_frame(cx)).unwrap_or_else(|panicked| {
             discard(self.0.take());

@@ -25,6 +25,9 @@ pub(crate) use size_limit::SizeLimit;
 pub use timed::Idle;
 use timed::Timed;
 
+/// The next frame of a body whose errors are `E`.
+pub(crate) type PolledFrame<E = BoxError> = Poll<Option<Result<Frame<Bytes>, E>>>;
+
 /// A streaming body of a request or a response.
 ///
 /// It can hold values until its end: see [`hold`](Self::hold). Data is never collected.
@@ -162,10 +165,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
         let frame = match &mut this.kind {
             Kind::Empty => None,
@@ -251,10 +251,7 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let frame = ready!(self.project().body.poll_frame(cx));
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

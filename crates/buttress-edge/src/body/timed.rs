@@ -6,11 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use buttress::Clock;
-use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use tower::BoxError;
+use http_body::{Body as _, SizeHint};
 
-use super::Body;
+use super::{Body, PolledFrame};
 use crate::headers::hop::remove_trailers;
 use crate::patience::Patience;
 
@@ -47,10 +45,7 @@ impl Timed {
         Self { body, patience: Patience::new(limit, clock) }
     }
 
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.patience.progress();
             return Poll::Ready(frame.map(|frame| {

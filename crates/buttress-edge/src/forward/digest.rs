@@ -4,13 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, SizeHint};
 use sha2::Sha256;
 use tokio::sync::oneshot;
 use tower::BoxError;
 
 use crate::Body;
-use crate::body::is_read;
+use crate::body::{PolledFrame, is_read};
 
 /// How a body ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,10 +138,7 @@ impl http_body::Body for Observed {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => self.ended(),
@@ -182,6 +179,7 @@ impl Drop for Observed {
 mod tests {
     use std::collections::VecDeque;
 
+    use http_body::Frame;
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;

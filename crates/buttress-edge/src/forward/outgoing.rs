@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use buttress::Clock;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::SizeHint;
 use tower::BoxError;
 
 use crate::Body;
 use crate::answer::Failed;
-use crate::body::{SizeLimit, is_read};
+use crate::body::{PolledFrame, SizeLimit, is_read};
 
 /// The body that the client of a backend sends. Clones are the same body: while nothing of it was
 /// read, another attempt can send it.
@@ -182,11 +182,7 @@ impl State {
         }
     }
 
-    fn poll_frame(
-        &mut self,
-        clock: &Clock,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(&mut self, clock: &Clock, cx: &mut Context<'_>) -> PolledFrame {
         match self.phase {
             Phase::Ended => return Poll::Ready(None),
             Phase::TooLarge | Phase::Broken => {
@@ -232,10 +228,7 @@ impl http_body::Body for Outgoing {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let Some(upload) = &self.0 else { return Poll::Ready(None) };
         let (polled, waiter) = {
             let mut state = upload.lock();

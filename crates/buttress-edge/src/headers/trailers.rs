@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::SizeHint;
 use tower::BoxError;
 
 use super::named::{OfCallers, remove_where};
 use crate::Body;
+use crate::body::PolledFrame;
 
 /// A request body. Some backends add trailers to the fields of a request. So the trailers lose what the fields lose:
 /// the identity and the credentials of the caller, and what frames, routes or traces a message.
@@ -32,10 +33,7 @@ impl http_body::Body for Trailers {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut())
         {

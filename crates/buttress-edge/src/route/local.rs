@@ -33,11 +33,9 @@ impl LocalService {
     /// Erases the type of a service.
     pub fn new<S, B>(service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+        S: Clone + Send + Sync + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         Self(Arc::new(Of(service)))
     }
@@ -69,11 +67,9 @@ struct Of<S>(S);
 
 impl<S, B> Erased for Of<S>
 where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     fn call(&self, request: Request<Body>) -> Pending<Response<Body>> {
         let mut service = self.0.clone();

@@ -187,11 +187,9 @@ impl Route {
     /// ```
     pub fn to_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+        S: Clone + Send + Sync + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         self.service = Some(LocalService::new(service));
         self

@@ -88,8 +88,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     /// Serves a connection to its end. Returns `false` if the drain cut it off.
     pub(crate) async fn serve<Io>(self, io: Io, peer: IpAddr, hold: Arc<Hold>) -> bool

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 
 use super::open::{Counted, Ended};
 use super::paced::LIMIT;
+use crate::body::PolledFrame;
 use crate::patience::Patience;
 
 /// The longest part of an answer that h2 gets at a time, in bytes. The client has to take a part within the limit, so
@@ -128,10 +129,7 @@ impl<B: Body<Data = Bytes>> Body for Parts<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<B::Error> {
         let this = self.project();
         let mut data = std::mem::take(this.rest);
         if data.is_empty() {

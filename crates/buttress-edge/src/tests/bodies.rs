@@ -15,6 +15,7 @@ use tower::{BoxError, Service};
 
 use super::frames::Frames;
 use super::support::{Edge, field, get, in_time, route, status};
+use crate::body::PolledFrame;
 use crate::{Body, Config};
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -171,10 +172,7 @@ impl http_body::Body for Endless {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> PolledFrame {
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'a'; 16 * 1024])))))
     }
 }

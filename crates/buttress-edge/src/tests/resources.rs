@@ -99,15 +99,20 @@ async fn slow_readers_do_not_stop_the_other_streams_of_a_backend_of_http2() {
     assert_eq!(edge.network.dialled().len(), 1);
 }
 
+/// Returns a client, and the connection of HTTP/2 to the backend that has answered its request with 204.
+async fn answered_http2(edge: &Edge, backend: &mut Backend) -> (Raw, Raw) {
+    let mut client = edge.open();
+    client.write(get("/")).await;
+    let mut connection = accept_http2(backend).await;
+    connection.write(frame(1, 5, 1, &[0x89])).await;
+    assert_eq!(status(&client.answer().await.0), 204);
+    (client, connection)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_of_http2_that_went_silent_gets_no_second_request() {
     let (edge, mut backend) = http2_edge();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut silent = accept_http2(&mut backend).await;
-    // An answer with 204.
-    silent.write(frame(1, 5, 1, &[0x89])).await;
-    assert_eq!(status(&client.answer().await.0), 204);
+    let (mut client, silent) = answered_http2(&edge, &mut backend).await;
     assert_eq!(status(&client.exchange(get("/")).await.0), 504);
     client.write(get("/")).await;
     serve_http2(backend.accept().await);
@@ -120,11 +125,7 @@ async fn a_connection_of_http2_that_went_silent_gets_no_second_request() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_of_http2_gets_no_second_request_also_if_the_clients_leave() {
     let (edge, mut backend) = http2_edge();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut silent = accept_http2(&mut backend).await;
-    silent.write(frame(1, 5, 1, &[0x89])).await;
-    assert_eq!(status(&client.answer().await.0), 204);
+    let (mut client, silent) = answered_http2(&edge, &mut backend).await;
     let mut leaving = edge.open();
     leaving.write(get("/")).await;
     Clock::default().sleep(2 * SECOND).await;

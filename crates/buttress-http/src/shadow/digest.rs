@@ -8,10 +8,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Buf;
 use http::Response;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
 use pin_project_lite::pin_project;
 use sha2::{Digest, Sha256};
 
+use crate::frame::PolledFrame;
 use crate::layered::layered;
 use crate::mapped::{MapResponse, Mapped, MappedFuture};
 
@@ -132,10 +133,7 @@ impl<B: Body<Data: Clone>> Body for DigestBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<B::Error, B::Data> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         match &frame {

@@ -10,6 +10,7 @@ use http_body::Frame;
 
 use super::*;
 use crate::LocalService;
+use crate::body::PolledFrame;
 
 /// A service whose clones panic while the flag is set.
 struct Bomb(Arc<AtomicBool>);
@@ -55,10 +56,7 @@ impl http_body::Body for Fused {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         self.0 += 1;
         match self.0 {
             1 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"one"))))),
