@@ -11,3 +11,15 @@ mod saga;
 mod steps;
 mod store;
 mod ways;
+
+use buttress::{Rng, VirtualClock};
+use buttress_sim::Executor;
+
+/// Returns an executor on `time`. With a seed, the tasks of one instant run in an order that varies.
+fn executor(time: &VirtualClock, ties: Option<u64>) -> Executor {
+    let executor = Executor::new(time);
+    match ties {
+        Some(seed) => executor.vary_ties(Rng::seeded(seed)),
+        None => executor,
+    }
+}

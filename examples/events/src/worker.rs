@@ -37,19 +37,21 @@ pub(crate) async fn work(assignment: Assignment) -> Result<(), BoxError> {
     let store = tables::open(&file).await?;
     let handlers = Handlers { store: store.clone(), rng: Rng::default(), is_mended };
     let projection = list::follow(&store)?;
+    #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis"))]
+    let process = |url| Process::new(url, role, &file, &store, &handlers);
     let (relay, consumers) = match broker {
         Broker::InProcess => {
             debug_assert_eq!(role, Role::All, "the bus is in one process");
             in_process(&store, &handlers)?
         }
         #[cfg(feature = "amqp")]
-        Broker::Amqp(url) => over_amqp::start(&url, &file, role, (&store, &handlers)).await?,
+        Broker::Amqp(url) => over_amqp::start(process(url)?).await?,
         #[cfg(feature = "nats")]
-        Broker::Nats(url) => over_nats::start(&url, &file, role, (&store, &handlers)).await?,
+        Broker::Nats(url) => over_nats::start(process(url)?).await?,
         #[cfg(feature = "kafka")]
-        Broker::Kafka(url) => over_kafka::start(&url, &file, role, (&store, &handlers)).await?,
+        Broker::Kafka(url) => over_kafka::start(process(url)?).await?,
         #[cfg(feature = "redis")]
-        Broker::Redis(url) => over_redis::start(&url, &file, role, (&store, &handlers)).await?,
+        Broker::Redis(url) => over_redis::start(process(url)?).await?,
     };
     let replaying = if is_mended { consumers.clone() } else { Vec::new() };
     let replaying = tokio::spawn(keep_replaying(replaying));
@@ -95,26 +97,57 @@ fn in_process(store: &SqliteStore, handlers: &Handlers) -> Result<Parts, BoxErro
     Ok((Some(relay(store, publisher)?), consumers))
 }
 
-/// Returns the topic of a run of the program: the name of its folder.
+/// A process with a part of the system, over a broker.
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis"))]
-pub(crate) fn topic(file: &std::path::Path) -> Result<String, BoxError> {
-    let run = file.parent().and_then(std::path::Path::file_name);
-    Ok(run.ok_or("the file is in no folder")?.to_string_lossy().into_owned())
+pub(crate) struct Process {
+    /// The address of the broker.
+    pub url: String,
+    pub role: Role,
+    /// The name of the topic. Each run of the program has its own: the name of its folder.
+    pub topic: String,
+    store: SqliteStore,
+    handlers: Handlers,
 }
 
-/// A consumer of each group, in a process without a relay.
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis"))]
-pub(crate) fn consumers<S: Source>(
-    [billing, shipping]: [S; 2],
-    (store, handlers): (&SqliteStore, &Handlers),
-) -> Result<Parts, BoxError> {
-    let billing = consumer(billing, store, handlers, Handlers::bill)?;
-    let shipping = consumer(shipping, store, handlers, Handlers::ship)?;
-    Ok((None, vec![billing, shipping]))
+impl Process {
+    fn new(
+        url: String,
+        role: Role,
+        file: &std::path::Path,
+        store: &SqliteStore,
+        handlers: &Handlers,
+    ) -> Result<Self, BoxError> {
+        let run = file.parent().and_then(std::path::Path::file_name);
+        let topic = run.ok_or("the file is in no folder")?.to_string_lossy().into_owned();
+        Ok(Self { url, role, topic, store: store.clone(), handlers: handlers.clone() })
+    }
+
+    /// Starts the relay, in a process without consumers.
+    pub(crate) fn relay<P>(&self, publisher: P) -> Result<Parts, BoxError>
+    where
+        P: Service<Message, Response: Send, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + 'static,
+    {
+        Ok((Some(relay(&self.store, publisher)?), Vec::new()))
+    }
+
+    /// Starts a consumer of each group, in a process without a relay.
+    pub(crate) fn consumers<S: Source>(
+        &self,
+        [billing, shipping]: [S; 2],
+    ) -> Result<Parts, BoxError> {
+        let Self { store, handlers, .. } = self;
+        let billing = consumer(billing, store, handlers, Handlers::bill)?;
+        let shipping = consumer(shipping, store, handlers, Handlers::ship)?;
+        Ok((None, vec![billing, shipping]))
+    }
 }
 
 /// A relay of the outbox to any publisher.
-pub(crate) fn relay<P>(store: &SqliteStore, publisher: P) -> Result<RelayHandle, BoxError>
+fn relay<P>(store: &SqliteStore, publisher: P) -> Result<RelayHandle, BoxError>
 where
     P: Service<Message, Response: Send, Error: Into<BoxError>, Future: Send + 'static>
         + Clone
@@ -136,7 +169,7 @@ where
 }
 
 /// A consumer of any source, whose dead letters are in the database.
-pub(crate) fn consumer<S, F>(
+fn consumer<S, F>(
     source: S,
     store: &SqliteStore,
     handlers: &Handlers,

@@ -18,6 +18,8 @@ use buttress_sim::hooked::outbox::Operation;
 use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
 use tower::{BoxError, service_fn};
 
+use super::executor;
+
 const LEASE: Duration = Duration::from_secs(10);
 /// The time by which all messages are delivered.
 const HORIZON: Duration = Duration::from_secs(600);
@@ -104,10 +106,7 @@ impl Consumer {
 
 fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
-    let mut executor = buttress_sim::Executor::new(&time);
-    if let Some(seed) = scenario.ties {
-        executor = executor.vary_ties(Rng::seeded(seed));
-    }
+    let mut executor = executor(&time, scenario.ties);
     // Without receipts, so that no relay has to keep or purge them.
     let store = MemoryStore::new(time.clock()).keep_receipts(None);
     let ledger = Ledger::new();

@@ -13,6 +13,7 @@ use buttress_sim::crash::{Ledger, Lived, Process, Schedule, Strike, Trouble};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
+use super::super::executor;
 use super::store::{Stored, Troubled, Troubles};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -212,10 +213,7 @@ async fn call_until_answered(
 /// every worker that has not crashed, calls every key again.
 pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
-    let mut executor = buttress_sim::Executor::new(&time);
-    if let Some(seed) = scenario.ties {
-        executor = executor.vary_ties(Rng::seeded(seed));
-    }
+    let mut executor = executor(&time, scenario.ties);
     let outside = executor.spawner();
     let world = World {
         store: MemoryStore::new(time.clock()),

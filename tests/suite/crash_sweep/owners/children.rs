@@ -13,6 +13,7 @@ use buttress_sim::Seed;
 use buttress_sim::crash::{Ledger, Lived, Process, Schedule, Trouble, each_seed, each_trouble};
 use tower::service_fn;
 
+use super::super::executor;
 use super::participants::Way::{self, Fine, LoseAnswer, Refuse, Stumble};
 use super::participants::{Failed, World};
 use super::store::{History, Troubled, Troubles};
@@ -186,10 +187,7 @@ fn recover(process: &Process, sagas: Sagas, after: Duration) {
 
 fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
-    let mut executor = buttress_sim::Executor::new(&time);
-    if let Some(seed) = scenario.ties {
-        executor = executor.vary_ties(Rng::seeded(seed));
-    }
+    let mut executor = executor(&time, scenario.ties);
     let shared = Arc::new(Shared {
         world: World { ledger: Ledger::new(), participants: Arc::default() },
         store: MemoryStore::new(time.clock()),

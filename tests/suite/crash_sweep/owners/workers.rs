@@ -15,6 +15,7 @@ use buttress_sim::crash::{Ledger, Lived, Process, Schedule};
 use tower::layer::layer_fn;
 use tower::service_fn;
 
+use super::super::executor;
 use super::participants::{Failed, Persistent, Way, World};
 use super::signals::Signal;
 use super::store::{History, Troubled, Troubles};
@@ -158,10 +159,7 @@ fn worker(scenario: &Scenario, shared: &Shared, process: &Process) -> Worker {
 /// Runs the scenario: the first worker starts the sagas, and all workers recover what they find.
 pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
-    let mut executor = buttress_sim::Executor::new(&time);
-    if let Some(seed) = scenario.ties {
-        executor = executor.vary_ties(Rng::seeded(seed));
-    }
+    let mut executor = executor(&time, scenario.ties);
     let shared = Arc::new(Shared {
         world: World { ledger: Ledger::new(), participants: Arc::default() },
         store: MemoryStore::new(time.clock()),
