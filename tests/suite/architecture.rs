@@ -3,6 +3,7 @@
 //! each of these folders the levels of [`LEVELS`]. Also the files that may read
 //! the time, and the files that may spawn.
 
+mod kafka_client;
 pub(crate) mod sources;
 
 use std::collections::BTreeSet;

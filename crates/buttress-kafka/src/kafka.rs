@@ -5,14 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::runtime::Handle;
 
 use crate::check::check_brokers;
+use crate::client::{Admin, Code, Error, Found, Properties};
 use crate::error::SetupError;
 use crate::publisher::{Publish, Publisher};
 use crate::start;
@@ -117,42 +113,44 @@ impl Kafka {
     ) -> Result<Subscription, SetupError> {
         settings.check()?;
         self.declare(topic).await?;
-        let config = self.consumer(&settings)?;
+        let properties = self.member_properties(&settings)?;
         let (kafka, name, group) = (self.clone(), topic.name.clone(), settings.clone());
-        let beginning = config.clone();
+        let beginning = properties.clone();
         blocking(move || start::begin(&kafka, &beginning, &name, &group)).await?;
-        Ok(Subscription::new(config, topic, settings))
+        Ok(Subscription::new(properties, topic, settings))
     }
 
-    /// Returns the configuration of a client with `settings`. A property of the user replaces one of the `defaults`.
-    pub(crate) fn client(
+    /// Returns the properties of a client with `settings`. A property of the user replaces one of the `defaults`.
+    pub(crate) fn client_properties(
         &self,
         defaults: &[(&str, &str)],
         settings: &[(&str, &str)],
-    ) -> Result<ClientConfig, SetupError> {
+    ) -> Result<Properties, SetupError> {
         check_brokers(&self.brokers)?;
-        let mut config = ClientConfig::new();
+        let mut all = Properties::new();
+        let mut set =
+            |property: &str, value: &str| all.insert(property.to_owned(), value.to_owned());
         // Outages are shorter than the client's longest wait of 10 s before it connects again.
-        config.set("reconnect.backoff.max.ms", "1000");
+        set("reconnect.backoff.max.ms", "1000");
         for (property, value) in defaults {
-            config.set(*property, *value);
+            set(property, value);
         }
         for (property, value) in &self.properties {
             if OURS.contains(&&**property) {
                 let bound = "left to buttress-kafka, which sets it";
                 return Err(InvalidConfig::new(property, "(set)", bound).into());
             }
-            config.set(property, value);
+            set(property, value);
         }
-        config.set("bootstrap.servers", &self.brokers);
+        set("bootstrap.servers", &self.brokers);
         for (property, value) in settings {
-            config.set(*property, *value);
+            set(property, value);
         }
-        Ok(config)
+        Ok(all)
     }
 
-    /// Returns the configuration of a member of a group.
-    fn consumer(&self, settings: &Subscribe) -> Result<ClientConfig, SetupError> {
+    /// Returns the properties of a member of a group.
+    fn member_properties(&self, settings: &Subscribe) -> Result<Properties, SetupError> {
         let session = settings.session.as_millis();
         // Members are notified of a rebalance in the answer to a heartbeat.
         let heartbeat = (session / 10).clamp(1, HEARTBEAT.as_millis());
@@ -165,7 +163,7 @@ impl Kafka {
             // messages holds up those that have room again. The client has 500.
             ("fetch.wait.max.ms", "50"),
         ];
-        self.client(
+        self.client_properties(
             &defaults,
             &[
                 ("group.id", &*settings.group),
@@ -184,8 +182,8 @@ impl Kafka {
     }
 
     /// Returns an error about a request to the brokers.
-    pub(crate) fn failed(&self, doing: String, error: KafkaError) -> SetupError {
-        match error.rdkafka_error_code() {
+    pub(crate) fn failed(&self, doing: String, error: Error) -> SetupError {
+        match error.code() {
             Some(
                 Code::BrokerTransportFailure
                 | Code::AllBrokersDown
@@ -207,91 +205,56 @@ impl Kafka {
     /// Creates the topic, or compares it.
     async fn declare(&self, topic: &Topic) -> Result<(), SetupError> {
         topic.check()?;
-        let config = self.client(&[], &[("allow.auto.create.topics", "false")])?;
+        let properties = self.client_properties(&[], &[("allow.auto.create.topics", "false")])?;
         let (kafka, topic) = (self.clone(), topic.clone());
-        blocking(move || kafka.declare_with(&config, &topic)).await
+        blocking(move || kafka.declare_with(&properties, &topic)).await
     }
 
-    fn declare_with(&self, config: &ClientConfig, topic: &Topic) -> Result<(), SetupError> {
+    fn declare_with(&self, properties: &Properties, topic: &Topic) -> Result<(), SetupError> {
         let name = &*topic.name;
-        let admin: AdminClient<DefaultClientContext> = create(config)?;
+        let admin = Admin::new(properties).map_err(refused)?;
         let clock = Clock::default();
         let ends = clock.now() + ANSWER;
         let mut created = false;
         loop {
             let finding = |error| self.failed(format!("find the topic `{name}`"), error);
-            let metadata = admin.inner().fetch_metadata(Some(name), ANSWER).map_err(finding)?;
-            let found = metadata.topics().iter().find(|found| found.name() == name);
-            let error = found.and_then(|found| found.error()).map(Code::from);
-            let partitions = found.map_or(0, |found| found.partitions().len());
-            match error {
-                None if partitions > 0 => {
-                    let found = i32::try_from(partitions).unwrap_or(i32::MAX);
-                    let (wanted, topic) = (topic.partitions, name.to_owned());
-                    if found == wanted {
-                        return Ok(());
-                    }
-                    return Err(SetupError::Mismatch { wanted, found, topic });
+            let Found { partitions, error } = admin.find(name, ANSWER).map_err(finding)?;
+            let Some(error) = error else {
+                let found = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+                let (wanted, topic) = (topic.partitions, name.to_owned());
+                if found == wanted {
+                    return Ok(());
                 }
-                None | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) if !created => {
+                return Err(SetupError::Mismatch { wanted, found, topic });
+            };
+            match error.code() {
+                Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) if !created => {
                     if !topic.create {
                         return Err(SetupError::Missing { topic: name.to_owned() });
                     }
-                    Handle::current().block_on(self.create(&admin, topic))?;
+                    let creating = admin.create(name, topic.partitions, topic.replicas, ANSWER);
+                    // Another program may have been faster.
+                    let _is_new = Handle::current().block_on(creating).map_err(|error| {
+                        self.failed(format!("create the topic `{name}`"), error)
+                    })?;
                     created = true;
                 }
                 // A new topic is not known to all brokers immediately.
-                None
-                | Some(
+                Some(
                     Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable,
                 ) if clock.now() < ends => {}
-                _ => {
-                    let error = error.unwrap_or(Code::UnknownTopicOrPartition);
-                    return Err(finding(KafkaError::MetadataFetch(error)));
-                }
+                _ => return Err(finding(error)),
             }
-            if created || error == Some(Code::LeaderNotAvailable) {
-                Handle::current().block_on(clock.sleep(LOOK));
-            }
+            Handle::current().block_on(clock.sleep(LOOK));
         }
-    }
-
-    async fn create(
-        &self,
-        admin: &AdminClient<DefaultClientContext>,
-        topic: &Topic,
-    ) -> Result<(), SetupError> {
-        // -1: the default of the broker.
-        let replicas = TopicReplication::Fixed(topic.replicas.unwrap_or(-1));
-        let new = NewTopic::new(&topic.name, topic.partitions, replicas);
-        let options = AdminOptions::new().operation_timeout(Some(ANSWER));
-        let options = options.request_timeout(Some(ANSWER));
-        let failed = |error| self.failed(format!("create the topic `{}`", topic.name), error);
-        for answer in admin.create_topics([&new], &options).await.map_err(failed)? {
-            match answer {
-                // Another program was faster.
-                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(failed(KafkaError::AdminOp(code))),
-            }
-        }
-        Ok(())
     }
 }
 
-/// Creates a client. A wrong property is named.
-pub(crate) fn create<C: rdkafka::config::FromClientConfig>(
-    config: &ClientConfig,
-) -> Result<C, SetupError> {
-    config.create().map_err(refused)
-}
-
-/// Returns the error about a client that could not be created.
-pub(crate) fn refused(error: KafkaError) -> SetupError {
-    match error {
-        KafkaError::ClientConfig(_, why, property, value) => {
-            InvalidConfig::new(property, value, why).into()
-        }
-        other => SetupError::Refused { doing: "create a client".to_owned(), source: other.into() },
+/// Returns the error about a client that could not be created. A wrong property is named.
+pub(crate) fn refused(error: Error) -> SetupError {
+    match error.property() {
+        Some((property, value, why)) => InvalidConfig::new(property, value, why).into(),
+        None => SetupError::Refused { doing: "create a client".to_owned(), source: error.into() },
     }
 }
 
@@ -326,7 +289,7 @@ mod tests {
     #[test]
     fn a_property_of_the_user_replaces_a_default_and_none_that_delivery_depends_on() {
         let kafka = Kafka::new("localhost:1").set("fetch.wait.max.ms", "7").set("client.id", "a");
-        let config = kafka.consumer(&Subscribe::new("group")).unwrap();
+        let properties = kafka.member_properties(&Subscribe::new("group")).unwrap();
         let expected = [
             ("fetch.wait.max.ms", "7"),
             ("fetch.queue.backoff.ms", "10"),
@@ -334,9 +297,10 @@ mod tests {
             ("enable.auto.commit", "false"),
         ];
         for (property, value) in expected {
-            assert_eq!(config.get(property), Some(value), "{property}");
+            assert_eq!(properties.get(property).map(String::as_str), Some(value), "{property}");
         }
-        let refused = kafka.set("enable.auto.commit", "true").consumer(&Subscribe::new("group"));
+        let kafka = kafka.set("enable.auto.commit", "true");
+        let refused = kafka.member_properties(&Subscribe::new("group"));
         assert!(matches!(refused, Err(SetupError::Invalid(_))), "{refused:?}");
     }
 }

@@ -4,6 +4,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod check;
+// To use another client of Kafka, replace this folder.
+mod client;
 mod error;
 mod headers;
 mod kafka;

@@ -5,31 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use buttress::{Clock, StoreError};
-use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientConfig, TopicPartitionList};
 
+use crate::client::{Code, Consumer, Error, Event, Message, Positions, Properties, Queue, log};
 use crate::headers;
 use crate::subscribe::Subscribe;
 use crate::subscription::{Record, Shared, Stage};
 
-mod client_events;
 mod failures;
 mod leaving;
 mod positions;
 
-use client_events::{ClientEvent, ClientEvents, Positions};
 use leaving::{Ending, Leaving, Release, Step};
-use positions::{commit, is_stray};
+use positions::is_stray;
 
 /// The longest sleep. The client wakes the thread for messages, the consumer for room.
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,11 +35,11 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Member {
     clock: Clock,
     /// Before the consumer, because they must be dropped before it.
-    queues: BTreeMap<i32, PartitionQueue<ClientEvents>>,
+    queues: BTreeMap<i32, Queue>,
     /// Passes positions to the thread that commits.
     commits: Sender<Positions>,
     committing: JoinHandle<()>,
-    consumer: Arc<BaseConsumer<ClientEvents>>,
+    consumer: Consumer,
     shared: Arc<Shared>,
     topic: String,
     grace: Duration,
@@ -66,27 +58,25 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(
-        config: &ClientConfig,
+        properties: &Properties,
         topic: &str,
         settings: &Subscribe,
         shared: Arc<Shared>,
     ) -> Result<Self, StoreError> {
-        let failed = |error: KafkaError| {
+        let failed = |error: Error| {
             let why = format!("the topic `{topic}`: cannot create a client");
             StoreError::misconfigured(why).with_source(error)
         };
-        let mut consumer: BaseConsumer<ClientEvents> =
-            config.create_with_context(ClientEvents::default()).map_err(failed)?;
         let waking = shared.clone();
-        consumer.set_nonempty_callback(move || waking.wake());
-        consumer.subscribe(&[topic]).map_err(failed)?;
-        let (clock, consumer) = (Clock::default(), Arc::new(consumer));
+        let consumer = Consumer::new(properties, topic, move || waking.wake()).map_err(failed)?;
+        consumer.subscribe().map_err(failed)?;
+        let clock = Clock::default();
         let (commits, requests) = std::sync::mpsc::channel::<Positions>();
-        let (client, name, waking) = (consumer.clone(), topic.to_owned(), shared.clone());
+        let (client, waking) = (consumer.clone(), shared.clone());
         let committing = spawn("kafka-commits", move || {
             while let Ok(positions) = requests.recv() {
-                let committed = commit(&client, &name, &positions);
-                client.context().push(ClientEvent::Committed(positions, committed));
+                let committed = client.commit(&positions);
+                client.push_event(Event::Committed(positions, committed));
                 waking.wake();
             }
         })?;
@@ -121,7 +111,7 @@ impl Member {
                 std::thread::park_timeout(LOOK);
             }
         }
-        self.consumer.context().ends.store(true, Ordering::Relaxed);
+        self.consumer.end();
         let Self { queues, commits, committing, consumer, .. } = self;
         drop((queues, commits));
         // A panic there was printed.
@@ -158,11 +148,11 @@ impl Member {
         let mut progressed = false;
         loop {
             let consumer = self.consumer.clone();
-            match consumer.poll(Duration::ZERO) {
+            match consumer.poll() {
                 // A message of a partition without a queue.
                 Some(Ok(message)) => self.come(vec![record(&message)]),
-                Some(Err(error)) => self.failed(&error),
-                None => match consumer.context().next() {
+                Some(Err(error)) => self.failed(error),
+                None => match consumer.next_event() {
                     Some(event) => self.handle(event),
                     None => return progressed,
                 },
@@ -171,27 +161,24 @@ impl Member {
         }
     }
 
-    fn handle(&mut self, event: ClientEvent) {
+    fn handle(&mut self, event: Event) {
         match event {
-            ClientEvent::Assigned(partitions) => {
+            Event::Assigned(partitions) => {
                 self.trouble = None;
                 self.shared.pending().table.assign(&partitions);
                 for partition in &partitions {
                     // Before the client begins to fetch, so that all messages go through the queue.
-                    let queue = self.consumer.split_partition_queue(&self.topic, *partition);
-                    let Some(mut queue) = queue else { continue };
-                    let waking = self.shared.clone();
-                    queue.set_nonempty_callback(move || waking.wake());
+                    let Some(queue) = self.consumer.split(*partition) else { continue };
                     self.queues.insert(*partition, queue);
                 }
-                log(self.consumer.incremental_assign(&self.list(&partitions)));
+                log(self.consumer.assign(&partitions));
             }
-            ClientEvent::Revoked(partitions) if self.consumer.assignment_lost() => {
+            Event::Revoked(partitions) if self.consumer.is_assignment_lost() => {
                 // Other members have them already.
                 self.leaving = None;
                 self.answer(&partitions);
             }
-            ClientEvent::Revoked(partitions) => {
+            Event::Revoked(partitions) => {
                 let mut pending = self.shared.pending();
                 let dropped = pending.stage == Stage::Dropped;
                 let grace = if dropped { Duration::ZERO } else { self.grace };
@@ -199,9 +186,9 @@ impl Member {
                 drop(pending);
                 self.leaving = Some(Leaving::new(partitions, self.session));
             }
-            ClientEvent::Committed(positions, result) => {
+            Event::Committed(positions, result) => {
                 self.commits_now = false;
-                let failure = result.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+                let failure = result.as_ref().err().and_then(Error::code);
                 if let Some(leaving) = &mut self.leaving {
                     leaving.answered(self.clock.now(), failure);
                 }
@@ -214,14 +201,6 @@ impl Member {
                 }
             }
         }
-    }
-
-    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition(&self.topic, *partition);
-        }
-        list
     }
 
     /// Answers a revocation, once no message is being handled and the positions are committed.
@@ -257,7 +236,7 @@ impl Member {
         }
         self.shared.pending().table.remove(partitions);
         self.shared.notify();
-        log(self.consumer.incremental_unassign(&self.list(partitions)));
+        log(self.consumer.unassign(partitions));
     }
 
     /// Takes messages from the client. Returns whether there were any.
@@ -266,7 +245,7 @@ impl Member {
         for (partition, queue) in &self.queues {
             let room = self.shared.pending().table.room(*partition);
             for _ in 0..room.min(AT_ONCE) {
-                match queue.poll(Duration::ZERO) {
+                match queue.poll() {
                     Some(Ok(message)) => came.push(record(&message)),
                     Some(Err(error)) if is_stray(&error) => {
                         self.stray.insert(*partition);
@@ -278,7 +257,7 @@ impl Member {
         }
         let progressed = !came.is_empty() || !failures.is_empty();
         self.come(came);
-        failures.iter().for_each(|error| self.failed(error));
+        failures.into_iter().for_each(|error| self.failed(error));
         progressed
     }
 
@@ -332,14 +311,14 @@ impl Drop for Ended {
     }
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
+fn record(message: &Message<'_>) -> Record {
     let (topic, headers) = headers::read(message.headers(), message.topic());
     Record {
         partition: message.partition(),
         offset: message.offset(),
-        key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+        key: String::from_utf8_lossy(message.key()).into_owned(),
         topic,
-        payload: message.payload().unwrap_or_default().to_vec(),
+        payload: message.payload().to_vec(),
         headers,
     }
 }
@@ -352,11 +331,4 @@ pub(crate) fn spawn(
     let why = "cannot start a thread for a member of a group";
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map_err(|error| StoreError::transient(why).with_source(error))
-}
-
-/// Logs a failure that the client repairs by itself.
-fn log(result: KafkaResult<()>) {
-    if let Err(error) = result {
-        tracing::warn!(target: "buttress", %error, "a member of a group of Kafka");
-    }
 }

@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig};
 use buttress_durable::outbox::Message;
-use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
+use crate::client::{Code, Confirmation, Error, Outgoing, Producer, Properties};
 use crate::error::{PublishError, SetupError};
 use crate::headers;
 use crate::kafka::{Kafka, refused};
@@ -84,17 +80,17 @@ pub struct Publisher {
 }
 
 struct Shared {
-    config: ClientConfig,
+    properties: Properties,
     topic: String,
     settings: Publish,
-    client: Mutex<Arc<Client>>,
+    client: Mutex<Arc<Producer>>,
 }
 
 impl Publisher {
     pub(crate) fn new(kafka: &Kafka, topic: &Topic, settings: Publish) -> Result<Self, SetupError> {
         // Messages that are published concurrently share a request all the same.
         let defaults = [("linger.ms", "0")];
-        let config = kafka.client(
+        let properties = kafka.client_properties(
             &defaults,
             &[
                 // A repetition by the client neither doubles messages nor changes their order.
@@ -106,8 +102,8 @@ impl Publisher {
                 ("allow.auto.create.topics", "false"),
             ],
         )?;
-        let client = Mutex::new(Arc::new(Client::new(&config).map_err(refused)?));
-        let shared = Shared { config, topic: topic.name.clone(), settings, client };
+        let client = Mutex::new(Arc::new(Producer::new(&properties).map_err(refused)?));
+        let shared = Shared { properties, topic: topic.name.clone(), settings, client };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -120,25 +116,14 @@ impl Publisher {
     /// If the future is dropped, it is unknown whether the topic has the message.
     pub async fn publish(&self, message: Message) -> Result<Published, PublishError> {
         let shared = &*self.shared;
-        let (headers, size) = headers::write(&message)?;
-        let (id, key) = (message.id.to_string(), &*message.key);
-        let size = size.saturating_add(key.len()).saturating_add(message.payload.len());
-        let client = shared.client();
-        let (confirm, confirmed) = oneshot::channel();
-        let record = BaseRecord::with_opaque_to(&shared.topic, Box::new(confirm));
-        let mut record = record.payload(&*message.payload).headers(headers);
-        // A message without a key has no order, and goes anywhere.
-        record.key = Some(key.as_bytes()).filter(|key| !key.is_empty());
-        let sent = match &client.0 {
-            Some(producer) => producer.send(record).map_err(|(error, _)| error),
-            None => Err(KafkaError::Canceled),
-        };
+        let (id, client) = (message.id.to_string(), shared.client());
+        let (size, sent) = shared.send(&client, &message)?;
         let answer = match sent {
-            Ok(()) => {
+            Ok(confirmed) => {
                 let clock = &shared.settings.clock;
                 tokio::select! {
                     biased;
-                    confirmed = confirmed => confirmed.unwrap_or(Err(KafkaError::Canceled)),
+                    confirmed = confirmed => confirmed.unwrap_or_else(|_| Err(Error::ended())),
                     () = clock.sleep(shared.settings.limit + OVERDUE) => {
                         return Err(shared.unconfirmed(id, None));
                     }
@@ -146,30 +131,44 @@ impl Publisher {
             }
             Err(error) => Err(error),
         };
-        answer.map_err(|error| {
+        let published = answer.map(|(partition, offset)| Published { partition, offset });
+        published.map_err(|error| {
             shared.replace(&client, &error);
             shared.error(id, size, error)
         })
     }
 }
 
+/// A message that the client has taken and will confirm, or an error without an attempt.
+type Sent = Result<oneshot::Receiver<Confirmation>, Error>;
+
 impl Shared {
-    fn client(&self) -> Arc<Client> {
+    fn client(&self) -> Arc<Producer> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives a message to the client. Returns the size of the message in bytes, and its future confirmation.
+    fn send(&self, client: &Producer, message: &Message) -> Result<(usize, Sent), PublishError> {
+        let (headers, size) = headers::write(message)?;
+        let (key, payload) = (message.key.as_bytes(), &*message.payload);
+        let size = size.saturating_add(key.len()).saturating_add(payload.len());
+        // A message without a key has no order, and goes anywhere.
+        let key = Some(key).filter(|key| !key.is_empty());
+        let outgoing = Outgoing { topic: &self.topic, key, payload, headers: &headers };
+        Ok((size, client.send(&outgoing)))
     }
 
     /// Replaces a client that has failed for good, e.g. because a broker has forgotten its sequence or refuses its
     /// identity.
-    fn replace(&self, failed: &Arc<Client>, error: &KafkaError) {
-        let fatal = failed.0.as_ref().and_then(|producer| producer.client().fatal_error());
-        if fatal.is_none() && !refuses_the_client(error) {
+    fn replace(&self, failed: &Arc<Producer>, error: &Error) {
+        if !failed.has_failed() && !refuses_the_client(error) {
             return;
         }
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current, failed) {
             return;
         }
-        match Client::new(&self.config) {
+        match Producer::new(&self.properties) {
             Ok(client) => *current = Arc::new(client),
             // The next message tries again.
             Err(error) => {
@@ -178,13 +177,13 @@ impl Shared {
         }
     }
 
-    fn unconfirmed(&self, id: String, source: Option<KafkaError>) -> PublishError {
+    fn unconfirmed(&self, id: String, source: Option<Error>) -> PublishError {
         let source = source.map(Into::into);
         PublishError::Unconfirmed { id, limit: self.settings.limit, source }
     }
 
-    fn error(&self, id: String, size: usize, error: KafkaError) -> PublishError {
-        match error.rdkafka_error_code() {
+    fn error(&self, id: String, size: usize, error: Error) -> PublishError {
+        match error.code() {
             Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => {
                 PublishError::TooLarge { id, size }
             }
@@ -206,9 +205,9 @@ impl Shared {
 
 /// Returns whether `error` is about the identity of the producer, which a new client does not have. The client counts
 /// these errors as errors of one message, and sends the next message with the same identity.
-fn refuses_the_client(error: &KafkaError) -> bool {
+fn refuses_the_client(error: &Error) -> bool {
     matches!(
-        error.rdkafka_error_code(),
+        error.code(),
         Some(
             Code::ProducerFenced
                 | Code::InvalidProducerEpoch
@@ -217,47 +216,6 @@ fn refuses_the_client(error: &KafkaError) -> bool {
                 | Code::OutOfOrderSequenceNumber
         )
     )
-}
-
-type Confirm = Box<oneshot::Sender<Result<Published, KafkaError>>>;
-
-/// Passes the confirmations on.
-struct Confirmations;
-
-impl ClientContext for Confirmations {}
-
-impl ProducerContext for Confirmations {
-    type DeliveryOpaque = Confirm;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, confirm: Confirm) {
-        let answer = match result {
-            Ok(message) => {
-                Ok(Published { partition: message.partition(), offset: message.offset() })
-            }
-            Err((error, _)) => Err(error.clone()),
-        };
-        // The caller may have dropped its future.
-        let _gone = confirm.send(answer);
-    }
-}
-
-/// A client with its thread. `None` only while it is dropped.
-struct Client(Option<ThreadedProducer<Confirmations>>);
-
-impl Client {
-    fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
-        config.create_with_context(Confirmations).map(|producer| Self(Some(producer)))
-    }
-}
-
-impl Drop for Client {
-    /// Ends the client on a thread, because it waits for its own threads.
-    fn drop(&mut self) {
-        let producer = self.0.take();
-        let ending = std::thread::Builder::new().name("kafka-end".to_owned());
-        // Without a thread the client ends here.
-        let _ended = ending.spawn(move || drop(producer));
-    }
 }
 
 buttress_durable::publisher!(

@@ -3,33 +3,30 @@
 use std::time::UNIX_EPOCH;
 
 use buttress_durable::consume::Start;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::client::{Code, Consumer, Error, Positions, Properties};
 use crate::error::SetupError;
-use crate::kafka::{ANSWER, Kafka, create};
+use crate::kafka::{ANSWER, Kafka, refused};
 use crate::subscribe::Subscribe;
 
 /// Commits the start of a group that has no position yet, for every partition. So the group starts where it was
 /// declared, and not where its first member happens to join.
 pub(crate) fn begin(
     kafka: &Kafka,
-    config: &ClientConfig,
+    properties: &Properties,
     topic: &str,
     settings: &Subscribe,
 ) -> Result<(), SetupError> {
-    let consumer: BaseConsumer = create(config)?;
+    // It joins no group.
+    let consumer = Consumer::new(properties, topic, || {}).map_err(refused)?;
     let failed =
         |error| kafka.failed(format!("find the position of the group `{}`", settings.group), error);
-    let partitions = partitions(&consumer, topic).map_err(failed)?;
+    let partitions = consumer.find(ANSWER).map_err(failed)?.partitions;
     if is_known(&consumer, &partitions).map_err(failed)? {
         return Ok(());
     }
-    let positions = positions(&consumer, topic, partitions.clone(), settings.start);
-    let positions = positions.map_err(failed)?;
-    match consumer.commit(&positions, CommitMode::Sync) {
+    let positions = positions(&consumer, &partitions, settings.start).map_err(failed)?;
+    match consumer.commit(&positions) {
         Ok(()) => Ok(()),
         // Another member was faster. Brokers refuse the commit of a stranger to a group with members.
         Err(error) => match is_known(&consumer, &partitions) {
@@ -50,57 +47,34 @@ pub(crate) fn begin(
 }
 
 /// Returns `true` if the group has members.
-fn is_refused(error: &KafkaError) -> bool {
-    let code = error.rdkafka_error_code();
+fn is_refused(error: &Error) -> bool {
     matches!(
-        code,
+        error.code(),
         Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress)
     )
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str) -> KafkaResult<TopicPartitionList> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
-    let found = metadata.topics().iter().filter(|found| found.name() == topic);
-    let mut list = TopicPartitionList::new();
-    for partition in found.flat_map(|found| found.partitions()) {
-        list.add_partition(topic, partition.id());
-    }
-    Ok(list)
-}
-
 /// Returns `true` if the group has a position in any partition. The others begin with their first message then.
-fn is_known(consumer: &BaseConsumer, partitions: &TopicPartitionList) -> KafkaResult<bool> {
-    let committed = consumer.committed_offsets(partitions.clone(), ANSWER)?;
-    let elements = committed.elements();
-    for element in &elements {
-        element.error()?;
-    }
-    Ok(elements.iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
+fn is_known(consumer: &Consumer, partitions: &[i32]) -> Result<bool, Error> {
+    let committed = consumer.committed(partitions, ANSWER)?;
+    Ok(committed.iter().any(|(_, position)| position.is_some()))
 }
 
-fn positions(
-    consumer: &BaseConsumer,
-    topic: &str,
-    mut partitions: TopicPartitionList,
-    start: Start,
-) -> KafkaResult<TopicPartitionList> {
-    if let Start::At(time) = start {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let since = i64::try_from(since).unwrap_or(i64::MAX);
-        partitions.set_all_offsets(Offset::Offset(since))?;
-        partitions = consumer.offsets_for_times(partitions, ANSWER)?;
-    }
-    let mut list = TopicPartitionList::new();
-    for element in partitions.elements() {
-        element.error()?;
-        let offset = match (start, element.offset()) {
-            (Start::At(_), known @ Offset::Offset(_)) => known,
-            (_, _) => {
-                let (first, end) = consumer.fetch_watermarks(topic, element.partition(), ANSWER)?;
-                Offset::Offset(if start == Start::First { first } else { end })
-            }
-        };
-        list.add_partition_offset(topic, element.partition(), offset)?;
-    }
-    Ok(list)
+fn positions(consumer: &Consumer, partitions: &[i32], start: Start) -> Result<Positions, Error> {
+    let known = match start {
+        Start::At(time) => {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let since = i64::try_from(since).unwrap_or(i64::MAX);
+            consumer.offsets_at(partitions, since, ANSWER)?
+        }
+        _ => partitions.iter().map(|partition| (*partition, None)).collect(),
+    };
+    let positions = known.into_iter().map(|(partition, known)| {
+        if let Some(offset) = known {
+            return Ok((partition, offset));
+        }
+        let (first, end) = consumer.watermarks(partition, ANSWER)?;
+        Ok((partition, if start == Start::First { first } else { end }))
+    });
+    positions.collect()
 }

@@ -6,9 +6,9 @@ use std::thread::Thread;
 
 use buttress::StoreError;
 use buttress_durable::consume::{Answer, Batch, Limits, Place, Received, Settle, Shard, Source};
-use rdkafka::ClientConfig;
 use tokio::sync::Notify;
 
+use crate::client::Properties;
 use crate::member::{Member, spawn};
 use crate::subscribe::Subscribe;
 use crate::table::{Handed, Table, Token};
@@ -20,7 +20,7 @@ use crate::topic::Topic;
 /// The member joins the group when its consumer begins to receive. It has a separate thread, which answers the brokers
 /// also while the consumer is paused or busy. A member that is dropped leaves its group.
 pub struct Subscription {
-    config: ClientConfig,
+    properties: Properties,
     topic: String,
     settings: Subscribe,
     shared: Arc<Shared>,
@@ -113,16 +113,17 @@ impl Shared {
 }
 
 impl Subscription {
-    pub(crate) fn new(config: ClientConfig, topic: &Topic, settings: Subscribe) -> Self {
+    pub(crate) fn new(properties: Properties, topic: &Topic, settings: Subscribe) -> Self {
         let table = Table::new(settings.window);
         let pending = Mutex::new(Pending { table, failure: None, stage: Stage::New });
         let (more, ended) = (Notify::new(), Notify::new());
         let shared = Shared { pending, thread: OnceLock::new(), more, ended };
-        Self { config, topic: topic.name.clone(), settings, shared: Arc::new(shared) }
+        Self { properties, topic: topic.name.clone(), settings, shared: Arc::new(shared) }
     }
 
     fn begin(&self) -> Result<(), StoreError> {
-        let member = Member::new(&self.config, &self.topic, &self.settings, self.shared.clone())?;
+        let member =
+            Member::new(&self.properties, &self.topic, &self.settings, self.shared.clone())?;
         let spawned = spawn("kafka-member", move || member.run())?;
         self.shared.thread.get_or_init(|| spawned.thread().clone());
         Ok(())

@@ -1,15 +1,14 @@
 //! Failures of the client, and which of them are reported to the consumer.
 
 use buttress::StoreError;
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::Member;
+use crate::client::{Code, Error};
 
 impl Member {
     /// Reports a failure to the consumer, once until messages come again.
-    pub(super) fn failed(&mut self, error: &KafkaError) {
-        let code = error.rdkafka_error_code();
+    pub(super) fn failed(&mut self, error: Error) {
+        let code = error.code();
         // The client continues with the other brokers, and reports an error if there is none.
         let passes = matches!(code, Some(Code::BrokerTransportFailure | Code::Resolve));
         if passes || (self.trouble == code && code.is_some()) {
@@ -17,11 +16,10 @@ impl Member {
         }
         self.trouble = code;
         let why = format!("the topic `{}`: receiving", self.topic);
-        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         let failure = match code {
             Some(
                 Code::Authentication
-                | Code::SSL
+                | Code::Ssl
                 | Code::SaslAuthenticationFailed
                 | Code::UnsupportedSASLMechanism
                 | Code::TopicAuthorizationFailed
@@ -36,10 +34,10 @@ impl Member {
                 | Code::UnsupportedVersion
                 | Code::UnsupportedFeature,
             ) => StoreError::misconfigured(why),
-            _ if is_fatal => StoreError::misconfigured(why),
+            _ if error.is_fatal() => StoreError::misconfigured(why),
             _ => StoreError::transient(why),
         };
-        self.shared.pending().failure = Some(failure.with_source(error.clone()));
+        self.shared.pending().failure = Some(failure.with_source(error));
         self.shared.notify();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::types::RDKafkaErrorCode as Code;
+use crate::client::Code;
 
 /// How long a commit that the brokers have refused rests before it is repeated.
 const REST: Duration = Duration::from_millis(100);

@@ -1,29 +1,11 @@
-//! Positions: how they are committed, and where a member continues if the topic does not have them.
+//! Positions: where a member continues if the topic does not have them.
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{Offset, TopicPartitionList};
-
-use super::client_events::ClientEvents;
 use super::{ANSWER, Member};
-
-/// Commits positions, and waits for the answer. The client calls no callback for a commit that does not wait.
-pub(super) fn commit(
-    consumer: &BaseConsumer<ClientEvents>,
-    topic: &str,
-    positions: &[(i32, i64)],
-) -> KafkaResult<()> {
-    let mut list = TopicPartitionList::with_capacity(positions.len());
-    for (partition, position) in positions {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*position))?;
-    }
-    consumer.commit(&list, CommitMode::Sync)
-}
+use crate::client::{Code, Error};
 
 /// Returns `true` if the partition has no message at the position of the group.
-pub(super) fn is_stray(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
+pub(super) fn is_stray(error: &Error) -> bool {
+    error.code() == Some(Code::AutoOffsetReset)
 }
 
 /// Returns the offset to continue with in a partition that has the offsets from `low` to `high`.
@@ -36,22 +18,16 @@ fn start(position: Option<i64>, low: i64, high: i64) -> i64 {
 impl Member {
     /// Continues in a partition that did not have the position of the group, or with its first message. Retention has
     /// removed what was before, or the group has no position there yet.
-    pub(super) fn recover(&mut self, partition: i32) -> KafkaResult<()> {
+    pub(super) fn recover(&mut self, partition: i32) -> Result<(), Error> {
         if !self.queues.contains_key(&partition) {
             return Ok(());
         }
-        let list = self.list(&[partition]);
-        let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER)?;
-        let committed = self.consumer.committed_offsets(list.clone(), ANSWER)?;
-        let committed = committed.elements();
+        let (low, high) = self.consumer.watermarks(partition, ANSWER)?;
         // Without an answer the position is unknown, and the caller repeats this.
-        committed.iter().try_for_each(|element| element.error())?;
-        let committed = committed.first().map(|element| element.offset());
+        let committed = self.consumer.committed(&[partition], ANSWER)?;
+        let committed = committed.first().and_then(|(_, position)| *position);
         let mut pending = self.shared.pending();
-        let position = match (pending.table.next(partition), committed) {
-            (Some(next), _) | (None, Some(Offset::Offset(next))) => Some(next),
-            _ => None,
-        };
+        let position = pending.table.next(partition).or(committed);
         let first = start(position, low, high);
         // A position behind the end: the topic has lost its end, or was created again.
         let lost_end = position.is_some_and(|position| position > high);
@@ -63,10 +39,8 @@ impl Member {
                 "the partition has no message at the position of the group: the group continues with its first message"
             );
         }
-        self.consumer.incremental_unassign(&list)?;
-        let mut begin = TopicPartitionList::new();
-        begin.add_partition_offset(&self.topic, partition, Offset::Offset(first))?;
-        self.consumer.incremental_assign(&begin)?;
+        self.consumer.unassign(&[partition])?;
+        self.consumer.assign_at(partition, first)?;
         self.shared.notify();
         Ok(())
     }
