@@ -46,7 +46,7 @@ pub(super) fn polled(answer: KafkaResult<BorrowedMessage<'_>>) -> Result<Message
     answer.map(Message).map_err(Error::from)
 }
 
-fn pairs<'a>(headers: Option<&'a impl Headers>) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+fn pairs(headers: Option<&impl Headers>) -> impl Iterator<Item = (&str, &[u8])> {
     (0..headers.map_or(0, Headers::count)).filter_map(move |at| {
         // The client panics at a name that is not UTF-8.
         let header = catch_unwind(AssertUnwindSafe(|| headers.and_then(|known| known.try_get(at))));
