@@ -127,7 +127,7 @@ fn without_source(text: &str) -> Vec<String> {
                 }
             }
             before = code.to_owned();
-            if line == "}" || (line.starts_with("pub struct") && line.ends_with(';')) {
+            if line == "}" || (code.starts_with("pub struct") && code.ends_with(';')) {
                 break;
             }
         }
