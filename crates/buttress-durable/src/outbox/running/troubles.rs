@@ -1,5 +1,5 @@
-//! Failures of the store: the first wait after each, and log lines. `outage.rs` decides how the waits grow, and what is
-//! logged.
+//! Failures of the store: the first wait after a failure, and log lines. `outage.rs` decides how the waits grow, and
+//! which failures are logged.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Failures of an executor's store: the first wait after each, and log lines. `outage.rs` decides how the waits grow, and
-//! what is logged.
+//! Failures of an executor's store: the first wait after a failure, and log lines. `outage.rs` decides how the waits
+//! grow, and which failures are logged.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
