@@ -53,9 +53,9 @@ pub const PURGE_SQLITE: &str =
 pub const PURGE_POSTGRES: &str =
     "messages written, relayed and purged after 0.2 s on PostgreSQL, batch 500";
 pub const SAGAS_PURGED_SQLITE: &str =
-    "sagas of five steps on SQLite, 64 in flight, purged after 0.2 s";
+    "sagas of five steps on SQLite, 64 in flight, purged after 2 s";
 pub const SAGAS_PURGED_POSTGRES: &str =
-    "sagas of five steps on PostgreSQL, 64 in flight, purged after 0.2 s";
+    "sagas of five steps on PostgreSQL, 64 in flight, purged after 2 s";
 pub const WAIT_ALONE: &str = "500 user transactions/s on SQLite, nothing beside them: p99";
 pub const WAIT_SAGAS: &str =
     "500 user transactions/s on SQLite, sagas at full speed beside them: p99";
