@@ -31,6 +31,8 @@ const KEYS: u32 = 40;
 const PER_SECOND: u32 = 500;
 /// Events per transaction.
 const AT_ONCE: u32 = 25;
+/// The longest time that the messages of a transport take to be read in the end.
+const READING: Duration = Duration::from_secs(300);
 /// Messages that the relay has in progress.
 const UNDER_WAY: usize = 64;
 
@@ -177,7 +179,9 @@ async fn torture(
     account.dead = outbox.backlog().await?.dead;
     drop(children);
     account.take_in_effects(&effects).await?;
-    account.take_in_published(&transport.published(&address.to_string()).await?)?;
+    let address = address.to_string();
+    let published = tokio::time::timeout(READING, transport.published(&address)).await??;
+    account.take_in_published(&published)?;
     effects.close().await;
     outbox.close().await;
     Ok(account)

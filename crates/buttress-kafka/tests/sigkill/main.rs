@@ -73,9 +73,15 @@ fn read_all(address: &str) -> Result<Vec<(String, Vec<u8>)>, BoxError> {
         all.add_partition_offset(TOPIC, partition, Offset::Beginning)?;
     }
     consumer.assign(&all)?;
-    let mut found = Vec::new();
+    let (mut found, mut silent) = (Vec::new(), 0);
     while found.len() < count {
-        let Some(message) = consumer.poll(SECOND) else { continue };
+        let Some(message) = consumer.poll(SECOND) else {
+            silent += 1;
+            let found = found.len();
+            assert!(silent < 60, "{found} of {count} messages came, and then none for a minute");
+            continue;
+        };
+        silent = 0;
         let message = message?;
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
         found.push((key, message.payload().unwrap_or_default().to_vec()));
