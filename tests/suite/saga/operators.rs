@@ -36,7 +36,7 @@ async fn an_undo_is_retried_then_the_saga_is_stuck_until_somebody_retries() {
     let world = World::new();
     let sagas = executor(stuck_undo(&world, &[Refuse, Refuse, Break, Answer(0)]));
     let report = sagas.run_to_end(7).await.unwrap();
-    assert_ended(&report, Status::Stuck, Some("a: broken"));
+    assert_ended(&report, Status::Stuck, Some("undo of a: broken"));
     let stats = sagas.stats();
     assert_eq!((stats.stuck, stats.compensations_failed, stats.active), (1, 1, 0));
     let again = sagas.retry(report.id()).await.unwrap().await.unwrap();

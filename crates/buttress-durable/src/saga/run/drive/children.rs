@@ -14,7 +14,6 @@ use crate::saga::model::state::{Command, Hold, Phase};
 use crate::saga::run::draft::Draft;
 use crate::saga::run::slots::Place;
 use crate::saga::store::Store;
-use crate::text;
 
 impl<I, F, St> Run<I, F, St>
 where
@@ -51,9 +50,8 @@ where
     }
 
     fn stick(&self, draft: &mut Draft<F::Encoded>, step: u16, why: &str) {
-        let name = self.core.definition.inner.step_name(step);
-        let why = text::cut(format_args!("{name}: {why}"));
-        draft.push(Entry::Stuck { step, why: Some(why) });
+        let why = Some(self.said_of(draft, step, why));
+        draft.push(Entry::Stuck { step, why });
     }
 
     /// Gives the turn of a resumed saga to another one while this one only waits for its children, which may take days.

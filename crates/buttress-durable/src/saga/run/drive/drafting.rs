@@ -12,6 +12,7 @@ use crate::saga::run::call::Direction;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::step_runs::{Ended, Finished};
 use crate::saga::store::Store;
+use crate::text;
 
 /// The reason of a saga that unwinds because it was cancelled.
 const CANCELLED: &str = "cancelled";
@@ -189,14 +190,23 @@ where
     fn about(&self, draft: &Draft<F::Encoded>, step: u16) -> String {
         let own = draft.entries.iter().rev().filter(|entry| entry.step() == step);
         let note = own.filter_map(Entry::note).next();
-        let name = self.core.definition.inner.step_name(step);
         match note.or_else(|| self.notes.get(&step).map(|note| &**note)) {
             // The step did not fail by itself.
             Some(NOT_SENT) => CANCELLED.to_owned(),
             Some(DEADLINE) => DEADLINE.to_owned(),
-            Some(note) => format!("{name}: {note}"),
-            None => format!("{name}: failed before"),
+            Some(note) => self.said_of(draft, step, note),
+            None => self.said_of(draft, step, "failed before"),
         }
+    }
+
+    /// Returns a text with the name of the step in front of it. An operator must not take an undo for its action.
+    pub(super) fn said_of(&self, draft: &Draft<F::Encoded>, step: u16, text: &str) -> String {
+        let name = self.core.definition.inner.step_name(step);
+        let undo = match draft.state.steps.get(usize::from(step)) {
+            Some(Step::Undoing { .. } | Step::UndoFailed { .. }) => "undo of ",
+            _ => "",
+        };
+        text::cut(format_args!("{undo}{name}: {text}"))
     }
 
     /// Returns the draft that follows one that the store has left out, because the saga has signals or a cancel that
