@@ -147,10 +147,11 @@ const fn is_of_a_value(byte: u8) -> bool {
 /// Reads a key without quotes, as many clients send a UUID. It excludes commas and semicolons,
 /// which separate fields and parameters.
 fn token(text: &[u8]) -> Result<String, MalformedKey> {
-    if !text.iter().all(|byte| is_of_a_value(*byte)) {
-        return Err(MalformedKey::NotAString);
+    match text.iter().find(|byte| !is_of_a_value(**byte)) {
+        None => Ok(text.iter().map(|byte| char::from(*byte)).collect()),
+        Some(&quotable @ b' '..=b'~') => Err(MalformedKey::NeedsQuotes(char::from(quotable))),
+        Some(_) => Err(MalformedKey::NotAString),
     }
-    Ok(text.iter().map(|byte| char::from(*byte)).collect())
 }
 
 #[cfg(test)]
@@ -213,7 +214,17 @@ mod tests {
             assert_eq!(read(LENIENT, bare.as_bytes()).as_deref(), Ok(bare));
             assert_eq!(read(STRICT, bare.as_bytes()), Err(MalformedKey::NotAString));
         }
-        for no_key in ["a b", "a,b", "a;b", "a\"b", "a\\b", "caf\u{e9}", "a\tb"] {
+        for character in [' ', ',', ';', '"', '\\'] {
+            let no_key = format!("a{character}b");
+            let needs_quotes = MalformedKey::NeedsQuotes(character);
+            assert_eq!(read(LENIENT, no_key.as_bytes()), Err(needs_quotes));
+            assert_eq!(read(STRICT, no_key.as_bytes()), Err(MalformedKey::NotAString));
+        }
+        assert_eq!(
+            MalformedKey::NeedsQuotes(',').to_string(),
+            "the key has ',', put it in double quotes (RFC 8941, section 3.3.3)"
+        );
+        for no_key in ["caf\u{e9}", "a\tb"] {
             let read = read(LENIENT, no_key.as_bytes());
             assert_eq!(read, Err(MalformedKey::NotAString), "{no_key}");
         }

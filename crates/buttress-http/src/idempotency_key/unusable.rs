@@ -18,6 +18,8 @@ pub enum MalformedKey {
     Empty,
     /// The value is neither a string of RFC 8941 nor an accepted bare key.
     NotAString,
+    /// A key without double quotes has a space, or one of `"`, `\`, `,` and `;`.
+    NeedsQuotes(char),
     /// The key is longer than [`longest_key`](super::IdempotencyKeyLayer::longest_key).
     TooLong {
         /// The length of the key in bytes.
@@ -34,6 +36,12 @@ impl fmt::Display for MalformedKey {
             Self::Empty => f.write_str("the key is empty"),
             Self::NotAString => {
                 f.write_str("the key is not a string in double quotes (RFC 8941, section 3.3.3)")
+            }
+            Self::NeedsQuotes(character) => {
+                write!(
+                    f,
+                    "the key has {character:?}, put it in double quotes (RFC 8941, section 3.3.3)"
+                )
             }
             Self::TooLong { length, longest } => {
                 write!(f, "the key has {length} bytes, at most {longest} are allowed")
