@@ -131,7 +131,7 @@ async fn the_state_of_a_saga_is_a_tree() {
     assert_eq!(tree.status, Status::Stuck);
     assert_eq!(tree.steps[0].status, StepStatus::UndoFailed);
     let text = format!(
-        "test {}: stuck (a: refused)\n├─ a: undo failed, 3 attempts (refused)\n└─ b: failed, after a (refused)",
+        "test {}: stuck (undo of a: refused)\n├─ a: undo failed, 3 attempts (refused)\n└─ b: failed, after a (refused)",
         report.id()
     );
     assert_eq!(tree.to_string(), text);

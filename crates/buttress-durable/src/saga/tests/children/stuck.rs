@@ -88,7 +88,7 @@ async fn a_child_that_is_stuck_at_its_undo_makes_its_parent_stuck_at_the_undo() 
         let (order, _) = order_of(world, &shipments, book, refused(world));
         let orders = world.executor(order);
         let report = orders.start_as(PARENT, 7).await.unwrap().await.unwrap();
-        let why = format!("ship: child {} is stuck: book: broken", shipment_id());
+        let why = format!("undo of ship: child {} is stuck: undo of book: broken", shipment_id());
         assert_eq!((report.status(), report.reason()), (Status::Stuck, Some(why.as_str())));
         let tree = orders.state(PARENT).await.unwrap().unwrap();
         assert_eq!(tree.steps[1].status, StepStatus::Undoing);
