@@ -1,4 +1,5 @@
-//! The configuration of the ejection. `state.rs` decides when an endpoint goes out.
+//! The configuration of the ejection. `state.rs` decides when an endpoint goes out, and that
+//! at most half of the endpoints are out.
 
 use std::time::Duration;
 
