@@ -1,4 +1,4 @@
-//! Reads which argument of a declaration differs from the server's value.
+//! Reads which argument of a declaration differs from the server's value. `error.rs` has the text for the user.
 
 /// A declaration whose argument differs on the server.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -132,7 +132,7 @@ mod tests {
             assert_eq!(outage.failed(0, &error, MS, now), (Say::Mend, minute));
             assert_eq!(outage.failed(0, &error, MS, now), (Say::Nothing, minute));
             assert_eq!(outage.failed(1, &error, MS, now), (Say::Nothing, minute));
-            // Another outage in the meantime is logged all the same.
+            // Another outage in the meantime is logged nevertheless.
             let away = StoreError::transient("away");
             assert_eq!(outage.failed(1, &away, MS, now).0, Say::Began);
             assert_eq!(outage.worked(1, now), Some(Duration::ZERO));

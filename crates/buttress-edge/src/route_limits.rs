@@ -106,7 +106,7 @@ impl Passed {
     }
 
     /// Waits for the answer to a request. A probe of the circuit whose client is slow to send its body gives its place
-    /// to another one, and is judged all the same.
+    /// to another one, and is judged nevertheless.
     pub(crate) async fn watch<F: Future>(
         &mut self,
         mut sent: Pin<&mut F>,

@@ -68,7 +68,7 @@ impl Kafka {
     /// Sets a property of the client, for publishers and subscriptions, e.g. `client.id` or `sasl.password`. The
     /// [list of librdkafka](https://github.com/confluentinc/librdkafka/blob/v2.12.1/CONFIGURATION.md) has all of them.
     ///
-    /// A property replaces what this crate sets for speed: a publisher has `linger.ms` 0; a subscription has
+    /// A property replaces a value that this crate sets for speed: a publisher has `linger.ms` 0; a subscription has
     /// `queued.min.messages` 1000, `queued.max.messages.kbytes` 8192, `fetch.queue.backoff.ms` 10 and `fetch.wait.max.ms`
     /// 50. The properties that delivery and order depend on are refused when a publisher or a subscription is made. TLS and
     /// SASL need the feature `tls`.

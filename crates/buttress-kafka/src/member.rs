@@ -196,7 +196,7 @@ impl Member {
                     Ok(()) => self.shared.pending().table.committed(&positions),
                     // Repeated at the next commit, if the partitions are still here.
                     Err(error) => {
-                        tracing::debug!(target: "buttress", %error, "commit of positions");
+                        tracing::debug!(target: "buttress", %error, "the brokers did not commit the positions of a group");
                     }
                 }
             }
@@ -285,7 +285,7 @@ impl Member {
         self.next_commit = now + COMMIT;
         for partition in std::mem::take(&mut self.stray) {
             if let Err(error) = self.recover(partition) {
-                tracing::debug!(target: "buttress", %error, partition, "looking for the first message");
+                tracing::debug!(target: "buttress", %error, partition, "cannot find the first message of a partition");
                 self.stray.insert(partition);
             }
         }

@@ -88,7 +88,7 @@ struct Shared {
 
 impl Publisher {
     pub(crate) fn new(kafka: &Kafka, topic: &Topic, settings: Publish) -> Result<Self, SetupError> {
-        // Messages that are published concurrently share a request all the same.
+        // Messages that are published concurrently share a request nevertheless.
         let defaults = [("linger.ms", "0")];
         let properties = kafka.client_properties(
             &defaults,

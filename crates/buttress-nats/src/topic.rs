@@ -19,8 +19,8 @@ pub enum Retain {
     /// The stream keeps each message for this long, whether it is handled or not. A group that falls behind further
     /// loses messages.
     For(Duration),
-    /// The stream keeps each message until every group has handled it. A message that is published before the first
-    /// group exists is discarded by the server, which confirms it all the same. Subscribe before you publish.
+    /// The stream keeps each message until every group has handled it. The server confirms
+    /// and discards a message that is published before the first group exists. Subscribe before you publish.
     UntilHandled,
 }
 

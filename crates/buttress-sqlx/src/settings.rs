@@ -111,8 +111,8 @@ macro_rules! common_setters {
             /// [barrier](buttress_durable::saga::Barrier). Default: 30 days. `None` keeps them
             /// forever. At least 1 second. The store removes older ones in the background.
             ///
-            /// A message that is delivered again after this time runs again. So does an action of a
-            /// saga that is called again after this time. Keep receipts for longer than any sender
+            /// A message that is delivered again after this time runs again. An action of a saga that
+            /// is called again after this time runs again too. Keep receipts for longer than any sender
             /// repeats. For a relay, that is
             /// [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry) plus the
             /// longest time that a dead letter waits before an operator requeues it.

@@ -36,7 +36,7 @@
 //! | [`fallback`] | answers in place of a service that failed |
 //! | [`idempotency`] | performs the work of a request once, however often the client sends it |
 //! | [`sidecar`] | combines limiter, breaker, retry and time limit in the right order |
-//! | [`balance`] | sends each call to one of several endpoints, and takes out those that fail |
+//! | [`balance`] | sends each call to one of several endpoints, and can eject an endpoint that fails |
 //! | [`discover`] | finds the endpoints of a service |
 //! | [`split`] | sends a share of the requests to a new service, and the others to the old one |
 //! | [`shadow`] | sends a copy of some requests to a mirror, and compares its answers |

@@ -118,8 +118,8 @@ struct Ended {
     result: Result<Confirmation, lapin::Error>,
 }
 
-/// The caller of a publish. It may stop waiting. The confirmation is read all the same: a message that came back may come
-/// with it.
+/// The caller of a publish. It may stop waiting. The confirmation is read nevertheless: a message that came back may
+/// come with it.
 struct Waits {
     answer: oneshot::Sender<Result<(), Failure>>,
     left: Arc<AtomicUsize>,

@@ -47,7 +47,7 @@ impl Subscribe {
         self
     }
 
-    /// Sets what a full queue does. Default: [`Overflow::Block`].
+    /// Sets the reaction of a full queue to a message. Default: [`Overflow::Block`].
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self

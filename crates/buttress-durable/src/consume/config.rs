@@ -115,8 +115,8 @@ impl Config {
         /// them. At most 100 000.
         ///
         /// While a message waits for its next attempt, the later ones of its key wait behind it. Up to this number
-        /// they take no room from other keys. Further ones do: a key with more messages than that stops the others
-        /// until its first message is handled or dead.
+        /// they take no room from other keys. Further messages do: a key with more messages than that stops the other
+        /// keys until its first message is handled or dead.
         behind(messages: usize);
 
         /// Sets which messages are handled one after the other. Default: [`Order::ByKey`].
@@ -143,10 +143,10 @@ impl Config {
         /// number is larger than the attempts.
         max_redeliveries(redeliveries: u32);
 
-        /// Sets what happens to a key after a dead letter. Default: [`OnDead::Continue`].
+        /// Sets the state of a key after a dead letter. Default: [`OnDead::Continue`].
         on_dead(policy: OnDead);
 
-        /// Sets what happens to unknown events. Default: [`Unknown::Dead`].
+        /// Sets the treatment of unknown events. Default: [`Unknown::Dead`].
         unknown(policy: Unknown);
 
         /// Sets how long the handler may take per attempt, readiness included. Default: 30 seconds. Above zero, at

@@ -20,7 +20,7 @@ use crate::instant;
 use crate::serves::call;
 
 /// Calls the handler for one attempt. Sets `judged` before it drops a value of the handler or of the classifier,
-/// because the drop may panic, and the message is handled all the same.
+/// because the drop may panic, and the message is handled nevertheless.
 pub(super) async fn handle<H, C>(
     mut handler: H,
     classify: C,

@@ -103,7 +103,7 @@ pub struct Letter {
     pub headers: Vec<(String, String)>,
     /// Why the message became a dead letter.
     pub reason: Reason,
-    /// The last error, for people: at most 2000 characters.
+    /// The text of the last error, for operators. At most 2000 characters.
     pub error: String,
     /// How many attempts have failed since the last delivery or replay.
     pub attempts: u32,

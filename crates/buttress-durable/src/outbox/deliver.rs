@@ -53,7 +53,7 @@ pub(super) fn panicked(attempts: u32, config: &Config) -> Verdict {
 }
 
 /// Calls the publisher once. Sets `judged` before it drops a value of the publisher or of the classifier, because the
-/// drop may panic, and the message is published all the same.
+/// drop may panic, and the message is published nevertheless.
 async fn attempt<P, C>(
     mut publisher: P,
     classify: C,

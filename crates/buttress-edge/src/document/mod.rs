@@ -75,8 +75,8 @@ use crate::route::LocalService;
 ///
 /// A missing key has the default of its method. A retry without `attempts` makes 2. A duration is a text with a unit, e.g.
 /// `"500ms"`, `"10s"` or `"2m"`, or a number of seconds, e.g. `5` or `0.5`. Unknown keys, names that occur twice, keys
-/// without a value (`null`) and numbers that are not finite are errors with their path. So are keys that have no effect
-/// beside the others, e.g. `replay-buffer` without a `retry` of at least 2 attempts, `insecure` without `jwks`, and `shadow`
+/// without a value (`null`) and numbers that are not finite are errors with their path. Keys without an effect are
+/// errors too, e.g. `replay-buffer` without a `retry` of at least 2 attempts, `insecure` without `jwks`, and `shadow`
 /// on a route whose `methods` are not copied. An empty list of `methods` or `servers` is an error too.
 ///
 /// Where the backends of an `upstream` come from:
@@ -126,8 +126,8 @@ use crate::route::LocalService;
 /// | `api-keys` | `ApiKeys`, with the feature `api-keys`: `header`, and `keys` with `subject`, one of `key` and `sha256`, and `until` in seconds since 1970 |
 ///
 /// The document holds no credentials: `hs256`, `rs256-pem` and `key` are [`Secret`]s, which each [`Handle::apply`] reads
-/// again. New API keys for the same `header` change no route. Any other change of an admission makes new routes of those
-/// that use it.
+/// again. New API keys for the same `header` change no route. Any other change of an admission makes new
+/// routes of the routes that use the admission.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     routes: BTreeMap<String, Value>,

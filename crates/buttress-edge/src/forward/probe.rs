@@ -17,8 +17,9 @@ type Asking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 /// Sends a GET to the backends of `sending`, until one answers with 2xx. Otherwise returns the result of the last
 /// backend, after `time` at the latest.
 ///
-/// The next backend is asked once all before it have failed, or have had their share of the time. Those that have not
-/// answered by then are waited for nevertheless: a backend that hangs hides no other, and a slow one is ready all the same.
+/// The next backend is asked once all before it have failed, or have had their share of the time. The proxy still waits
+/// for a backend that has not answered by then. So a backend that hangs hides no other one, and a slow one counts as
+/// ready.
 pub(crate) async fn probe(
     forwarder: &Arc<Forwarder>,
     sending: &Sending,

@@ -98,7 +98,7 @@ impl Handle {
     /// A request in flight ends by the rules under which it began. A route continues the numbers of the route that had
     /// its name. Limits, circuits, budgets of retries and balancers are values of the routes: a clone of a [`Route`],
     /// and a new route with the same handles and the same [`Upstream`](crate::Upstream), keep their state. So keep the
-    /// routes, and pass clones of those that do not change.
+    /// routes, and pass clones of the routes that do not change.
     ///
     /// # Errors
     /// Returns the errors of [`Proxy::new`](crate::Proxy::new) about routes.

@@ -316,9 +316,9 @@ impl Route {
 
     /// Stops requests while the backends of the route fail together. Default: no circuit breaker.
     ///
-    /// An open circuit answers 503. The failures are those that [`Upstream`] counts, and a passed
-    /// [`time_limit`](Self::time_limit). The head of an answer decides. An ejection takes out one backend; the
-    /// circuit stops all of them.
+    /// An open circuit answers 503. Failures are the failures that [`Upstream`] counts, and a passed
+    /// [`time_limit`](Self::time_limit). The head of an answer decides. An ejection stops requests to one backend. The
+    /// circuit stops requests to all backends.
     pub fn circuit_breaker(mut self, circuit: circuit_breaker::Handle) -> Self {
         self.limits.circuit = Some(circuit);
         self

@@ -228,7 +228,7 @@ where
                 continue;
             };
             served.accepted += 1;
-            // A connection without the option is served all the same, only slower.
+            // A connection without the option is served nevertheless, only slower.
             drop(io.set_nodelay(true));
             let cut = Arc::clone(&cut);
             let hold = Arc::new(Hold::new(place, cut));

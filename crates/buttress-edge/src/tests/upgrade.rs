@@ -90,7 +90,7 @@ async fn edge_2_27_only_a_get_with_both_fields_asks_for_an_upgrade() {
         let mut connection = backend.accept().await;
         let head = connection.read_head().await;
         assert_eq!((field(&head, "upgrade"), field(&head, "connection")), (None, None), "{head}");
-        // A backend that switches all the same has given no answer.
+        // A backend that switches nevertheless has given no answer.
         connection.write(SWITCHED).await;
         assert_eq!(status(&client.read_head().await), 502, "{fields}");
     }

@@ -38,6 +38,6 @@ fn config(properties: &Properties) -> ClientConfig {
 /// Logs a failure that the client repairs by itself.
 pub(crate) fn log(result: Result<(), Error>) {
     if let Err(error) = result {
-        tracing::warn!(target: "buttress", %error, "a member of a group of Kafka");
+        tracing::warn!(target: "buttress", %error, "the client refused to change the assignment of a member");
     }
 }

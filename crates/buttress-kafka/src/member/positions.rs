@@ -1,4 +1,5 @@
-//! Positions: where a member continues if the topic does not have them.
+//! Where a member continues if the topic does not have the position of the group. `table.rs` decides which position is
+//! committed.
 
 use super::{ANSWER, Member};
 use crate::client::{Code, Error};

@@ -177,7 +177,7 @@ async fn refused(what: &str, errors: &[Answer]) {
     let second = cluster.member(&topic).await;
     second.want(1);
     let next = receive(&second, |all| !all.messages.is_empty()).await;
-    assert_eq!(next.messages[0].payload, b"1", "the position was committed all the same");
+    assert_eq!(next.messages[0].payload, b"1", "the position was committed nevertheless");
     second.close().await.unwrap();
 }
 
@@ -237,7 +237,7 @@ async fn an_outage_is_one_error_and_ends_with_an_answer() {
     }
     cluster.mocked().broker_up(THE_BROKER).unwrap();
     publish(&publisher, "a", "2").await;
-    // On a busy machine the member can lose its partition all the same, and gets it again.
+    // On a busy machine the member can lose its partition nevertheless, and gets it again.
     receive(&source, |all| all.messages.iter().any(|message| message.payload == b"2")).await;
     source.close().await.unwrap();
 }

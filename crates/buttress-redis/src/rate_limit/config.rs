@@ -72,7 +72,7 @@ impl Config {
         self
     }
 
-    /// Sets what happens while Redis is unavailable. Default: [`OnOutage::Local`] with a share of 0.5, for two
+    /// Sets the behaviour while Redis is unavailable. Default: [`OnOutage::Local`] with a share of 0.5, for two
     /// processes. Set the share to 1 divided by the number of your processes.
     pub const fn on_outage(mut self, policy: OnOutage) -> Self {
         self.on_outage = policy;

@@ -90,7 +90,7 @@ impl Redis {
     /// of shards.
     ///
     /// # Cancel safety
-    /// If the future is dropped, some streams may exist. A repeated call creates the others.
+    /// If the future is dropped, some streams may exist. A repeated call creates the missing streams.
     pub async fn publisher(&self, topic: Topic, trim: Trim) -> Result<Publisher, Error> {
         let link = self.link();
         declare::topic(&link, &topic).await?;

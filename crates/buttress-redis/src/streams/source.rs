@@ -86,7 +86,7 @@ impl Redis {
     /// credentials, or has the topic with another number of shards.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the group may exist on some streams. A repeated call creates the others.
+    /// If the future is dropped, the group may exist on some streams. A repeated call creates it on the other streams.
     pub async fn source(
         &self,
         topic: Topic,

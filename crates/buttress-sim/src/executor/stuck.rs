@@ -1,3 +1,5 @@
+//! [`Stuck`]: the report of a run that cannot continue. `mod.rs` decides when a run is stuck.
+
 use std::time::Duration;
 
 /// Why a run cannot continue.

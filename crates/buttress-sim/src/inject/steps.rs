@@ -38,7 +38,7 @@ impl Target {
     }
 }
 
-/// What happens to a call.
+/// The fault of a call.
 #[derive(Clone, Debug)]
 pub(super) enum StepFault {
     Fail(String),

@@ -48,7 +48,7 @@ impl Names {
     }
 }
 
-/// What happens to an operation.
+/// The fault of an operation.
 #[derive(Clone, Debug)]
 enum StoreFault {
     Fail(StoreErrorKind),

@@ -61,8 +61,8 @@ use writer::{WriteOp, Writer};
 /// Cheap to clone; clones share one store. Several stores, in one process or in many, may open the
 /// same file.
 ///
-/// A task writes the operations of concurrent callers in one transaction. It ends with the last
-/// clone. The task and the pool belong to the runtime in which the store was opened.
+/// A task writes the operations of concurrent callers in one transaction. It ends when the last
+/// clone of the store is dropped. The task and the pool belong to the runtime in which the store was opened.
 ///
 /// # Cancel safety
 /// If a future is dropped, its operation was done completely or not at all. Repeating the operation

@@ -342,7 +342,7 @@ async fn a_locked_key_orders_overlapping_transactions() {
     .await;
 }
 
-/// A message whose sequence was drawn early and that was committed late is delivered all the same.
+/// A message whose sequence was drawn early and that was committed late is delivered nevertheless.
 #[tokio::test]
 async fn a_late_commit_is_not_passed_over() {
     on_postgres("a_late_commit_is_not_passed_over", async |db: Postgres| {

@@ -61,8 +61,8 @@ impl Config {
         /// Sets the rule by which the balancer chooses. Default: [`Policy::PeakEwma`].
         pub fn policy(policy: Policy);
 
-        /// Sets when an endpoint that fails is taken out for a while. Default: never, because a result must be
-        /// classified rightly first.
+        /// Sets when the balancer ejects an endpoint that fails, and for how long. Default: never, because a result
+        /// must be classified rightly first.
         pub fn eject(outliers: Outliers) => Some(outliers);
 
         /// Sets how long a call waits for an endpoint that can take it. Default: 1 second, because a caller can do

@@ -40,8 +40,8 @@ impl<S: Send> Operate for Pool<S> {
 }
 
 impl Handle {
-    /// Marks the endpoint with the instance id `id` as down: calls go to the others. Returns `false` if there is no
-    /// such endpoint.
+    /// Marks the endpoint with the instance id `id` as down: calls go to other endpoints. Returns `false` if there is
+    /// no such endpoint.
     ///
     /// Use it for health checks and operators. If no endpoint is in, calls go to all endpoints that do not rest after a
     /// failed `poll_ready`. So a health check that is wrong about all endpoints stops no call. If all endpoints rest,
@@ -147,7 +147,7 @@ snapshot! {
         pub failures: u64,
         /// Ejections.
         pub ejections: u64,
-        /// Failures that would have ejected an endpoint if half of the endpoints were not out already.
+        /// Failures that ejected no endpoint only because half of the endpoints were out already.
         pub spared: u64,
         /// How many times an endpoint failed to become ready.
         pub not_ready: u64,

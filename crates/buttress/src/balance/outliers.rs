@@ -1,4 +1,5 @@
-//! The configuration of the ejection. `state.rs` decides when an endpoint goes out.
+//! The configuration of the ejection. `state.rs` decides when an endpoint goes out, and that
+//! at most half of the endpoints are out.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use crate::vocabulary::setters::{document, setters};
 document! {
     /// The rules for ejecting an endpoint that fails, and for taking it back after a time.
     ///
-    /// An endpoint goes out after a number of failures in a row, or when the share of failures in a time window is too
-    /// large. It is out for [`away`](Self::away) times the number of its ejections, at most [`longest`](Self::longest),
-    /// with a jitter of 10 %. The number falls by one for each `away` that the endpoint then stays in. At most half of
-    /// the endpoints are ejected at the same time, rounded down, so the only one never is. Endpoints that are marked
-    /// down or rest do not count towards this half.
+    /// The balancer ejects an endpoint after a number of failures in a row, or when the share of failures in a time
+    /// window is too large. The endpoint is out for [`away`](Self::away) times the number of its ejections, at most
+    /// [`longest`](Self::longest), with a jitter of 10 %. The number falls by one for each `away` that the endpoint
+    /// then stays in. At most half of the endpoints are ejected at the same time, rounded down, so the only one never
+    /// is. Endpoints that are marked down or rest do not count towards this half.
     ///
     /// The defaults are 5 failures in a row, or half of at least 20 calls in 10 seconds. An endpoint is then out for 10
     /// seconds times the number of its ejections, at most 300 seconds.

@@ -159,8 +159,8 @@ impl<S: Clone + Send + 'static, X, T, C, R> Balance<S, X, T, C, R> {
 
 impl<S, X, T, C, R> Balance<S, X, T, C, R> {
     /// Sends requests with the same key to the same endpoint, by rendezvous hashing over the ids of the instances.
-    /// While an endpoint is out, its keys go to the others, and the keys of the others stay. All processes choose the
-    /// same endpoint for a key. Requests without a key go by the policy.
+    /// While an endpoint is out, its keys go to other endpoints. No other key moves. All processes choose the same
+    /// endpoint for a key. The policy chooses the endpoint of a request without a key.
     ///
     /// A key that a caller invents lets that caller choose an endpoint. Hash text of callers with a secret first.
     pub fn key<Req, F>(self, find: F) -> Balance<S, F, T, C, R>

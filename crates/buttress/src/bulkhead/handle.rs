@@ -53,7 +53,7 @@ impl Handle {
     /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the queue. It returns a permit that was just granted.
+    /// A dropped future leaves the queue, and releases a permit that was just granted.
     ///
     /// # Errors
     /// Returns [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full, and

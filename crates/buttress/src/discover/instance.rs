@@ -38,8 +38,8 @@ impl Instance {
         Self::new(address.clone(), address)
     }
 
-    /// Sets the weight, the capacity of this instance in comparison with the others. Default: 1. A weight of 0 counts
-    /// as 1, and a weight above [`MAX_WEIGHT`](Self::MAX_WEIGHT) as that number.
+    /// Sets the weight, the capacity of this instance in comparison with other instances. Default: 1. A weight of 0
+    /// counts as 1, and a weight above [`MAX_WEIGHT`](Self::MAX_WEIGHT) as that number.
     pub fn with_weight(mut self, weight: u32) -> Self {
         self.weight = weight.clamp(1, Self::MAX_WEIGHT);
         self

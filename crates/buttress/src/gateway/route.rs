@@ -48,7 +48,7 @@ impl<Req, S> Route<Req, S> {
         }
     }
 
-    /// Adds a backend. Requests go to the backends in turn, and skip those that are not ready.
+    /// Adds a backend. Requests go to the backends in turn, and skip a backend that is not ready.
     pub fn backend(mut self, service: S) -> Self {
         self.backends.push(service);
         self

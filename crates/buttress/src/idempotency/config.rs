@@ -51,7 +51,7 @@ pub enum LostClaim {
 }
 
 configuration! {
-    /// The configuration of an idempotency layer: how long claims and results are kept, and what happens to
+    /// The configuration of an idempotency layer: the lifetimes of claims and results, and the treatment of
     /// duplicates.
     ///
     /// Setters take the configuration by value. The constructor of the layer checks it.
@@ -138,7 +138,7 @@ impl Config {
         /// unprotected.
         pub fn key_required(required: bool);
 
-        /// Sets what happens to the key of a call whose answer is not kept. Default: [`Leave::Free`].
+        /// Sets the state of the key after a call whose answer is not kept. Default: [`Leave::Free`].
         /// After an error the handler is done, and a retry may succeed.
         pub fn failed_calls(leave: Leave);
 
@@ -152,7 +152,7 @@ impl Config {
         /// because its receipt was long.
         pub fn rerun_if_not_kept(rerun: bool);
 
-        /// Sets what happens to the key of a call that panics or is dropped. Default: [`Leave::Free`],
+        /// Sets the state of the key after a call that panics or is dropped. Default: [`Leave::Free`],
         /// so that a retry need not wait. Choose [`Leave::UntilLeaseEnds`] if a dropped call may still
         /// have its effect elsewhere.
         pub fn abandoned_calls(leave: Leave);

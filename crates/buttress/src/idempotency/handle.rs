@@ -31,7 +31,7 @@ impl Handle {
     /// Stops starting handlers, and waits until the running [detached](super::IdempotencyLayer::detached)
     /// handlers have ended.
     ///
-    /// Calls that would have started a handler are refused with
+    /// Calls that need a new run of the handler are refused with
     /// [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Stored answers are still returned. A drain
     /// cannot be undone. A layer that does not run its handlers detached has no handler to wait
     /// for, and continues to start handlers.

@@ -77,7 +77,7 @@ impl Config {
         /// [`max_wait`](Self::max_wait) is long.
         pub fn queue(calls: u32);
 
-        /// Sets how long a call may wait for its tokens. A call that would have to wait longer is
+        /// Sets how long a call may wait for its tokens. A call that needs a longer wait is
         /// refused immediately. A call that has its tokens may wait longer for the inner service.
         /// Default: 1 second. Longer than zero, at most 365 days.
         pub fn max_wait(wait: Duration);

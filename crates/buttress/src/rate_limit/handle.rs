@@ -38,7 +38,7 @@ impl Handle {
     /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the queue. It returns tokens that were just granted.
+    /// A dropped future leaves the queue, and returns tokens that were just granted.
     ///
     /// # Errors
     /// Returns [`RateLimited`](crate::ErrorKind::RateLimited), without waiting, if the wait would

@@ -11,7 +11,7 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// Creates a mismatch. `what` says what differs, for logs. Keep personal data out of it.
+    /// Creates a mismatch. `what` names the difference, for logs. Keep personal data out of this text.
     pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
         Self { what: what.into() }
     }
@@ -27,7 +27,7 @@ impl fmt::Display for Mismatch {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Comparison {
-    /// Both answers are equal in what counts.
+    /// The answers are equal in everything that the comparison checks.
     Same,
     /// The answers differ.
     Different(Mismatch),

@@ -17,7 +17,7 @@ use crate::time_limit::{Fixed, TimeLimit};
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// The parts in their order: limiter, breaker, retry, gate, time limit of an attempt.
+/// The parts in their order: limiter, breaker, retry, gate, time limit of an attempt. `layer.rs` puts them together.
 pub(super) type Stack<S, C, T, Q> = MaybeLimited<
     Admitting<Retry<Gated<S, C>, Judge<T, Attempts>, CloneAttempt<Q>>, Judge<C, Requests>>,
 >;

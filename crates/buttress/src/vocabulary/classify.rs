@@ -111,9 +111,10 @@ impl AsRefusal for Box<dyn std::error::Error + Send + Sync + '_> {
 /// A classifier that counts errors as failures of the service, except refusals. The default of a
 /// circuit breaker.
 ///
-/// A timeout is a failure. So is a deadline of the request that passed while the service worked: a service that hangs
-/// must open the circuit although its callers have short deadlines. A refusal is ignored unless an earlier attempt of
-/// the call reached the service. A result that was not kept is ignored too, because an earlier call did the work.
+/// A timeout is a failure. A deadline of the request that passed while the service worked is a failure too: a service
+/// that hangs must open the circuit although its callers have short deadlines. A refusal is ignored unless an earlier
+/// attempt of the call reached the service. A result that was not kept is ignored too, because an earlier call did the
+/// work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceErrors;
 

@@ -55,7 +55,7 @@ pub struct Instrument {
     pub unit: Unit,
     /// The names of the labels.
     pub labels: &'static [&'static str],
-    /// One sentence that says what the numbers mean.
+    /// The meaning of the numbers, in one sentence.
     pub description: &'static str,
 }
 

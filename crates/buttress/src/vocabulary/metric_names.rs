@@ -35,7 +35,7 @@ instruments! {
     BALANCE_ENDPOINTS = Instrument::gauge("buttress.balance.endpoints", Unit::Count, &["layer", "state"], "Endpoints, by their state.");
     BALANCE_PANICKED = counter("buttress.balance.panicked", "Calls made while no endpoint was in. They went to endpoints that were out.");
     BALANCE_FAILURES = counter("buttress.balance.failures", "Calls that an endpoint failed.");
-    BALANCE_EJECTIONS = counter("buttress.balance.ejections", "Endpoints taken out because they failed too often.");
+    BALANCE_EJECTIONS = counter("buttress.balance.ejections", "Endpoints ejected because they failed too often.");
     BALANCE_SPARED = counter("buttress.balance.spared", "Failures that ejected no endpoint because half of the endpoints were out.");
     BALANCE_NOT_READY = counter("buttress.balance.not_ready", "How many times an endpoint failed to become ready.");
     BALANCE_CHANGES = counter("buttress.balance.changes", "Changes of the set of endpoints.");

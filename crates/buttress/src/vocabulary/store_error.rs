@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// The result of an operation of a store.
 pub type Answer<T> = Result<T, StoreError>;
 
-/// The cause of a [`StoreError`], by what a caller can do about it.
+/// The kind of a [`StoreError`]. A caller chooses its reaction by the kind.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StoreErrorKind {
@@ -103,7 +103,7 @@ impl StoreError {
         self
     }
 
-    /// Returns the kind, which says what a caller can do about the error.
+    /// Returns the kind of the error. A caller chooses its reaction by the kind.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind

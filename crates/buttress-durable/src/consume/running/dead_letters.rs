@@ -221,7 +221,7 @@ impl<Src: Source, H, C, D: DeadLetters> Running<Src, H, C, D> {
                     self.replays.extend(ids);
                     count
                 });
-                // The operator may not wait any more. The letters are replayed all the same.
+                // The operator may not wait any more. The letters are replayed nevertheless.
                 let _gone = answer.send(count);
             }
             Job::Claimed(replay, letters) => {

@@ -120,7 +120,7 @@ impl Troubles {
                 "an operator must fix the store or the transport; the consumer repeats the operation once a minute"
             ),
             Say::Nothing => {
-                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "no answer");
+                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "the consumer gets no answer");
             }
         }
         wait

@@ -321,7 +321,7 @@ async fn events_2_2_with_the_inbox_a_repeated_delivery_has_one_effect() {
                 *done.lock().unwrap() += 1;
             }
             tx.commit();
-            // The effect is committed, and the attempt fails all the same.
+            // The effect is committed, and the attempt fails nevertheless.
             if delivery.attempt() < 3 { no() } else { Ok(()) }
         }
     });

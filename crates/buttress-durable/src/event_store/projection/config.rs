@@ -123,7 +123,7 @@ impl Config {
     }
 
     setters! {
-        /// Sets what happens to an event after its last attempt. Default: [`OnFailure::Stop`].
+        /// Sets the reaction to an event that has used up its attempts. Default: [`OnFailure::Stop`].
         on_failure(policy: OnFailure);
 
         /// Sets which events the handler gets. Default: [`Effects::All`].

@@ -58,7 +58,7 @@ impl ProjectionHandle {
     /// only the worker with the lease replays. Also returns one if the projection ends.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the projection replays the events all the same.
+    /// If the future is dropped, the projection replays the events nevertheless.
     pub async fn replay_parked(&self) -> Result<Replayed, StoreError> {
         let ended = || StoreError::transient("replaying parked events: the projection has ended");
         self.alive.answer(|answer| self.shared.ask_for_replay(answer), ended).await

@@ -173,7 +173,7 @@ impl Troubles {
                 "an operator must fix the store; the projection repeats the operation once a minute"
             ),
             Say::Nothing => {
-                tracing::debug!(target: "buttress", layer, projection, doing, error = %WithCauses(&error), ?wait, "no answer");
+                tracing::debug!(target: "buttress", layer, projection, doing, error = %WithCauses(&error), ?wait, "the projection gets no answer");
             }
         }
         Some(instant::after(now, wait))

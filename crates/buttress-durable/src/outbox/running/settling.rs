@@ -116,7 +116,8 @@ impl<St: Store, P, C> Running<St, P, C> {
                     (failed, dead) = (failed + 1, dead + 1);
                     tracing::error!(
                         target: "buttress", layer = self.relay.config.layer().as_str(),
-                        message_id = %settled.id, key = settled.key, error, "dead letter"
+                        message_id = %settled.id, key = settled.key, error,
+                        "the relay has made a dead letter of a message"
                     );
                 }
             }

@@ -53,7 +53,7 @@ impl<St, P, C> Running<St, P, C> {
                 "an operator must fix the relay's store; the relay repeats the operation once a minute"
             ),
             Say::Nothing => {
-                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");
+                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "the store failed");
             }
         }
         instant::after(now, wait)

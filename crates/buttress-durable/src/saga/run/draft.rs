@@ -97,7 +97,9 @@ impl<P> Draft<P> {
         match self.state.add(&entry) {
             Ok(()) => self.entries.push(entry),
             // Late results change nothing: no caller waits for them any more.
-            Err(why) => tracing::debug!(target: "buttress", ?kind, step, why, "late result"),
+            Err(why) => {
+                tracing::debug!(target: "buttress", ?kind, step, why, "a result of a step came too late");
+            }
         }
     }
 }

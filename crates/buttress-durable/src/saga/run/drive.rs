@@ -334,7 +334,7 @@ where
                 late.set(None);
                 let millis = patience.as_millis();
                 let error = format!("renewing the lease: not renewed within {millis} ms");
-                // The saga is in the store, so it continues all the same.
+                // The saga is in the store, so it continues nevertheless.
                 let _ = self.complain(&StoreError::transient(error));
             }
         }

@@ -122,10 +122,10 @@ where
     /// # Errors
     /// Returns `Invalid` if `from` is the version of this executor or the store does not
     /// [move sagas](Store::migrates). Returns the error of the store. Sagas that moved before the error have the new
-    /// version; repeat the call for the others.
+    /// version. Repeat the call for the other sagas.
     ///
     /// # Cancel safety
-    /// If the future is dropped, each saga has either moved or is unchanged. Repeat the call for the others.
+    /// If the future is dropped, each saga has either moved or is unchanged. Repeat the call for the other sagas.
     pub async fn migrate(
         &self,
         from: u32,

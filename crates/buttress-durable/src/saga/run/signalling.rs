@@ -65,7 +65,7 @@ where
     /// error if the payload cannot be encoded or the store failed.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the signal may have been recorded all the same. Repeat the call with the same `id`.
+    /// If the future is dropped, the signal may have been recorded nevertheless. Repeat the call with the same `id`.
     pub async fn signal<T>(
         &self,
         saga: SagaId,
@@ -294,7 +294,7 @@ where
 }
 
 impl<I, F: Format, St> SignalledIn<I, F, St> {
-    /// Returns the answer to the signal. It counts once the transaction has committed.
+    /// Returns the answer to the signal. The signal takes effect once the transaction has committed.
     #[must_use]
     pub fn answer(&self) -> Signalled {
         self.answer

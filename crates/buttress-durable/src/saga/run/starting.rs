@@ -38,7 +38,7 @@ impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F
     /// find the saga.
     ///
     /// # Cancel safety
-    /// If the future is dropped after its first poll, the saga may be started all the same.
+    /// If the future is dropped after its first poll, the saga may be started nevertheless.
     pub async fn start(&self, input: I) -> Result<Execution, SagaError> {
         let id = SagaId::random(&self.core.config.common.rng);
         self.start_as(id, input).await

@@ -78,7 +78,7 @@ impl Troubles {
                 "an operator must fix the executor's store; the executor repeats the operation once a minute"
             ),
             Say::Nothing => {
-                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");
+                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "the store failed");
             }
         }
         wait

@@ -48,7 +48,7 @@ pub enum InvalidVersion {
         /// The name of the definition.
         definition: Name,
     },
-    /// The store does not keep what the definition needs.
+    /// The store lacks an operation that the definition needs.
     #[error("version {version} of \"{definition}\" cannot run on the store of the executor")]
     Store {
         /// The name of the definition.
@@ -258,7 +258,7 @@ where
     ///
     /// # Errors
     /// Returns [`InvalidVersion`] if the definition has another name, if the executor runs this version already or
-    /// shuts down, or if the store does not keep what the definition needs.
+    /// shuts down, or if the store lacks an operation that the definition needs.
     pub fn also_run<J>(
         &self,
         definition: Definition<J, F>,

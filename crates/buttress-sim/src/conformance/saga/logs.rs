@@ -109,7 +109,7 @@ async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>, H: Harness<S>>(harness: &
     assert!(!cancel(1).await, "the saga has ended");
 }
 
-/// The check is part of the append. An owner past the point of no return completes the saga all the same.
+/// The check is part of the append. An owner past the point of no return completes the saga nevertheless.
 async fn no_saga_completes_before_its_owner_knows_of_a_cancel<S, H>(harness: &H)
 where
     S: Store<Vec<u8>>,

@@ -105,7 +105,7 @@ async fn case_2_2_effects_happen_once_with_the_inbox<T: Transport>(transport: &T
             let first = delivery.first(&mut tx, &inbox, "billing").await? == Receipt::First;
             done.fetch_add(usize::from(first), Ordering::Relaxed);
             tx.commit();
-            // The effect is there, and the attempt fails all the same.
+            // The effect is there, and the attempt fails nevertheless.
             if delivery.attempt() < 3 { away() } else { Ok(()) }
         }
     };

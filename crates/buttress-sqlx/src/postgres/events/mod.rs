@@ -38,8 +38,8 @@ impl Begin for PostgresStore {
 impl PostgresStore {
     /// Assigns positions to the events of a restored database. Takes as long as the server needs.
     ///
-    /// A role without the rights of this part opens the store all the same, and so does a process that finds another one at
-    /// it. The operations on events then repeat this first, and return its error.
+    /// A role without the rights of this part opens the store nevertheless, and so does a process that finds another
+    /// one at it. The operations on events then repeat this first, and return its error.
     pub(super) async fn mend_the_order(&self) -> Answer<()> {
         match order::mended(self).await {
             Err(error) if error.may_pass() => Ok(()),

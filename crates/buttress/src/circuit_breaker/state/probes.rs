@@ -1,4 +1,5 @@
 //! Open and half-open: how long a circuit stays open, and the places and leases of its probes.
+//! `settle.rs` counts the successes of probes, and closes the circuit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

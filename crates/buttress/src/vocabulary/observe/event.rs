@@ -97,7 +97,7 @@ pub enum Event {
         /// The kind of the failure, which says what a caller can do about it.
         kind: StoreErrorKind,
     },
-    /// A balancer took an endpoint out because it failed too often.
+    /// A balancer ejected an endpoint because the endpoint failed too often.
     EndpointEjected {
         /// The id of the instance.
         endpoint: Arc<str>,

@@ -150,7 +150,7 @@ impl Common {
     }
 
     pub(crate) fn endpoint_ejected(&self, endpoint: &Arc<str>, away: Duration) {
-        tracing::warn!(target: "buttress", layer = self.layer().as_str(), %endpoint, ?away, "the balancer took an endpoint out because it failed too often");
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), %endpoint, ?away, "the balancer ejected an endpoint because the endpoint failed too often");
         self.report(|| Event::EndpointEjected { endpoint: endpoint.clone(), away });
     }
 

@@ -30,7 +30,7 @@ where
                 if report.status() == Status::Stuck {
                     tracing::error!(
                         target: "buttress", layer = core.config.layer().as_str(), saga = %self.id,
-                        reason = report.reason(), "saga stuck"
+                        reason = report.reason(), "a saga is stuck"
                     );
                 }
                 if let Some(Err(why)) =
@@ -50,16 +50,16 @@ where
                 match error {
                     // The log has the outage already, and the caller gets the error.
                     SagaError::Store { error: store, .. } if store.may_pass() => {
-                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "saga left");
+                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "the executor left a saga unfinished");
                     }
                     // The caller of the start gets the error. Often it only repeats a start.
                     SagaError::Store { error: store, .. }
                         if store.kind() == StoreErrorKind::Conflict && self.position == 0 =>
                     {
-                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "saga not started");
+                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "the executor did not start a saga");
                     }
                     _ => {
-                        tracing::warn!(target: "buttress", layer, error = %WithCauses(error), "saga left");
+                        tracing::warn!(target: "buttress", layer, error = %WithCauses(error), "the executor left a saga unfinished");
                     }
                 }
             }

@@ -77,7 +77,7 @@ where
             let wait = core.store_failed(Operation::Signals, &error, SOON);
             let waited = clock.now().saturating_duration_since(began);
             if waited >= core.config.patience || error.is_misconfigured() {
-                // The saga is in the store, so it continues all the same.
+                // The saga is in the store, so it continues nevertheless.
                 let _ = self.complain(&error);
             }
             if core.is_shutting_down() {

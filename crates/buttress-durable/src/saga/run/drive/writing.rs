@@ -147,7 +147,7 @@ where
             let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
         }
         match self.creating.is_some() {
-            // The store may hold it all the same. A recovery then finds it.
+            // The store may hold it nevertheless. A recovery then finds it.
             true => self.created(Err(error.clone())),
             false => Ok(()),
         }
