@@ -18,10 +18,10 @@ use crate::subscription::{Record, Shared, Stage};
 
 mod failures;
 mod leaving;
-mod positions;
+mod missing_position;
 
 use leaving::{Ending, Leaving, Release, Step};
-use positions::is_stray;
+use missing_position::is_stray;
 
 /// The longest sleep. The client wakes the thread for messages, the consumer for room.
 const LOOK: Duration = Duration::from_millis(50);
