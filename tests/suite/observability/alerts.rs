@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_norway::Value;
 
-use super::page::{instruments, root};
+use super::page::{instruments, log_rows, root};
 use super::promql::{Asked, asked};
 
 const FOLDER: &str = "crates/buttress/observability";
@@ -79,6 +79,32 @@ fn rules() -> Vec<Value> {
     let alerts: Value = serde_norway::from_str(&file("alerts.yml")).unwrap();
     let groups = alerts["groups"].as_sequence().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_sequence().unwrap()).cloned().collect()
+}
+
+#[test]
+fn alert_rules_quote_log_lines_that_exist() {
+    let known: BTreeSet<String> = log_rows().iter().map(|row| message_of(row)).collect();
+    let mut quoted = 0;
+    for rule in rules() {
+        let description = rule["annotations"]["description"].as_str().unwrap();
+        // A quoted text may be on two lines of the file.
+        let words = description.split_whitespace().collect::<Vec<_>>().join(" ");
+        for behind in words.split("log line \"").skip(1) {
+            let message = behind.split('"').next().unwrap();
+            assert!(
+                known.contains(message),
+                "{}: no such log line: {message}",
+                rule["alert"].as_str().unwrap()
+            );
+            quoted += 1;
+        }
+    }
+    assert!(quoted > 5, "{quoted} lines are quoted");
+}
+
+/// Returns the last column of a row.
+fn message_of(row: &str) -> String {
+    row.trim_end_matches(" |").rsplit("| ").next().unwrap().to_owned()
 }
 
 #[test]

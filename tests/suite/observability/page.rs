@@ -33,6 +33,11 @@ fn rows(page: &str, heading: &str) -> BTreeSet<String> {
     rows.skip(1).map(str::to_owned).collect()
 }
 
+/// The rows of the table of log lines. The last column is the message.
+pub(super) fn log_rows() -> BTreeSet<String> {
+    rows(&page(), "Log lines")
+}
+
 fn compare(page: &BTreeSet<String>, code: &BTreeSet<String>) {
     let text = |rows: BTreeSet<&String>| rows.into_iter().cloned().collect::<Vec<_>>().join("\n");
     let missing = text(code.difference(page).collect());
@@ -112,7 +117,7 @@ fn the_page_lists_every_log_line_with_its_level() {
         }
     }
     assert!(code.len() > 40, "{code:?}");
-    compare(&rows(&page(), "Log lines"), &code);
+    compare(&log_rows(), &code);
 }
 
 /// The text of an error does not repeat its cause.
