@@ -1,6 +1,6 @@
 //! One lane, and the messages that leave it.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, hash_map};
 
 use super::entry::{Ask, EntryId, LaneKey, Stage};
 use super::{Lanes, Shard};
@@ -17,6 +17,13 @@ impl Lane {
     pub(super) fn new(gate: Gate) -> Self {
         Self { queue: VecDeque::new(), gate }
     }
+}
+
+/// What a message has left: whether it was the head of its lane, and whether the lane is empty now.
+#[derive(Clone, Copy)]
+struct Left {
+    was_head: bool,
+    is_empty: bool,
 }
 
 /// The messages that wait behind another one of their key. They cannot start, whatever room there is.
@@ -59,32 +66,34 @@ impl<T: Clone> Lanes<T> {
     pub(super) fn advance(&mut self, id: EntryId) {
         let Some(entry) = self.entries.get(&id) else { return };
         let key = entry.lane.clone();
-        let Some(lane) = self.lanes.get(&key) else { return };
-        let was_head = lane.queue.front() == Some(&id);
-        let is_empty = self.take_out(&key, id);
-        if is_empty {
-            self.lanes.remove(&key);
-        } else if was_head {
+        if let Some(Left { was_head: true, is_empty: false }) = self.take_out(&key, id) {
             self.ready.push_back(key);
         }
     }
 
-    /// Takes a message out of the queue of a lane. Returns whether the queue is empty.
-    fn take_out(&mut self, key: &LaneKey, id: EntryId) -> bool {
-        let Some(lane) = self.lanes.get_mut(key) else { return false };
-        let left = if lane.queue.front() == Some(&id) {
-            lane.queue.pop_front();
-            // The next message is the head, and not behind another one any more.
-            lane.queue.front().copied()
-        } else {
-            let place = lane.queue.iter().position(|other| *other == id);
-            place.and_then(|place| lane.queue.remove(place))
+    /// Takes a message out of the queue of its lane, and removes an empty lane. `None` if there is no such lane.
+    fn take_out(&mut self, key: &LaneKey, id: EntryId) -> Option<Left> {
+        let hash_map::Entry::Occupied(mut lane) = self.lanes.entry(key.clone()) else {
+            return None;
         };
-        let is_empty = lane.queue.is_empty();
+        let queue = &mut lane.get_mut().queue;
+        let was_head = queue.front() == Some(&id);
+        let left = if was_head {
+            queue.pop_front();
+            // The next message is the head, and not behind another one any more.
+            queue.front().copied()
+        } else {
+            let place = queue.iter().position(|other| *other == id);
+            place.and_then(|place| queue.remove(place))
+        };
+        let is_empty = queue.is_empty();
+        if is_empty {
+            lane.remove();
+        }
         if let Some(entry) = left.and_then(|left| self.entries.get(&left)) {
             self.behind.remove(&entry.content);
         }
-        is_empty
+        Some(Left { was_head, is_empty })
     }
 
     /// Removes a message without telling the transport.
@@ -95,10 +104,11 @@ impl<T: Clone> Lanes<T> {
 
     pub(super) fn remove(&mut self, id: EntryId) {
         let Some(entry) = self.entries.remove(&id) else { return };
-        if let Some(position) = entry.position() {
+        let place = entry.position().map(|position| self.places.entry(position));
+        if let Some(hash_map::Entry::Occupied(place)) = place {
             // A later delivery of the message may have its place by now.
-            if self.places.get(&position) == Some(&id) {
-                self.places.remove(&position);
+            if *place.get() == id {
+                place.remove();
             }
         }
         if let Stage::Resting(at) = entry.stage {
@@ -146,13 +156,12 @@ impl<T: Clone> Lanes<T> {
         if let Stage::Resting(at) = stage {
             self.resting.remove(&(at, id));
         }
-        let Some(lane) = self.lanes.get(&key) else { return };
-        let was_head = lane.queue.front() == Some(&id);
-        if self.take_out(&key, id) {
-            self.lanes.remove(&key);
-            self.ready.retain(|ready| *ready != key);
-        } else if was_head && matches!(stage, Stage::Resting(_)) {
-            self.ready.push_back(key);
+        match self.take_out(&key, id) {
+            Some(Left { is_empty: true, .. }) => self.ready.retain(|ready| *ready != key),
+            Some(Left { was_head: true, .. }) if matches!(stage, Stage::Resting(_)) => {
+                self.ready.push_back(key);
+            }
+            _ => {}
         }
     }
 
