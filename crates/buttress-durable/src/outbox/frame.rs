@@ -128,3 +128,35 @@ macro_rules! publish_settings {
         }
     };
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+#[allow(unreachable_pub, reason = "the crates of brokers make public settings with it")]
+mod tests {
+    use std::time::Duration;
+
+    use buttress::VirtualClock;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    crate::publish_settings! {
+        /// Sets the limit.
+        limit: at least MS;
+        /// Sets the clock.
+        clock;
+        /// Sets the largest payload.
+        largest(bytes: usize) = 16, in 1..=32;
+    }
+
+    #[test]
+    fn a_publisher_has_the_settings_that_were_set() {
+        let time = VirtualClock::new();
+        let set = Publish::new().limit(7 * MS).clock(time.clock()).largest(32);
+        assert_eq!((set.limit, set.largest, Publish::new().largest), (7 * MS, 32, 16));
+        time.advance(9 * MS);
+        assert_eq!(set.clock.now(), time.clock().now());
+        assert_eq!(set.check(), Ok(()));
+        for (wrong, field) in [(set.clone().limit(MS / 2), "limit"), (set.largest(33), "largest")] {
+            assert_eq!(wrong.check().unwrap_err().field(), field);
+        }
+    }
+}
