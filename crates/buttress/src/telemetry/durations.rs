@@ -40,7 +40,7 @@ const OUTCOMES: [&str; 4] = ["success", "failure", "ignored", "dropped"];
 ///   further in.
 /// - `dropped`: the caller dropped the call, e.g. a client disconnected or a time limit further out passed.
 ///
-/// A call that a layer further out refuses is not recorded. The page [`observability`](crate::guide::observability) has
+/// A call that a layer further out refuses is not recorded. The page of the module [`telemetry`](crate::telemetry) has
 /// the outcome of each result.
 ///
 /// ```
