@@ -3,6 +3,7 @@
 
 mod alerts;
 mod coverage;
+mod durations;
 mod logs;
 mod page;
 mod promql;

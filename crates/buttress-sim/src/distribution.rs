@@ -54,22 +54,48 @@ impl Distribution {
     }
 
     /// Returns a log-normal distribution with this median and 99th percentile. Latencies of healthy
-    /// services often have this shape.
+    /// services often have this shape. [`log_normal_with_mean`](Self::log_normal_with_mean) takes the mean in place of
+    /// the median.
     ///
     /// # Errors
     /// Returns an error if the median is zero, or the percentile is below the median.
     pub fn log_normal(median: Duration, p99: Duration) -> Result<Self, InvalidConfig> {
-        /// The 99th percentile of the standard normal distribution.
-        const Z_99: f64 = 2.326_347_874_040_841;
-        if median.is_zero() {
-            return Err(InvalidConfig::new("median", "0s", "above zero"));
-        }
-        if p99 < median {
-            let bound = format!("at least the median, {median:?}");
+        let (median, ratio) = ratio_to_p99("median", median, p99)?;
+        Ok(Self { shape: Shape::LogNormal { median, sigma: math::ln(ratio) / Z_99 } })
+    }
+
+    /// Returns a log-normal distribution with this mean and 99th percentile. A service usually measures its mean:
+    /// the sum of its durations divided by their count.
+    ///
+    /// The percentile is at most 14.96 times the mean, because no log-normal distribution has a greater ratio. Two
+    /// distributions have the same mean and percentile. This is the one with the smaller variance.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use buttress_sim::Distribution;
+    /// let ms = Duration::from_millis;
+    /// let service = Distribution::log_normal_with_mean(ms(40), ms(200))?;
+    /// let refused = Distribution::log_normal_with_mean(ms(40), ms(600)).unwrap_err();
+    /// assert_eq!(refused.to_string(), "p99: 600ms is not at most 14.96 times the mean, 40ms");
+    /// # let _ = service;
+    /// # Ok::<(), buttress::InvalidConfig>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if the mean is zero, the percentile is below the mean, or the percentile is more than 14.96
+    /// times the mean.
+    pub fn log_normal_with_mean(mean: Duration, p99: Duration) -> Result<Self, InvalidConfig> {
+        /// The greatest ratio of the percentile to the mean, `e^(Z_99^2 / 2)`, rounded down.
+        const GREATEST: f64 = 14.96;
+        let (mean_nanos, ratio) = ratio_to_p99("mean", mean, p99)?;
+        if ratio > GREATEST {
+            let bound = format!("at most {GREATEST} times the mean, {mean:?}");
             return Err(InvalidConfig::new("p99", format!("{p99:?}"), bound));
         }
-        let median = nanos(median) as f64;
-        let sigma = math::ln(nanos(p99) as f64 / median) / Z_99;
+        // The ratio is `e^(Z_99 sigma - sigma^2 / 2)`. This form of the smaller root subtracts no similar numbers.
+        let ln = math::ln(ratio);
+        let sigma = 2.0 * ln / (Z_99 + (Z_99 * Z_99 - 2.0 * ln).sqrt());
+        let median = mean_nanos * math::exp(-sigma * sigma / 2.0);
         Ok(Self { shape: Shape::LogNormal { median, sigma } })
     }
 
@@ -151,6 +177,26 @@ impl Distribution {
     }
 }
 
+/// The 99th percentile of the standard normal distribution.
+const Z_99: f64 = 2.326_347_874_040_841;
+
+/// Returns `center` in nanoseconds, and how many times as long the 99th percentile is. `name` is the field of errors.
+fn ratio_to_p99(
+    name: &'static str,
+    center: Duration,
+    p99: Duration,
+) -> Result<(f64, f64), InvalidConfig> {
+    if center.is_zero() {
+        return Err(InvalidConfig::new(name, "0s", "above zero"));
+    }
+    if p99 < center {
+        let bound = format!("at least the {name}, {center:?}");
+        return Err(InvalidConfig::new("p99", format!("{p99:?}"), bound));
+    }
+    let center = nanos(center) as f64;
+    Ok((center, nanos(p99) as f64 / center))
+}
+
 impl From<Duration> for Distribution {
     /// Returns a distribution that always draws this time.
     fn from(time: Duration) -> Self {
@@ -203,6 +249,11 @@ mod tests {
         let draws = sorted(&Distribution::log_normal(ms(4), ms(60)).unwrap());
         near(draws[50_000], 4.0, 0.03);
         near(draws[99_000], 60.0, 0.06);
+        for (wanted, p99) in [(40, 200), (40, 40), (40, 41), (10, 100)] {
+            let draws = sorted(&Distribution::log_normal_with_mean(ms(wanted), ms(p99)).unwrap());
+            near(mean(&draws), wanted as f64, 0.03);
+            near(draws[99_000], p99 as f64, 0.06);
+        }
         let draws = sorted(&Distribution::pareto(ms(1), 2.0, ms(1_000_000)).unwrap());
         near(draws[50_000], 2f64.sqrt(), 0.02);
         near(draws[99_000], 10.0, 0.06);
@@ -224,6 +275,15 @@ mod tests {
     fn what_cannot_be_is_refused() {
         assert!(Distribution::log_normal(Duration::ZERO, ms(1)).is_err());
         assert!(Distribution::log_normal(ms(2), ms(1)).is_err());
+        let message =
+            |mean, p99| Distribution::log_normal_with_mean(mean, p99).unwrap_err().to_string();
+        assert_eq!(message(Duration::ZERO, ms(1)), "mean: 0s is not above zero");
+        assert_eq!(message(ms(2), ms(1)), "p99: 1ms is not at least the mean, 2ms");
+        assert_eq!(
+            message(ms(100), ms(1497)),
+            "p99: 1.497s is not at most 14.96 times the mean, 100ms"
+        );
+        assert!(Distribution::log_normal_with_mean(ms(100), ms(1496)).is_ok());
         assert!(Distribution::pareto(ms(1), f64::NAN, ms(2)).is_err());
         assert!(Distribution::pareto(ms(3), 1.0, ms(2)).is_err());
         let one = || Distribution::constant(ms(1));

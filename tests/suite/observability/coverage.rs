@@ -37,8 +37,9 @@ fn patterns(sampler: &Sampler) {
     let config = circuit_breaker::Config::new();
     let keyed = circuit_breaker::KeyedCircuitBreakerLayer::new(config, 9, |key: &u8| *key);
     sampler.watch(keyed.unwrap().handle());
-    let config = rate_limit::Config::new();
-    let keyed = rate_limit::KeyedRateLimitLayer::new(config, 9, |key: &u8| *key);
+    let (config, key) = (rate_limit::Config::new().count_calls(true), |key: &u8| *key);
+    let plans = [("free", rate_limit::Config::new())];
+    let keyed = rate_limit::KeyedRateLimitLayer::with_plans(config, 9, key, plans, |_| "free");
     sampler.watch(keyed.unwrap().handle());
     let fine = async || Ok::<(), BoxError>(());
     let health = Health::new("shop", "1").check("db", Importance::Critical, fine).unwrap();

@@ -1,6 +1,7 @@
-//! A plan per key: plans without rules.
+//! A plan per key: plans without rules, and numbers per plan.
 
 use buttress::rate_limit::{Config, KeyedRateLimitLayer};
+use buttress::telemetry::Sampler;
 
 use crate::support::lines::Lines;
 use crate::support::ms;
@@ -30,4 +31,65 @@ async fn a_plan_without_rules_is_one_warning_and_the_first_eight_are_logged() {
     }
     assert_eq!(lines.levels(), (0, 7, 0));
     assert_eq!(limiter.stats().unlisted_plan, 3 + 2 * 37);
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Plan {
+    Free,
+    Own(u8),
+    Unlisted,
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_plan_has_its_own_numbers() {
+    let tokens = |n| Config::new().max_tokens(n).refill(1, ms(1000));
+    let plans = [(Plan::Free, tokens(1)), (Plan::Own(7), tokens(3))];
+    let plan_of = |key: &u32| match key {
+        0..10 => Plan::Free,
+        10 => Plan::Own(7),
+        _ => Plan::Unlisted,
+    };
+    for counts in [true, false] {
+        let config = tokens(2).name("api").count_calls(counts);
+        let key = |key: &u32| *key;
+        let limiter = KeyedRateLimitLayer::with_plans(config, 4, key, plans.clone(), plan_of);
+        let limiter = limiter.unwrap().handle();
+        // Two free keys, one key of an own plan, one without a plan, and one that has no place.
+        for (key, calls, wanted) in [(1, 2, 1), (2, 3, 1), (10, 4, 3), (11, 7, 2), (12, 5, 0)] {
+            let admitted = (0..calls).filter(|_| limiter.try_acquire(&key, 1).is_ok()).count();
+            assert_eq!(admitted, wanted, "key {key}");
+        }
+        let (free, own) =
+            (limiter.stats_of_plan(&Plan::Free), limiter.stats_of_plan(&Plan::Own(7)));
+        let (free, own, rest) = (free.unwrap(), own.unwrap(), limiter.stats_of_unlisted());
+        assert_eq!((free.refused, own.refused, rest.refused), (3, 1, 5));
+        let admitted = [free, own, rest].map(|plan| plan.admitted);
+        assert_eq!(admitted, [2, 3, 2].map(|n| counts.then_some(n)));
+        let stats = limiter.stats();
+        assert_eq!((stats.refused, stats.too_many_keys, stats.unlisted_plan), (9, 5, 12));
+        let unknown = limiter.stats_of_plan(&Plan::Own(8)).unwrap_err();
+        assert_eq!(unknown.to_string(), "plan: Own(8) is not one of [Free, Own(7)]");
+
+        let sampler = Sampler::new();
+        sampler.watch(limiter);
+        let reading = sampler.read();
+        for (plan, refused, admitted) in
+            [("Free", 3.0, 2.0), ("Own(7)", 1.0, 3.0), ("unlisted", 5.0, 2.0)]
+        {
+            let value = |name| reading.value(name, &[("layer", "api"), ("plan", plan)]);
+            assert_eq!(value("buttress.rate_limit.plan.refused"), Some(refused), "{plan}");
+            let wanted = counts.then_some(admitted);
+            assert_eq!(value("buttress.rate_limit.plan.admitted"), wanted, "{plan}");
+        }
+    }
+}
+
+#[test]
+fn the_label_of_a_plan_that_is_a_text_has_no_quotes() {
+    let (key, plans) = (|key: &u32| *key, [("free", Config::new())]);
+    let limiter = KeyedRateLimitLayer::with_plans(Config::new(), 9, key, plans, |_| "free");
+    let sampler = Sampler::new();
+    sampler.watch(limiter.unwrap().handle());
+    let label = [("layer", "rate_limit"), ("plan", "free")];
+    assert_eq!(sampler.read().value("buttress.rate_limit.plan.refused", &label), Some(0.0));
 }

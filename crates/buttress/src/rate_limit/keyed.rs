@@ -25,7 +25,7 @@ use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::UntilResponse;
 
 pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
-pub use self::rules::{OneRule, Plans, Rules};
+pub use self::rules::{OneRule, PlanStats, Plans, Rules};
 
 /// A layer that limits how many calls pass per time window, separately for each key: per tenant,
 /// endpoint or address.
@@ -83,7 +83,11 @@ where
     /// without an error. [`KeyedStats::unlisted_plan`] counts such calls, and each of the first 8 unlisted plans is one
     /// warning in the log. List every plan, also one that has the rules of `config`, and watch the number.
     ///
-    /// All other settings come from `config` too: name, clock, observer.
+    /// A plan sets [`max_tokens`](Config::max_tokens) and [`refill`](Config::refill) only. All other settings come from
+    /// `config`: name, clock, observer, [`count_calls`](Config::count_calls). In the configuration of a plan they have no
+    /// effect.
+    ///
+    /// [`KeyedHandle::stats_of_plan`] has the numbers of each plan.
     ///
     /// Every call runs `plan_of`. If `plan_of` returns another plan for a key, the key keeps its
     /// tokens, up to the size of the new bucket. Do not

@@ -14,7 +14,8 @@ pub use crate::vocabulary::cost::{Cost, OneToken};
 pub use config::{Config, Policy};
 pub use handle::{Handle, Stats};
 pub use keyed::{
-    KeyLimit, KeyedHandle, KeyedRateLimit, KeyedRateLimitLayer, KeyedStats, OneRule, Plans, Rules,
+    KeyLimit, KeyedHandle, KeyedRateLimit, KeyedRateLimitLayer, KeyedStats, OneRule, PlanStats,
+    Plans, Rules,
 };
 pub use layer::RateLimitLayer;
 pub use service::{

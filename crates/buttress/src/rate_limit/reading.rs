@@ -34,6 +34,7 @@ where
         let (stats, layer) = (self.stats(), self.common().layer());
         reading.add_keys(layer, Pattern::RateLimit, stats.keys, stats.max_keys);
         reading.add_counted(&all::RATE_LIMIT_ADMITTED, layer.as_str(), stats.admitted);
+        self.read_plans(reading);
     }
 
     #[cfg(feature = "metrics")]

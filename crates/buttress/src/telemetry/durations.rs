@@ -30,7 +30,18 @@ const OUTCOMES: [&str; 4] = ["success", "failure", "ignored", "dropped"];
 ///
 /// No other layer records durations in the `metrics` facade. A call pays for two reads of the clock
 /// and one record only in this layer. Outside of a retry it measures the whole call, inside of the
-/// retry one attempt. A call that the caller drops has the outcome `dropped`.
+/// retry one attempt.
+///
+/// The label `outcome` has one of four values. The [classifier](Self::classify) decides between the first three:
+/// - `success`: the service did its work. By default every response is a success, also a 401 or a 500: for HTTP set a
+///   classifier by status (`ByStatus` of `buttress-http`).
+/// - `failure`: the service failed. A time limit further in is a failure.
+/// - `ignored`: the result says nothing about the service. By default these are errors that are refusals of a layer
+///   further in.
+/// - `dropped`: the caller dropped the call, e.g. a client disconnected or a time limit further out passed.
+///
+/// A call that a layer further out refuses is not recorded. The page of the module [`telemetry`](crate::telemetry) has
+/// the outcome of each result.
 ///
 /// ```
 /// use buttress::telemetry::DurationLayer;

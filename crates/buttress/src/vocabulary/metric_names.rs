@@ -5,6 +5,8 @@ use crate::vocabulary::instrument::{Instrument, Unit, instruments};
 const LAYER: &[&str] = &["layer"];
 const KIND: &[&str] = &["layer", "kind"];
 
+const PLAN: &[&str] = &["layer", "plan"];
+
 /// Returns the counter of refusals called `name`, with the labels `layer` and `kind`.
 const fn refusals(name: &'static str, description: &'static str) -> Instrument {
     Instrument::counter(name, KIND, description)
@@ -96,6 +98,8 @@ instruments! {
 
     RATE_LIMIT_REFUSED = refusals("buttress.rate_limit.refused", "Calls refused because the tokens were spent.");
     RATE_LIMIT_ADMITTED = counter("buttress.rate_limit.admitted", "Calls admitted, if calls are counted.");
+    RATE_LIMIT_PLAN_REFUSED = Instrument::counter("buttress.rate_limit.plan.refused", PLAN, "Calls of a plan refused because the tokens of their key were spent.");
+    RATE_LIMIT_PLAN_ADMITTED = Instrument::counter("buttress.rate_limit.plan.admitted", PLAN, "Calls of a plan admitted, if calls are counted.");
     RATE_LIMIT_AVAILABLE = gauge("buttress.rate_limit.tokens.available", "Tokens that can be taken now.");
     RATE_LIMIT_LIMIT = gauge("buttress.rate_limit.tokens.limit", "The size of the bucket or the window.");
     RATE_LIMIT_WAITING = gauge("buttress.rate_limit.waiting", "Calls that wait for tokens.");

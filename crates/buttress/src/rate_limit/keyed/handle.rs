@@ -2,7 +2,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::rules::{OneRule, Plans, Rules};
+use super::rules::{OneRule, PlanStats, Plans, Rules};
 use super::shared::{Counter, Shared};
 use crate::machinery::keyed::{self, keyed_stats};
 use crate::rate_limit::config::Config;
@@ -11,7 +11,7 @@ use crate::vocabulary::duration_text;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
-use crate::vocabulary::reading::snapshot;
+use crate::vocabulary::reading::{Reading, snapshot};
 
 /// The handle of a keyed limiter, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
@@ -93,6 +93,21 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
         self.keys.change(self.keys.rules.known(plan)?, config)
     }
 
+    /// Returns a snapshot of the statistics of `plan`, over all its keys.
+    ///
+    /// # Errors
+    /// Returns an error for a plan that is not listed.
+    pub fn stats_of_plan(&self, plan: &P) -> Result<PlanStats, InvalidConfig> {
+        let rules = &self.keys.rules;
+        Ok(rules.stats(rules.known(plan)?, &self.keys.common))
+    }
+
+    /// Returns a snapshot of the statistics of all keys without a listed plan.
+    #[must_use]
+    pub fn stats_of_unlisted(&self) -> PlanStats {
+        self.keys.rules.stats(0, &self.keys.common)
+    }
+
     /// Returns the rules of every key of `plan`, with the name, clock and observer of the layer.
     ///
     /// # Errors
@@ -120,6 +135,10 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
 impl<K, P: Rules<K>> KeyedHandle<K, P> {
     pub(in crate::rate_limit) fn common(&self) -> &Common {
         &self.keys.common
+    }
+
+    pub(in crate::rate_limit) fn read_plans(&self, reading: &mut Reading) {
+        self.keys.rules.read_plans(&self.keys.common, reading);
     }
 }
 

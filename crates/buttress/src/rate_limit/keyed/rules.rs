@@ -1,13 +1,18 @@
 //! Rules per key: one set for all keys, or one set per plan.
 
-use std::fmt;
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use std::{fmt, iter};
 
+use crate::machinery::counters::{Counters, counters};
 use crate::rate_limit::config::Config;
 use crate::rate_limit::state::plan::Plan;
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::metric_names as all;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Common;
+use crate::vocabulary::reading::{Reading, snapshot};
 
 /// The rules of a bucket.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +51,12 @@ pub(crate) trait Keeps<K> {
 
     /// Returns `true` if `which` selects the rules of keys whose plan is not listed.
     fn is_unlisted(which: Self::Which) -> bool;
+
+    /// Counts a call under the rules that `which` selects.
+    fn count(&self, which: Self::Which, call: PlanCounter);
+
+    /// Adds the numbers of each plan to `reading`.
+    fn read_plans(&self, common: &Common, reading: &mut Reading);
 
     /// Creates a full bucket.
     fn full(which: Self::Which) -> Self::Entry;
@@ -99,6 +110,11 @@ impl<K> Keeps<K> for OneRule {
     }
 
     #[inline(always)]
+    fn count(&self, (): (), _call: PlanCounter) {}
+
+    fn read_plans(&self, _common: &Common, _reading: &mut Reading) {}
+
+    #[inline(always)]
     fn full((): ()) -> u64 {
         0
     }
@@ -136,14 +152,45 @@ impl<K> Keeps<K> for OneRule {
     }
 }
 
+counters! {
+    /// The counters of a plan.
+    pub(crate) enum PlanCounter {
+        Refused,
+        Admitted,
+    }
+}
+
+snapshot! {
+    /// A snapshot of one plan of a keyed limiter, over all keys of the plan.
+    pub struct PlanStats: Copy + Eq {
+        /// Calls refused because their key had too few tokens. A call without a place for its key is in
+        /// [`KeyedStats::too_many_keys`](super::KeyedStats::too_many_keys) only.
+        pub refused: u64,
+        /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) of the limiter is on.
+        pub admitted: Option<u64>,
+    }
+}
+
 /// One set of rules per plan.
 /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) makes it.
 pub struct Plans<K, P> {
     names: Box<[P]>,
+    /// The counters of the place of each plan.
+    counters: Box<[Counters<PlanCounter>]>,
     plan_of: Box<dyn Fn(&K) -> P + Send + Sync>,
     /// Plans without rules that the log has, the earliest ones.
     logged: [OnceLock<P>; LOGGED_PLANS],
     layer: Name,
+}
+
+/// The label of keys whose plan is not listed.
+const UNLISTED: &str = "unlisted";
+
+/// Returns the value of the label `plan`: the plan in the format of `Debug`, a text without its quotes.
+fn label(plan: &impl fmt::Debug) -> String {
+    let text = format!("{plan:?}");
+    let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inside.map_or_else(|| text.clone(), str::to_owned)
 }
 
 /// How many plans without rules a limiter logs. More are probably a mistake of `plan_of`, e.g. the plan has the key.
@@ -155,7 +202,17 @@ impl<K, P: PartialEq + fmt::Debug> Plans<K, P> {
         plan_of: Box<dyn Fn(&K) -> P + Send + Sync>,
         layer: Name,
     ) -> Self {
-        Self { names: names.into(), plan_of, logged: Default::default(), layer }
+        let counters = (0..=names.len()).map(|_| Counters::new()).collect();
+        Self { names: names.into(), counters, plan_of, logged: Default::default(), layer }
+    }
+
+    /// Returns the numbers of the plan at `place`.
+    pub(super) fn stats(&self, place: usize, common: &Common) -> PlanStats {
+        let sum = |which| self.counters.get(place).map_or(0, |counters| counters.sum(which));
+        PlanStats {
+            refused: sum(PlanCounter::Refused),
+            admitted: common.count_calls.then(|| sum(PlanCounter::Admitted)),
+        }
     }
 
     /// Logs a plan without rules, once.
@@ -227,6 +284,24 @@ impl<K, P: PartialEq + fmt::Debug> Keeps<K> for Plans<K, P> {
 
     fn is_unlisted(place: usize) -> bool {
         place == 0
+    }
+
+    fn count(&self, place: usize, call: PlanCounter) {
+        if let Some(counters) = self.counters.get(place) {
+            counters.add(call);
+        }
+    }
+
+    fn read_plans(&self, common: &Common, reading: &mut Reading) {
+        let listed = self.names.iter().map(|plan| label(plan));
+        for (place, plan) in iter::once(UNLISTED.to_owned()).chain(listed).enumerate() {
+            let stats = self.stats(place, common);
+            let labels = || [Cow::Borrowed(common.layer().as_str()), Cow::Owned(plan.clone())];
+            reading.add_count(&all::RATE_LIMIT_PLAN_REFUSED, labels(), stats.refused);
+            if let Some(admitted) = stats.admitted {
+                reading.add_count(&all::RATE_LIMIT_PLAN_ADMITTED, labels(), admitted);
+            }
+        }
     }
 
     fn full(place: usize) -> OnPlan {

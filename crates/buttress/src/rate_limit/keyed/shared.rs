@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Instant;
 
-use super::rules::{Rule, Rules};
+use super::rules::{PlanCounter, Rule, Rules};
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::key_map::{KeyMap, check_max_keys};
 use crate::machinery::keyed::PerKey;
@@ -96,11 +96,13 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
             Ok(Ok(())) => {
                 if self.common.count_calls {
                     self.counters.add(Counter::Admitted);
+                    self.rules.count(which, PlanCounter::Admitted);
                 }
                 return Ok(Spent);
             }
             Ok(Err((short, per_second))) => {
                 self.counters.add(Counter::Refused);
+                self.rules.count(which, PlanCounter::Refused);
                 let retry_after = match short {
                     Short::For(nanos) => RetryAfter::nanos(nanos),
                     Short::Never | Short::Behind => RetryAfter::UNKNOWN,
