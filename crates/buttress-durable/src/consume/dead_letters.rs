@@ -42,7 +42,7 @@ impl<'a> LetterPage<'a> {
 pub struct LetterClaim<'a> {
     /// The letters.
     pub page: LetterPage<'a>,
-    /// The id of the claim.
+    /// The replay that claims the letters. All pages of a replay have one id.
     pub replay: ReplayId,
     /// How long the claim lasts without a renewal.
     pub lease: Duration,
