@@ -132,8 +132,8 @@ pub trait DeadLetters: Send + Sync + 'static {
     /// order, whether it is still the last claim on its letter.
     ///
     /// A claim whose lease has ended can be renewed as long as no other claim followed, and no other replay has its
-    /// key. Of several replays whose claims on one key have ended, a call renews those of one replay: the one with the
-    /// first letter. A letter that was written again or removed is not claimed any more.
+    /// key. If the claims of several replays on one key have ended, a call renews only the claims of the replay that has
+    /// the first of their letters. A letter that was written again or removed is not claimed any more.
     fn renew_replays(
         &self,
         replays: &[Replay],

@@ -121,8 +121,8 @@ impl Replays {
         None
     }
 
-    /// Takes in the claimed letters of a page whose letters were `asked` for. `left` has those that the claim has left
-    /// in the store. The others have been removed since.
+    /// Takes in the claimed letters of a page whose letters were `asked` for. `left` has the letters that the claim has
+    /// left in the store. All other letters of the page have been removed since.
     pub(super) fn claimed(
         &mut self,
         replay: ReplayId,
