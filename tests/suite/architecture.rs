@@ -131,7 +131,7 @@ const LEVELS: [(&str, &str); 28] = [
     ("bus", "error < pattern < publish state stats subscribe < mod"),
     (
         "consume",
-        "content < delivery letter rejected source stats < dead_letters < memory monitor state < config < consumer handle handling running
+        "content < delivery letter rejected source stats < dead_letters < memory monitor replays state < config < consumer handle handling running
          < reading watched < mod tests",
     ),
     (

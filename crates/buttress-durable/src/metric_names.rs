@@ -64,6 +64,7 @@ instruments! {
     CONSUMER_RETRIED = counter("buttress.consumer.retried", "Attempts that failed and are repeated.");
     CONSUMER_DEAD_LETTERS = counter("buttress.consumer.dead_letters", "Messages that became dead letters of a consumer.");
     CONSUMER_REPLAYED = counter("buttress.consumer.replayed", "Dead letters that were replayed.");
+    CONSUMER_LEFT_OUT = counter("buttress.consumer.left_out", "Dead letters that a replay found and left in the store, because another replay had their key, or an earlier letter of their key was not handled.");
     CONSUMER_RETURNED = counter("buttress.consumer.returned", "Messages that were returned to the transport after a failed attempt in a shutdown.");
     CONSUMER_REVOKED = counter("buttress.consumer.revoked", "Messages that were forgotten because another consumer owns their shard.");
     CONSUMER_LATE = counter("buttress.consumer.late", "Settled messages that another consumer owns by now, and replayed dead letters that another consumer has claimed: they are handled again.");

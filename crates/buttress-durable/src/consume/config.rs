@@ -29,8 +29,8 @@ pub enum OnDead {
     #[default]
     Continue,
     /// Later messages of the key become dead letters behind it, until an operator has replayed or removed them. Use
-    /// it for handlers that must see the messages of a key without gaps, and run one replay at a time. It asks the store
-    /// of the dead letters for each key that becomes active.
+    /// it for handlers that must see the messages of a key without gaps. It asks the store of the dead letters for each key
+    /// that becomes active.
     Park,
 }
 

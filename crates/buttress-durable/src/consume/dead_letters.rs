@@ -42,7 +42,7 @@ impl<'a> LetterPage<'a> {
 pub struct LetterClaim<'a> {
     /// The letters.
     pub page: LetterPage<'a>,
-    /// The id of the claim.
+    /// The replay that claims the letters. All pages of a replay have one id.
     pub replay: ReplayId,
     /// How long the claim lasts without a renewal.
     pub lease: Duration,
@@ -80,6 +80,11 @@ pub struct LetterBacklog {
 /// A consumer that replays letters claims them for a lease, and renews the lease while its handler runs. The claim is
 /// a fence: after another consumer has claimed the letter, the first consumer can neither write nor remove it. A
 /// claim counts as over at the instant at which its lease ends.
+///
+/// A key of a group belongs to one replay at a time: a claim on a letter keeps all other replays from every letter of
+/// its key, also from earlier ones. So no replay overtakes another one. The key is free when all claims on its letters
+/// have ended: by a removal, a new burial, a renewal for no time, or the end of the lease. Letters without a key have no
+/// order, and a claim on one of them keeps no replay from the others.
 pub trait DeadLetters: Send + Sync + 'static {
     /// Writes a new letter. Changes nothing if the store has a letter with this id.
     ///
@@ -110,8 +115,12 @@ pub trait DeadLetters: Send + Sync + 'static {
         page: LetterPage<'_>,
     ) -> impl Future<Output = Answer<Vec<Letter>>> + Send;
 
-    /// Claims the letters of a page for a lease, and returns them. Leaves out the letters under another claim whose lease
-    /// has not ended. Raises [`replays`](Letter::replays) by one.
+    /// Claims the letters of a page for a lease, and returns them in their order. Raises [`replays`](Letter::replays) by
+    /// one.
+    ///
+    /// Leaves out the letters under a claim of another replay whose lease has not ended, and all letters of their keys.
+    /// Fills the page with letters of other keys. Never leaves out a letter and claims a later letter of its key.
+    /// Concurrent calls share no key. One replay may claim several pages, with one id.
     ///
     /// A repeated call with the same `replay` returns its letters again, and counts no further replay.
     fn claim_letters(
@@ -122,8 +131,9 @@ pub trait DeadLetters: Send + Sync + 'static {
     /// Renews claims: each ends `lease` from now. A lease of zero ends them immediately. Returns for each claim, in
     /// order, whether it is still the last claim on its letter.
     ///
-    /// A claim whose lease has ended can be renewed as long as no other claim followed. A letter that was written
-    /// again or removed is not claimed any more.
+    /// A claim whose lease has ended can be renewed as long as no other claim followed, and no other replay has its
+    /// key. If the claims of several replays on one key have ended, a call renews only the claims of the replay that has
+    /// the first of their letters. A letter that was written again or removed is not claimed any more.
     fn renew_replays(
         &self,
         replays: &[Replay],

@@ -55,8 +55,11 @@ impl ConsumerHandle {
     /// Replays dead letters of the consumer's group, in the order in which they died. Returns how many were found.
     ///
     /// The consumer hands each letter to its handler once this future has returned, as it has room. A letter whose
-    /// handler succeeds is removed. Otherwise the letter stays, and its count of replays grows. A letter that
-    /// another consumer is replaying is found, and left out of the replay: later letters of its key may come first.
+    /// handler succeeds is removed. Otherwise the letter stays, and its count of replays grows.
+    ///
+    /// A key belongs to one replay at a time, also if this consumer runs both replays. Letters of a key that another replay
+    /// has claimed are found, and left out of this replay. [`Stats::left_out`] counts them. They stay in the store: replay
+    /// them again.
     ///
     /// # Errors
     /// Returns the error of the store. Returns a transient error if the consumer ends before it has looked for the

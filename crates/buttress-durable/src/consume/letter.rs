@@ -8,8 +8,8 @@ ids! {
     /// The id of a dead letter. The consumer generates it, so that a repeated write is one letter.
     LetterId;
 
-    /// The id of one claim on dead letters for a replay. The consumer generates one per claim. It is the fence: only
-    /// the last claim on a letter can write or remove the letter.
+    /// The id of one replay of dead letters, which claims them. The consumer generates one per replay. It is the fence:
+    /// only the last replay that has claimed a letter can write or remove the letter.
     ReplayId;
 }
 

@@ -38,6 +38,13 @@ impl Row {
     fn is_free(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
+
+    /// Returns `true` if a replay other than `replay` has a claim on this letter that keeps it from the letters of
+    /// `key`.
+    fn holds(&self, now: Instant, key: &str, replay: ReplayId) -> bool {
+        let is_of_key = !key.is_empty() && self.letter.key == key;
+        is_of_key && self.claim != Some(replay) && !self.is_free(now)
+    }
 }
 
 impl MemoryDeadLetters {
@@ -59,6 +66,14 @@ impl Rows {
 
     fn of<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Row> {
         self.letters.values().filter(move |row| row.letter.group == group)
+    }
+
+    /// Returns `true` if the claim has not ended, or if no other replay has the letter's key.
+    fn may_renew(&self, sequence: u64, replay: ReplayId, now: Instant) -> bool {
+        self.letters.get(&sequence).is_some_and(|row| {
+            let Letter { group, key, .. } = &row.letter;
+            !row.is_free(now) || !self.of(group).any(|other| other.holds(now, key, replay))
+        })
     }
 
     /// Returns the letters of a page, without its limit.
@@ -121,7 +136,11 @@ impl DeadLetters for MemoryDeadLetters {
         let now = self.clock.now();
         let mut rows = self.lock();
         let own = Some(replay);
+        let others = rows.of(page.group).filter(|row| row.claim != own && !row.is_free(now));
+        let mut held: BTreeSet<String> = others.map(|row| row.letter.key.clone()).collect();
+        held.remove("");
         let free = rows.meant(page).filter(|row| row.claim == own || row.is_free(now));
+        let free = free.filter(|row| !held.contains(&row.letter.key));
         let claimed = free.take(page.limit).map(|row| {
             let again = u32::from(row.claim != own);
             row.letter.replays = row.letter.replays.saturating_add(again);
@@ -132,14 +151,26 @@ impl DeadLetters for MemoryDeadLetters {
     }
 
     async fn renew_replays(&self, replays: &[Replay], lease: Duration) -> Answer<Vec<bool>> {
-        let until = Some(instant::after(self.clock.now(), lease));
+        let now = self.clock.now();
+        let until = Some(instant::after(now, lease));
         let mut rows = self.lock();
-        let renewed = replays.iter().map(|replay| {
-            let row = rows.row(replay.letter);
-            let held = row.filter(|row| row.claim == Some(replay.id) && row.until.is_some());
-            held.map(|row| row.until = until).is_some()
-        });
-        Ok(renewed.collect())
+        // In the order of the letters: of ended claims on one key, the replay of the first letter gets the key.
+        let asked: BTreeSet<Replay> = replays.iter().copied().collect();
+        let of_asked = |row: &Row| {
+            let replay = Replay::new(row.claim?, row.letter.id);
+            (row.until.is_some() && asked.contains(&replay)).then_some(replay)
+        };
+        let claims =
+            rows.letters.iter().filter_map(|(sequence, row)| Some((*sequence, of_asked(row)?)));
+        let claims: Vec<(u64, Replay)> = claims.collect();
+        let mut renewed = BTreeSet::new();
+        for (sequence, replay) in claims {
+            if rows.may_renew(sequence, replay.id, now) {
+                rows.letters.entry(sequence).and_modify(|row| row.until = until);
+                renewed.insert(replay);
+            }
+        }
+        Ok(replays.iter().map(|replay| renewed.contains(replay)).collect())
     }
 
     async fn remove_letters(&self, ids: &[LetterId]) -> Answer<usize> {

@@ -12,6 +12,7 @@ mod memory;
 mod monitor;
 mod reading;
 mod rejected;
+mod replays;
 mod running;
 mod source;
 mod state;

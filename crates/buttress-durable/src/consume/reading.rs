@@ -16,6 +16,7 @@ impl Source for ConsumerHandle {
             (&all::CONSUMER_RETRIED, stats.retried),
             (&all::CONSUMER_DEAD_LETTERS, stats.dead),
             (&all::CONSUMER_REPLAYED, stats.replayed),
+            (&all::CONSUMER_LEFT_OUT, stats.left_out),
             (&all::CONSUMER_RETURNED, stats.returned),
             (&all::CONSUMER_REVOKED, stats.revoked),
             (&all::CONSUMER_LATE, stats.late),

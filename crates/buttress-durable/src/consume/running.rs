@@ -1,6 +1,5 @@
 //! The loop of a consumer: take in results, ask and notify the transport, start handlers, wait, repeat.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +12,8 @@ use super::consumer::Consumer;
 use super::dead_letters::DeadLetters;
 use super::delivery::Delivery;
 use super::handling::{failed, handle};
-use super::letter::LetterId;
+use super::letter::Replay;
+use super::replays::Replays;
 use super::source::{Answer, Batch, Source};
 use super::state::{Became, EntryId, Lanes, Outcome, Took, Work};
 use crate::caught::{catching, caught};
@@ -49,8 +49,10 @@ pub(super) struct Running<Src: Source, H, C, D> {
     renewing: Keeping,
     /// The room that was last passed to the source.
     wanted: Option<usize>,
-    /// Letters that an operator wants replayed.
-    replays: VecDeque<LetterId>,
+    /// Letters that operators want replayed.
+    replays: Replays,
+    /// The claims that are being released.
+    releasing: Arc<Vec<Replay>>,
     /// Whether letters are being claimed.
     claiming: bool,
     /// The room that is kept for the letters that are being claimed.
@@ -88,7 +90,8 @@ where
             keeping: limits.keep.map(|keep| Keeping::new(keep / 2)),
             renewing: Keeping::new(LEASE / 3),
             wanted: None,
-            replays: VecDeque::new(),
+            replays: Replays::new(rules.by_key),
+            releasing: Arc::default(),
             claiming: false,
             promised: 0,
             fresh: false,
@@ -105,7 +108,7 @@ where
         // A future of the source may panic when it is dropped.
         let _panic = caught(|| self.receiving = None);
         let _panic = caught(|| self.keeping = None);
-        self.release().await;
+        self.release_all().await;
         let source = self.consumer.source.clone();
         let closing = async { Operation::Close.answer(source.close()).await };
         if let Err(error) = self.troubles.bounded(Operation::Close, closing).await {
@@ -197,7 +200,7 @@ where
         }
         for keeping in self.keeping.iter_mut().chain([&mut self.renewing]) {
             if let Some(lost) = keeping.poll(cx) {
-                let lost = lost.into_iter().filter(|held| self.lanes.not_kept(*held)).count();
+                let lost = self.lanes.lost(&lost);
                 self.consumer.shared.control().stats.revoked += lost as u64;
                 progressed = true;
             }
@@ -264,6 +267,8 @@ where
                 other => self.write(other),
             }
         }
+        self.leave_out();
+        self.release();
         self.claim(now);
         if self.settling.is_none() && self.lanes.has_settles() {
             self.fresh = true;

@@ -15,7 +15,7 @@ use super::source::{Batch, Place, Received, Settle, Shard};
 use crate::hashing::NumberMap;
 use entry::Entry;
 pub(super) use entry::{
-    Ask, Became, Burial, Ends, EntryId, Hold, LaneKey, Origin, Outcome, Stage, Work,
+    Ask, Became, Burial, Ends, EntryId, Hold, LaneKey, Origin, Outcome, Stage, Stop, Work,
 };
 
 mod entry;
@@ -75,6 +75,8 @@ pub(super) struct Lanes<T> {
     writes: VecDeque<Work>,
     /// Claims on letters that were returned unhandled.
     released: Vec<Replay>,
+    /// Keys at which replays stop.
+    stops: Vec<Stop>,
     /// Messages to report to the transport, in this order.
     settles: VecDeque<EntryId>,
     /// The messages of the settle call in progress.
@@ -99,6 +101,7 @@ impl<T: Clone> Lanes<T> {
             places: HashMap::new(),
             writes: VecDeque::new(),
             released: Vec::new(),
+            stops: Vec::new(),
             settles: VecDeque::new(),
             telling: Vec::new(),
             behind: Behind::default(),

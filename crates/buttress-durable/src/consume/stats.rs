@@ -17,6 +17,9 @@ pub struct Stats {
     pub dead: u64,
     /// Dead letters that were claimed for a replay.
     pub replayed: u64,
+    /// Dead letters that a replay has found and left in the store: another replay had their key, or an earlier letter of
+    /// their key was left out, lost, or failed again with [`OnDead::Park`](super::OnDead::Park).
+    pub left_out: u64,
     /// Messages that were returned to the transport unhandled.
     pub returned: u64,
     /// Messages that were forgotten because another consumer owns their shard.

@@ -19,6 +19,7 @@ mod backoff;
 mod drops;
 mod faulty;
 mod replay;
+mod replays;
 mod shell;
 mod torture;
 mod transport;

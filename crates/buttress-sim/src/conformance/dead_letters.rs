@@ -10,18 +10,20 @@ use super::{Harness, cases, expect};
 
 mod claims;
 mod keeping;
+mod keys;
 
 /// Runs every case.
 pub async fn all<S: DeadLetters, H: Harness<S>>(harness: &H) {
     keeping::all(harness).await;
     claims::all(harness).await;
+    keys::all(harness).await;
 }
 
 const LEASE: Duration = Duration::from_secs(30);
 
-/// A letter of `group` whose content is its number.
+/// A letter of `group` with its own key, whose content is its number.
 fn letter(group: &str, number: u128, reason: Reason) -> Letter {
-    let key = format!("key-{}", number % 2);
+    let key = format!("key-{number}");
     let mut letter = Letter::new(LetterId::new(number), group, "orders", key, reason);
     letter.payload = number.to_string().into_bytes();
     letter.error = "away".to_owned();
@@ -63,7 +65,16 @@ fn numbers(letters: &[Letter]) -> Vec<u128> {
 
 /// Claims up to `limit` letters of billing as `claim`, and returns their numbers.
 async fn claim<S: DeadLetters>(store: &S, claim: u128, limit: usize) -> Vec<u128> {
-    let page = LetterPage::first("billing", &Select::All, limit);
+    claim_of(store, claim, &Select::All, limit).await
+}
+
+async fn claim_of<S: DeadLetters>(
+    store: &S,
+    claim: u128,
+    select: &Select,
+    limit: usize,
+) -> Vec<u128> {
+    let page = LetterPage::first("billing", select, limit);
     let claimed = store.claim_letters(LetterClaim::new(page, ReplayId::new(claim), LEASE)).await;
     numbers(&expect(claimed, "claim_letters"))
 }

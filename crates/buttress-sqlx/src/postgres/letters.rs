@@ -1,5 +1,6 @@
 //! Dead letters of consumers on PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buttress_durable::Answer;
@@ -11,8 +12,11 @@ use sqlx::types::Uuid;
 
 use super::PostgresStore;
 use super::rows::{PgQuery, query, query_scalar, uuid};
+use crate::columns::Columns as _;
 use crate::error::during;
-use crate::letters::{By, COLUMNS, Chosen, State, Values, backlog, dead_letters, list_with};
+use crate::letters::{
+    By, COLUMNS, Chosen, State, Values, backlog, dead_letters, list_with, renewed,
+};
 use crate::number::{changed, signed};
 use crate::time::span;
 
@@ -80,41 +84,126 @@ async fn list(store: &PostgresStore, page: LetterPage<'_>) -> Answer<Vec<Letter>
 
 async fn claim(store: &PostgresStore, asked: LetterClaim<'_>) -> Answer<Vec<PgRow>> {
     let LetterClaim { page, replay, lease, .. } = asked;
+    let what = during("claiming letters");
+    // Waits for locked rows: without a locked letter, a later letter of its key would overtake it.
     let sql = store.sql(&format!(
-        "UPDATE {{s}}buttress_dead_letter SET claim = $8, until = {{now}} + $9::int8, length = $9::int8, \
-         replays = replays + (CASE WHEN claim IS DISTINCT FROM $8 THEN 1 ELSE 0 END) \
+        "WITH t AS MATERIALIZED (SELECT {{now}} AS now), \
+         held AS MATERIALIZED (SELECT h.key FROM {{s}}buttress_dead_letter AS h, t \
+             WHERE h.until > 0 AND h.until > t.now AND h.consumer_group = $2 AND h.claim <> $8) \
+         UPDATE {{s}}buttress_dead_letter SET claim = $8, until = t.now + $9::int8, length = $9::int8, \
+         replays = replays + (CASE WHEN claim IS DISTINCT FROM $8 THEN 1 ELSE 0 END) FROM t \
          WHERE sequence = ANY (ARRAY (SELECT sequence FROM {{s}}buttress_dead_letter \
-             WHERE consumer_group = $2 AND sequence > $3 AND {} AND (until <= {{now}} OR claim = $8) \
-             ORDER BY sequence LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING {COLUMNS}",
+             WHERE consumer_group = $2 AND sequence > $3 AND {} \
+             AND (until <= (SELECT now FROM t) OR claim = $8) \
+             AND (key = '' OR key NOT IN (SELECT key FROM held)) \
+             ORDER BY sequence LIMIT $4 FOR UPDATE)) RETURNING {COLUMNS}",
         condition(Chosen::of(page.select)?.by)
     ));
     let mut loan = store.borrow().await?;
-    shorten(store, &mut loan).await?;
+    let mut tx = loan.begin().await.map_err(what)?;
+    lock(store, &mut tx, &[page.group]).await?;
+    shorten(store, &mut tx).await?;
     let query = bind_page(query(sql).bind(store.time()), page)?;
     let query = query.bind(uuid(replay.get())).bind(span(lease));
-    let rows = query.fetch_all(&mut *loan).await.map_err(during("claiming letters"))?;
+    let rows = query.fetch_all(&mut *tx).await.map_err(what)?;
+    tx.commit().await.map_err(what)?;
     loan.finish().await?;
     Ok(rows)
+}
+
+/// Locks the claims of groups until the end of the transaction: a claim does not see one that is not committed. The
+/// next statement sees all claims before it.
+async fn lock<G: AsRef<str>>(
+    store: &PostgresStore,
+    tx: &mut PgConnection,
+    groups: &[G],
+) -> Answer<()> {
+    let number = |group: &G| store.inner.sql.lock("letters", group.as_ref());
+    // In one order, against deadlocks.
+    for number in groups.iter().map(number).collect::<BTreeSet<_>>() {
+        let query = query(store.sql("SELECT pg_advisory_xact_lock($1)")).bind(number);
+        query.execute(&mut *tx).await.map_err(during("locking the claims of a group"))?;
+    }
+    Ok(())
 }
 
 async fn renew(store: &PostgresStore, replays: &[Replay], lease: Duration) -> Answer<Vec<PgRow>> {
     let what = during("renewing claims on letters");
+    // With half of its lease left, a claim still keeps other replays from its key when this transaction commits.
     let sql = store.sql(
         "UPDATE {s}buttress_dead_letter AS l SET until = {now} + $4::int8, length = $4::int8 \
          FROM unnest($2::uuid[], $3::uuid[]) AS r(letter, claim) \
-         WHERE l.id = r.letter AND l.claim = r.claim AND l.until > 0 RETURNING l.id, l.claim",
+         WHERE l.id = r.letter AND l.claim = r.claim AND l.until - l.length / 2 > {now} \
+         RETURNING l.id, l.claim",
     );
-    let letters: Vec<Uuid> = replays.iter().map(|replay| uuid(replay.letter.get())).collect();
-    let claims: Vec<Uuid> = replays.iter().map(|replay| uuid(replay.id.get())).collect();
     let mut loan = store.borrow().await?;
-    let query = query(sql).bind(store.time()).bind(letters).bind(claims).bind(span(lease));
-    let rows = query.fetch_all(&mut *loan).await.map_err(what)?;
+    let query = bind_replays(query(sql).bind(store.time()), replays).bind(span(lease));
+    let mut rows = query.fetch_all(&mut *loan).await.map_err(what)?;
+    loan.finish().await?;
+    let are_renewed = renewed(replays, &rows).map_err(what)?;
+    let others = replays.iter().zip(are_renewed).filter(|(_, is_renewed)| !is_renewed);
+    let others: Vec<Replay> = others.map(|(replay, _)| *replay).collect();
+    if !others.is_empty() {
+        rows.extend(renew_late(store, &others, lease).await?);
+    }
+    Ok(rows)
+}
+
+/// Renews claims that end soon or have ended. A claim that has ended must wait for the replay that has its key.
+async fn renew_late(
+    store: &PostgresStore,
+    replays: &[Replay],
+    lease: Duration,
+) -> Answer<Vec<PgRow>> {
+    let what = during("renewing claims on letters");
+    let groups = store.sql(
+        "SELECT DISTINCT l.consumer_group FROM {s}buttress_dead_letter AS l \
+         JOIN unnest($1::uuid[], $2::uuid[]) AS r(letter, claim) \
+         ON l.id = r.letter AND l.claim = r.claim WHERE l.until > 0",
+    );
+    // Of ended claims on one key, the replay of the first letter gets the key.
+    let update = store.sql(
+        "WITH t AS MATERIALIZED (SELECT {now} AS now), \
+         asked AS MATERIALIZED (SELECT l.sequence, l.claim, first_value(l.claim) OVER ( \
+             PARTITION BY l.consumer_group, l.key ORDER BY l.sequence) AS first \
+             FROM {s}buttress_dead_letter AS l JOIN unnest($2::uuid[], $3::uuid[]) AS r(letter, claim) \
+             ON l.id = r.letter AND l.claim = r.claim WHERE l.until > 0) \
+         UPDATE {s}buttress_dead_letter AS l SET until = t.now + $4::int8, length = $4::int8 \
+         FROM asked AS a, t WHERE l.sequence = a.sequence AND l.claim = a.claim AND l.until > 0 \
+         AND (l.until > t.now OR l.key = '' OR (a.claim = a.first AND NOT EXISTS ( \
+             SELECT 1 FROM {s}buttress_dead_letter AS h WHERE h.until > 0 AND h.until > t.now \
+             AND h.consumer_group = l.consumer_group AND h.key = l.key AND h.claim <> l.claim))) \
+         RETURNING l.id, l.claim",
+    );
+    let mut loan = store.borrow().await?;
+    let mut tx = loan.begin().await.map_err(what)?;
+    let groups = bind_replays(query(groups), replays).fetch_all(&mut *tx).await.map_err(what)?;
+    let groups = groups.iter().map(|row| row.text(0)).collect::<sqlx::Result<Vec<_>>>();
+    let groups = groups.map_err(what)?;
+    let mut rows = Vec::new();
+    if !groups.is_empty() {
+        lock(store, &mut tx, &groups).await?;
+        let query = bind_replays(query(update).bind(store.time()), replays).bind(span(lease));
+        rows = query.fetch_all(&mut *tx).await.map_err(what)?;
+    }
+    tx.commit().await.map_err(what)?;
     loan.finish().await?;
     Ok(rows)
 }
 
+/// Binds the letters, and their claims.
+fn bind_replays<'q>(query: PgQuery<'q>, replays: &[Replay]) -> PgQuery<'q> {
+    let letters: Vec<Uuid> = replays.iter().map(|replay| uuid(replay.letter.get())).collect();
+    let claims: Vec<Uuid> = replays.iter().map(|replay| uuid(replay.id.get())).collect();
+    query.bind(letters).bind(claims)
+}
+
 async fn remove(store: &PostgresStore, ids: &[LetterId]) -> Answer<usize> {
-    let sql = store.sql("DELETE FROM {s}buttress_dead_letter WHERE id = ANY ($1)");
+    // In the order in which a claim locks them, against deadlocks.
+    let sql = store.sql(
+        "DELETE FROM {s}buttress_dead_letter WHERE sequence = ANY (ARRAY ( \
+         SELECT sequence FROM {s}buttress_dead_letter WHERE id = ANY ($1) ORDER BY sequence FOR UPDATE))",
+    );
     let ids: Vec<Uuid> = ids.iter().map(|id| uuid(id.get())).collect();
     let mut loan = store.borrow().await?;
     let done =

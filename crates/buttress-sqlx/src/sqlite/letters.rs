@@ -99,6 +99,8 @@ async fn claim(store: &SqliteStore, asked: LetterClaim<'_>) -> Answer<Vec<Sqlite
                 until = ?9 + ?10, length = ?10 \
          WHERE sequence IN (SELECT sequence FROM buttress_dead_letter \
              WHERE consumer_group = ?1 AND sequence > ?2 AND {} AND (until <= ?9 OR claim = ?8) \
+             AND (key = x'' OR key NOT IN (SELECT key FROM buttress_dead_letter \
+                 WHERE until > 0 AND until > ?9 AND consumer_group = ?1 AND claim <> ?8)) \
              ORDER BY sequence LIMIT ?3) RETURNING {COLUMNS}",
         condition(Chosen::of(page.select)?.by)
     );
@@ -116,10 +118,18 @@ async fn renew(store: &SqliteStore, replays: &[Replay], lease: Duration) -> Answ
     }
     let pack = pack.end();
     let (tx, now) = begin(store).await?;
+    // Of ended claims on one key, the replay of the first letter gets the key.
     let query = sqlx::query(
-        "UPDATE buttress_dead_letter SET until = ?3 + ?4, length = ?4 WHERE until > 0 \
-         AND (id, claim) IN (SELECT substr(?2, value ->> 0, 16), substr(?2, value ->> 2, 16) \
-                             FROM json_each(?1)) RETURNING id, claim",
+        "WITH asked AS MATERIALIZED (SELECT sequence, claim, first_value(claim) OVER ( \
+             PARTITION BY consumer_group, key ORDER BY sequence) AS first \
+             FROM buttress_dead_letter WHERE until > 0 \
+             AND (id, claim) IN (SELECT substr(?2, value ->> 0, 16), substr(?2, value ->> 2, 16) \
+                                 FROM json_each(?1))) \
+         UPDATE buttress_dead_letter AS l SET until = ?3 + ?4, length = ?4 FROM asked AS a \
+         WHERE l.sequence = a.sequence AND (l.until > ?3 OR l.key = x'' OR (a.claim = a.first \
+             AND NOT EXISTS (SELECT 1 FROM buttress_dead_letter AS h WHERE h.until > 0 AND h.until > ?3 \
+                 AND h.consumer_group = l.consumer_group AND h.key = l.key AND h.claim <> l.claim))) \
+         RETURNING id, claim",
     );
     grant(tx, query.bind(pack.json).bind(pack.blob), (now, lease), what).await
 }

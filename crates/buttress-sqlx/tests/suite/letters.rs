@@ -93,3 +93,52 @@ async fn a_group_without_a_name_is_refused<D: Db>(db: D) {
         assert!(error.to_string().contains("group"), "{error}");
     }
 }
+
+#[cfg(feature = "postgres")]
+mod locked {
+    use buttress_sqlx::PostgresStore;
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::db::{Postgres, on_postgres};
+
+    async fn claim_of(store: &PostgresStore, group: &str, claim: u128) -> Vec<u128> {
+        let page = LetterPage::first(group, &Select::All, 9);
+        let claim = LetterClaim::new(page, ReplayId::new(claim), LEASE);
+        let claimed = store.claim_letters(claim).await.unwrap();
+        claimed.iter().map(|letter| letter.id.get()).collect()
+    }
+
+    /// A claim that skipped the locked letter would claim the letter behind it, and overtake it.
+    #[tokio::test]
+    async fn events_2_16_a_claim_waits_for_a_locked_letter_and_stalls_only_its_group() {
+        let test = "events_2_16_a_claim_waits_for_a_locked_letter_and_stalls_only_its_group";
+        on_postgres(test, async |db: Postgres| {
+            let (store, other) = (db.store.clone(), db.another().await);
+            bury(&store, 1..=2).await;
+            let mail =
+                Letter::new(LetterId::new(3), "mail", "orders", "order-7", Reason::Exhausted);
+            store.bury_letter(&mail).await.unwrap();
+            // A process that is stopped while it writes the first letter.
+            let mut stopped = db.pool.begin().await.unwrap();
+            let id = Postgres::id_literal(1);
+            let lock = db
+                .sql("SELECT FROM {s}buttress_dead_letter WHERE id = {id} FOR UPDATE")
+                .replace("{id}", &id);
+            sqlx::query(AssertSqlSafe(lock)).execute(&mut *stopped).await.unwrap();
+            let goes_on = async {
+                let claimed = claim_of(&other, "mail", 3).await;
+                stopped.rollback().await.unwrap();
+                claimed
+            };
+            let first = claim_of(&store, "billing", 1);
+            let second = claim_of(&store, "billing", 2);
+            let (first, second, mail) = tokio::join!(first, second, goes_on);
+            assert_eq!(mail, [3]);
+            let mut claims = [first, second];
+            claims.sort_unstable();
+            assert_eq!(claims, [vec![], vec![1, 2]], "both letters for one replay");
+        })
+        .await;
+    }
+}

@@ -66,6 +66,11 @@ impl Keeping {
         Some(lost)
     }
 
+    /// Returns `true` while a call is in progress.
+    pub(super) const fn is_asking(&self) -> bool {
+        self.asking.is_some()
+    }
+
     /// Drops the call in progress, and begins no further call.
     pub(super) fn stop(&mut self) {
         (self.next, self.asking) = (None, None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::consume::content::{Content, Key};
-use crate::consume::letter::{Reason, Replay};
+use crate::consume::letter::{Reason, Replay, ReplayId};
 use crate::consume::source::{Place, Settle, Shard};
 
 /// The number of a held message.
@@ -27,6 +27,15 @@ pub(in crate::consume) struct Ends {
     pub(in crate::consume) returned: u64,
     /// Forgotten at the end of the drain, because another consumer owns them.
     pub(in crate::consume) revoked: u64,
+}
+
+/// A replay stops at a key: it leaves out the later letters of the key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::consume) struct Stop {
+    pub(in crate::consume) replay: ReplayId,
+    pub(in crate::consume) key: Key,
+    /// How many letters were returned unhandled.
+    pub(in crate::consume) left_out: usize,
 }
 
 /// The number of a question about a key.

@@ -1,8 +1,9 @@
 //! Settling with the transport, writing letters, and the end of a consumer.
 
 use super::Lanes;
-use super::entry::{Ends, EntryId, Hold, Origin, Stage, Work};
-use crate::consume::letter::Replay;
+use super::entry::{Ends, EntryId, Hold, LaneKey, Origin, Stage, Stop, Work};
+use crate::consume::content::Key;
+use crate::consume::letter::{Replay, ReplayId};
 use crate::consume::source::{Answer, Settle};
 
 impl<T: Clone> Lanes<T> {
@@ -140,11 +141,71 @@ impl<T: Clone> Lanes<T> {
         std::mem::take(&mut self.released)
     }
 
-    /// Records that the transport does not keep a message any more, or that another consumer has claimed a letter.
+    /// Releases claims on letters that are not held.
+    pub(in crate::consume) fn release(&mut self, claims: Vec<Replay>) {
+        self.released.extend(claims);
+    }
+
+    /// Returns the keys at which replays stop, since the last call.
+    pub(in crate::consume) fn take_stops(&mut self) -> Vec<Stop> {
+        std::mem::take(&mut self.stops)
+    }
+
+    /// Records that the transport does not keep messages any more, or that other replays have the keys of letters.
+    /// Returns how many were forgotten. The letters behind a lost one are released.
+    pub(in crate::consume) fn lost(&mut self, held: &[Hold]) -> usize {
+        let stops: Vec<_> = held.iter().filter_map(|held| self.stop_of(*held)).collect();
+        let forgotten = held.iter().filter(|held| self.not_kept(**held)).count();
+        for (id, key, replay) in stops {
+            self.stop(id, &key, Some(replay));
+        }
+        forgotten
+    }
+
+    /// Records that the transport does not keep a message any more, or that another replay has the key of a letter.
     /// Returns whether it was forgotten. A message that came again since the question is held by its new token.
-    pub(in crate::consume) fn not_kept(&mut self, held: Hold) -> bool {
+    pub(super) fn not_kept(&mut self, held: Hold) -> bool {
         let is_same = self.entries.get(&held.id).is_some_and(|entry| entry.turn == held.turn);
         is_same && self.lose(held.id)
+    }
+
+    fn stop_of(&self, held: Hold) -> Option<(EntryId, Key, ReplayId)> {
+        let entry = self.entries.get(&held.id).filter(|entry| entry.turn == held.turn)?;
+        match (&entry.origin, &entry.lane) {
+            // A write that has succeeded ends the claim, which may be the reason for the answer.
+            (Origin::Letter { .. }, _) if entry.stage == Stage::Writing => None,
+            (Origin::Letter { replay, .. }, LaneKey::Key(key)) => {
+                Some((held.id, key.clone(), replay.id))
+            }
+            _ => None,
+        }
+    }
+
+    /// Records that the claim on a letter was lost before its write: the letters behind it are released.
+    pub(in crate::consume) fn fenced(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        if let (Origin::Letter { replay, .. }, LaneKey::Key(key)) = (&entry.origin, &entry.lane) {
+            let (replay, key) = (replay.id, key.clone());
+            self.stop(id, &key, Some(replay));
+        }
+    }
+
+    /// Stops `replay` at a key, and the replays of the letters that came after message `id`. These letters are
+    /// released.
+    pub(super) fn stop(&mut self, id: EntryId, key: &Key, replay: Option<ReplayId>) {
+        let stop = |replay, left_out| Stop { replay, key: key.clone(), left_out };
+        let mut stops: Vec<Stop> = replay.map(|replay| stop(replay, 0)).into_iter().collect();
+        let queue = self.lanes.get(&LaneKey::Key(key.clone())).map(|lane| &lane.queue);
+        let behind = queue.into_iter().flatten().copied().filter(|other| *other > id);
+        let behind: Vec<EntryId> = behind.collect();
+        for other in behind.into_iter().rev() {
+            let origin = self.entries.get(&other).map(|entry| &entry.origin);
+            if let Some(Origin::Letter { replay, .. }) = origin {
+                stops.push(stop(replay.id, 1));
+                self.give_back(other);
+            }
+        }
+        self.stops.extend(stops);
     }
 
     /// Begins the shutdown: returns all messages that wait or rest, and takes no more.

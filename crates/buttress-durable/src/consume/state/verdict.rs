@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Lanes;
-use super::entry::{Became, Burial, EntryId, Origin, Outcome, Stage, Work};
+use super::entry::{Became, Burial, EntryId, LaneKey, Origin, Outcome, Stage, Work};
 use super::lane::Gate;
 use crate::consume::letter::Reason;
 use crate::instant;
@@ -86,13 +86,8 @@ impl<T: Clone> Lanes<T> {
         let Some(lane) = self.lanes.get_mut(&entry.lane) else { return };
         lane.gate = Gate::Unknown;
         // The letters behind this one stay dead with it: their replay would be a gap in the order of the key.
-        let behind: Vec<EntryId> =
-            lane.queue.iter().copied().filter(|other| *other != id).collect();
-        for other in behind.into_iter().rev() {
-            let entry = self.entries.get(&other);
-            if entry.is_some_and(|entry| matches!(entry.origin, Origin::Letter { .. })) {
-                self.give_back(other);
-            }
+        if let LaneKey::Key(key) = entry.lane.clone() {
+            self.stop(id, &key, replay.map(|replay| replay.id));
         }
     }
 }

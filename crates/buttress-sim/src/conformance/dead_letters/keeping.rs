@@ -165,6 +165,7 @@ async fn letters_are_counted_by_group<S: DeadLetters, H: Harness<S>>(harness: &H
     for number in [4, 6] {
         let holding = with(letter("billing", number, Reason::Delayed), |letter| {
             (letter.holds_key, letter.due_at) = (true, Some(LEASE));
+            letter.key = "order-7".to_owned();
         });
         bury(&store, &holding).await;
     }

@@ -43,6 +43,68 @@ async fn events_2_16_the_letters_behind_one_that_dies_again_stay_dead() {
     assert_eq!((names(&start(&mut lanes)), lanes.held()), (vec![], 1));
 }
 
+/// Returns the stops: replay, key, and how many letters are left out.
+fn stops(lanes: &mut Lanes<u64>) -> Vec<(u128, String, usize)> {
+    let stops = lanes.take_stops().into_iter();
+    stops.map(|stop| (stop.replay.get(), stop.key.to_string(), stop.left_out)).collect()
+}
+
+fn released(lanes: &mut Lanes<u64>) -> Vec<u128> {
+    lanes.take_released().iter().map(|replay| replay.letter.get()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_2_16_a_replay_stops_at_the_key_of_a_letter_that_dies_again() {
+    let (mut lanes, now) = (Lanes::<u64>::new(parking()), now());
+    for id in 1..=3 {
+        lanes.replay(ReplayId::new(9), letter(id, "a", Reason::Parked, 0));
+    }
+    let started = start(&mut lanes);
+    assert_eq!(end(&mut lanes, now, started[0].1, failed()), Became::Dead);
+    let of_a = |left_out| (9, "a".to_owned(), left_out);
+    assert_eq!(stops(&mut lanes), [of_a(0), of_a(1), of_a(1)]);
+    assert_eq!(released(&mut lanes), [3, 2]);
+    assert_eq!(stops(&mut lanes), []);
+    // A key that continues after dead letters does not stop.
+    let mut lanes = Lanes::<u64>::new(Rules { park: false, ..parking() });
+    for id in 1..=2 {
+        lanes.replay(ReplayId::new(9), letter(id, "a", Reason::Parked, 0));
+    }
+    let started = start(&mut lanes);
+    assert_eq!(end(&mut lanes, now, started[0].1, failed()), Became::Dead);
+    assert_eq!((stops(&mut lanes), released(&mut lanes)), (vec![], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_2_16_the_letters_behind_a_lost_one_are_released() {
+    let (mut lanes, now) = (Lanes::<u64>::new(rules()), now());
+    for (id, key) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, ""), (6, "a")] {
+        lanes.replay(ReplayId::new(9), letter(id, key, Reason::Exhausted, 0));
+    }
+    let started = start(&mut lanes);
+    assert_eq!(names(&started), ["1", "4", "5"]);
+    let mut held = lanes.held_replays();
+    held.sort_unstable();
+    let held: Vec<_> = held.iter().map(|(held, _)| *held).collect();
+    assert_eq!(lanes.lost(&[held[1], held[2], held[4]]), 2, "5 runs");
+    assert_eq!(
+        (stops(&mut lanes).last(), released(&mut lanes)),
+        (Some(&(9, "a".into(), 0)), vec![6])
+    );
+    assert!(lanes.is_consistent());
+    assert_eq!(end(&mut lanes, now, started[0].1, Outcome::Done), Became::Done);
+    // The write of letter 1 ends its claim: a renewal that comes late has lost nothing.
+    lanes.replay(ReplayId::new(9), letter(7, "a", Reason::Exhausted, 0));
+    assert_eq!(lanes.lost(&[held[0]]), 0);
+    assert_eq!((stops(&mut lanes), released(&mut lanes)), (vec![], vec![]));
+    let Some(Work::Resolve { id, .. }) = lanes.next() else { panic!() };
+    lanes.fenced(id);
+    lanes.written(id);
+    assert_eq!(stops(&mut lanes), [(9, "a".into(), 0), (9, "a".into(), 1)]);
+    assert_eq!((released(&mut lanes), start(&mut lanes).len()), (vec![7], 0));
+    assert_eq!(lanes.held(), 2, "4 and 5");
+}
+
 #[tokio::test(start_paused = true)]
 async fn events_2_16_a_letter_is_not_parked_behind_itself() {
     let (mut lanes, _) = (Lanes::<u64>::new(parking()), now());
