@@ -77,6 +77,8 @@ impl<T: Clone> Lanes<T> {
             Origin::Delivered { .. } => (None, 0),
         };
         let attempts = entry.attempts;
+        // The letters behind a parked message came before it, and hold the key.
+        let stops = reason != Reason::Parked;
         let burial = Burial { reason, error, attempts, replays, replay, due_in, holds_key };
         let content = entry.content.clone();
         self.writes.push_back(Work::Bury { id, content, burial });
@@ -85,8 +87,8 @@ impl<T: Clone> Lanes<T> {
         }
         let Some(lane) = self.lanes.get_mut(&entry.lane) else { return };
         lane.gate = Gate::Unknown;
-        // The letters behind this one stay dead with it: their replay would be a gap in the order of the key.
-        if let LaneKey::Key(key) = entry.lane.clone() {
+        // The letters behind another one stay dead with it: their replay would be a gap in the order of the key.
+        if let (true, LaneKey::Key(key)) = (stops, entry.lane.clone()) {
             self.stop(id, &key, replay.map(|replay| replay.id));
         }
     }

@@ -106,6 +106,33 @@ async fn events_2_16_the_letters_behind_a_lost_one_are_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_2_16_letters_are_handled_although_a_new_message_of_their_key_came_first() {
+    let (mut lanes, now) = (Lanes::<u64>::new(parking()), now());
+    lanes.receive(batch(&[(1, "a"), (2, "a")]));
+    for id in [7, 8] {
+        lanes.replay(ReplayId::new(9), letter(id, "a", Reason::Parked, 0));
+    }
+    // The letters are earlier than both messages, which are parked one after the other.
+    for message in [1, 2] {
+        let Some(Work::Ask { key, ask }) = lanes.next() else { panic!() };
+        lanes.asked(&key, ask, true);
+        let Some(Work::Bury { id, burial, .. }) = lanes.next() else { panic!() };
+        assert_eq!(burial.reason, Reason::Parked);
+        lanes.written(id);
+        assert_eq!(settle_all(&mut lanes), [(message, Settle::Done)]);
+    }
+    assert_eq!((stops(&mut lanes), released(&mut lanes)), (vec![], vec![]));
+    for name in ["7", "8"] {
+        let started = start(&mut lanes);
+        assert_eq!(names(&started), [name]);
+        assert_eq!(end(&mut lanes, now, started[0].1, Outcome::Done), Became::Done);
+        let Some(Work::Resolve { id, .. }) = lanes.next() else { panic!() };
+        lanes.written(id);
+    }
+    assert_eq!(lanes.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_2_16_a_letter_is_not_parked_behind_itself() {
     let (mut lanes, _) = (Lanes::<u64>::new(parking()), now());
     lanes.receive(batch(&[(1, "a")]));
