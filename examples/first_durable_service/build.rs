@@ -4,8 +4,7 @@
 use std::path::Path;
 
 const ON_SQLITE: &str = r#"SqliteStore::open(SqliteConfig::new("orders.db"))"#;
-const ON_POSTGRES: &str =
-    r#"PostgresStore::open(PostgresConfig::new(std::env::var("DATABASE_URL")?))"#;
+const ON_POSTGRES: &str = r#"PostgresStore::open(PostgresConfig::new(std::env::var("DATABASE_URL").map_err(|error| format!("DATABASE_URL: {error}"))?))"#;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=src/main.rs");

@@ -1,5 +1,4 @@
-//! A shop that takes orders over HTTP. Each order is a saga: reserve the item, charge the card, place the order.
-//! The placed order is announced by a message. The process may be killed at any moment.
+//! A shop that takes orders over HTTP, and may be killed at any moment. Each order is a saga of three steps, and a mail.
 
 use std::time::Duration;
 
@@ -14,11 +13,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Executor as _, query, raw_sql};
 use tower::{BoxError, service_fn};
 
-/// The time after which the work of a killed process can be resumed.
-const LEASE: Duration = Duration::from_secs(2);
-/// The longest wait for open requests at the end. A client that never completes its request would hold the process.
-const DRAIN: Duration = Duration::from_secs(2);
-
+const LEASE: Duration = Duration::from_secs(2); // After this time, the work of a killed process can be resumed.
+const DRAIN: Duration = Duration::from_secs(2); // The longest wait for open requests at the end.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS stock (item BIGINT PRIMARY KEY, available BIGINT NOT NULL);
     CREATE TABLE IF NOT EXISTS orders (number BIGINT PRIMARY KEY);
@@ -32,9 +28,10 @@ struct Order {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let mut arguments = std::env::args().skip(1);
-    let listen = arguments.next().ok_or("usage: first_durable_service LISTEN PROVIDER")?;
-    let provider = arguments.next().ok_or("the second argument is the URL of the provider")?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, provider] =
+        arguments.try_into().map_err(|_| "usage: first_durable_service LISTEN PROVIDER")?;
 
     // 1. The database. This line and its import select it.
     let store = SqliteStore::open(SqliteConfig::new("orders.db")).await?;
@@ -65,9 +62,9 @@ async fn main() -> Result<(), BoxError> {
     let release = "UPDATE stock SET available = available + 1 WHERE item = $1";
     let http = reqwest::Client::builder().no_proxy().build()?;
     let send = move |path: &str, key: String, body: Vec<u8>| {
-        let request = http.post(format!("{provider}{path}")).header("idempotency-key", key);
-        let request = request.body(body);
-        async move { request.send().await?.error_for_status().map(drop).map_err(BoxError::from) }
+        let sent =
+            http.post(format!("{provider}{path}")).header("idempotency-key", key).body(body).send();
+        async move { Ok::<(), BoxError>(sent.await?.error_for_status().map(drop)?) }
     };
     let to_bank = send.clone();
     let charge = service_fn(move |call: Call<u64>| {
@@ -92,10 +89,7 @@ async fn main() -> Result<(), BoxError> {
     });
 
     // 3. The saga. A failure before the charge releases the reservation. After the charge it only goes forward.
-    let declined = |error: &BoxError| {
-        let error = error.downcast_ref::<reqwest::Error>();
-        error.is_some_and(|error| error.status() == Some(StatusCode::PAYMENT_REQUIRED))
-    };
+    let status = |error: &BoxError| error.downcast_ref::<reqwest::Error>()?.status();
     let limit = || TimeLimitLayer::after(Duration::from_secs(10));
     let mut order = Definition::<Order>::builder("order", 1).codec(buttress::Json);
     order
@@ -107,7 +101,7 @@ async fn main() -> Result<(), BoxError> {
         .step("charge")
         .kind(Kind::Pivot)
         .action(limit(), charge, |order: &Order, ()| order.price)
-        .definite(declined)
+        .definite(move |error| status(error) == Some(StatusCode::PAYMENT_REQUIRED)) // declined
         .add();
     order.step("place").kind(Kind::Retryable).action(limit(), place, |_, ()| ()).add();
     let orders = Executor::new(order.build()?, store.clone(), saga::Config::new().lease(LEASE))?;
@@ -119,27 +113,33 @@ async fn main() -> Result<(), BoxError> {
     let relay = Relay::new(&outbox, publisher, outbox::Config::new().lease(LEASE))?.spawn();
 
     // 5. The intake. The number of the order is the id of its saga, so a client may repeat its request.
-    let intake = orders.clone();
-    let take = async move |Path(number): Path<u32>, Json(order): Json<Order>| {
-        let id = SagaId::new(number.into());
-        match async { intake.start_or_attach(id, order).await?.await }.await {
-            Ok(report) if report.status() == Status::Completed => {
-                (StatusCode::CREATED, "placed".to_owned())
-            }
-            Ok(report) => (StatusCode::CONFLICT, report.reason().unwrap_or("cancelled").to_owned()),
-            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        }
+    let answer = |ended: Result<saga::Report, saga::SagaError>| match ended {
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(report) => match (report.status(), report.reason().unwrap_or("cancelled")) {
+            (Status::Completed, _) => (StatusCode::CREATED, "placed".to_owned()),
+            // The order may be paid. It waits for an operator, who calls `retry` below.
+            (Status::Stuck, why) => (StatusCode::ACCEPTED, format!("stuck until run again: {why}")),
+            (_, why) => (StatusCode::CONFLICT, why.to_owned()),
+        },
     };
+    let id = |number: u32| SagaId::new(number.into());
+    let (intake, operated) = (orders.clone(), orders.clone());
+    let take = async move |Path(number): Path<u32>, Json(order): Json<Order>| {
+        answer(async { intake.start_or_attach(id(number), order).await?.await }.await)
+    };
+    let again = async move |Path(number): Path<u32>| {
+        answer(async { operated.retry(id(number)).await?.await }.await)
+    };
+    let routes = Router::new().route("/orders/{number}", post(take));
+    let routes = routes.route("/orders/{number}/retry", post(again)); // For operators: protect this route.
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     println!("http://{}", listener.local_addr()?);
     let stop = || async { tokio::signal::ctrl_c().await.unwrap_or(()) };
-    let server = axum::serve(listener, Router::new().route("/orders/{number}", post(take)))
-        .with_graceful_shutdown(stop());
-    let drained = async {
-        stop().await;
-        Clock::default().sleep(DRAIN).await;
-    };
-    tokio::select! { ended = server.into_future() => ended?, () = drained => {} }
+    let server = axum::serve(listener, routes).with_graceful_shutdown(stop());
+    tokio::select! {
+        ended = server.into_future() => ended?,
+        () = async { stop().await; Clock::default().sleep(DRAIN).await } => {} // A client may never complete its request.
+    }
 
     // 6. The end, in order: no new requests, then the sagas, the relay, the database.
     orders.shut_down().await?;

@@ -81,6 +81,13 @@ impl Process {
         let answer = request.body(format!(r#"{{"item":1,"price":{price}}}"#)).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
+
+    /// Runs a stuck order again, as an operator does.
+    async fn retry(&self, number: u32) -> Result<(u16, String), reqwest::Error> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let answer = http.post(format!("{}/orders/{number}/retry", self.url)).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
 }
 
 async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str, url: &str) {
@@ -120,6 +127,29 @@ async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str
     assert!(reason.starts_with("charge: "), "{reason}");
     assert_eq!(requests.recv().await.unwrap().0, "charge");
 
+    // The row of the item is missing when the declined order releases it. The order is stuck, and says so until an
+    // operator runs it again.
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(url).await.unwrap();
+    answer.send_replace(false);
+    let ((status, reason), ()) = tokio::join!(async { next.order(10, 13).await.unwrap() }, async {
+        assert_eq!(requests.recv().await.unwrap().0, "charge");
+        sqlx::query("UPDATE stock SET item = 2").execute(&mut connection).await.unwrap();
+        answer.send_replace(true);
+    });
+    assert_eq!(status, 202);
+    assert!(
+        reason.starts_with("stuck until run again: ") && reason.contains("sold out"),
+        "{reason}"
+    );
+    assert_eq!(next.order(10, 13).await.unwrap(), (202, reason));
+    sqlx::query("UPDATE stock SET item = 1").execute(&mut connection).await.unwrap();
+    let (status, reason) = next.retry(10).await.unwrap();
+    assert_eq!(status, 409, "the order is cancelled: {reason}");
+    assert_eq!(next.order(10, 13).await.unwrap(), (409, reason));
+    let (status, reason) = next.retry(10).await.unwrap();
+    assert!(status == 503 && reason.contains("not stuck"), "{status}: {reason}");
+
     // Ctrl-C ends the process gracefully, although a client has sent half a head. The answer to a later
     // request shows that the server has accepted the client's connection.
     let mut slow = TcpStream::connect(next.url.trim_start_matches("http://")).await.unwrap();
@@ -130,8 +160,6 @@ async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str
     assert!(next.child.wait().await.unwrap().success());
     assert!(requests.try_recv().is_err(), "one mail, and no further charge");
 
-    sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(url).await.unwrap();
     let counts = "SELECT available, (SELECT count(*) FROM orders) FROM stock WHERE item = 1";
     let row = sqlx::query(counts).fetch_one(&mut connection).await.unwrap();
     assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (9, 1));
@@ -172,6 +200,16 @@ async fn on_postgres() {
     let program = env!("CARGO_BIN_EXE_on_postgres");
     an_order_survives_a_kill(program, std::env::temp_dir(), &database, &database).await;
     execute(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+}
+
+/// A missing variable is named.
+#[tokio::test]
+async fn without_the_url_of_the_database() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_on_postgres"));
+    let command = command.args(["127.0.0.1:0", "http://127.0.0.1:1"]).env_remove("DATABASE_URL");
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("DATABASE_URL"), "{said}");
 }
 
 /// The guide shows this program.

@@ -114,7 +114,8 @@ async fn keep_balances(
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     // Creates the tables of the store, unless they are there.
-    let store = PostgresStore::open(PostgresConfig::new(std::env::var("DATABASE_URL")?)).await?;
+    let url = std::env::var("DATABASE_URL").map_err(|error| format!("DATABASE_URL: {error}"))?;
+    let store = PostgresStore::open(PostgresConfig::new(url)).await?;
     query("CREATE TABLE IF NOT EXISTS balance (account text PRIMARY KEY, cents int8 NOT NULL)")
         .execute(store.pool())
         .await?;

@@ -87,8 +87,8 @@ impl Delivery {
     /// same transaction if the answer is [`Receipt::First`]. [`Event::first`] does the same for a decoded event.
     ///
     /// # Errors
-    /// Returns `Invalid`, with the [`DecodeError`] as its source, if the message is not an event. Returns the errors
-    /// of the inbox.
+    /// Returns `Invalid`, with the [`DecodeError`] as its source, if the message is not an event. A plain
+    /// [`Outbox::message`](crate::outbox::Outbox::message) is none. Returns the errors of the inbox.
     pub fn first<'a, Tx, I>(
         &self,
         tx: &'a mut Tx,

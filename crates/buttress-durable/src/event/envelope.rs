@@ -47,6 +47,10 @@ pub struct Event<T> {
 impl<T> Event<T> {
     /// Creates an event with the correlation id, the trace and the causation of the running task. The data has
     /// version 1.
+    ///
+    /// The id is the same in every delivery, and receivers recognize a repetition by it. `MessageId::random(&rng)`
+    /// makes a new one: see [`MessageId::random`](crate::outbox::MessageId::random). A program makes one generator, with
+    /// [`buttress::Rng::default`], and uses it for all ids.
     pub fn new(
         id: impl Into<EventId>,
         source: impl Into<Cow<'static, str>>,

@@ -14,7 +14,10 @@ const LONGEST: usize = 64;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A required attribute is missing or empty.
-    #[error("event without the attribute `{field}`: CloudEvents 1.0 requires it")]
+    #[error(
+        "event without the attribute `{field}`: CloudEvents 1.0 requires it; \
+         write a message of an outbox with `Event::encode` or `Event::into_message`"
+    )]
     Missing {
         /// The name of the attribute: `id`, `source`, `specversion` or `type`.
         field: &'static str,

@@ -126,7 +126,8 @@ impl Status {
     /// [`action`](Self::action).
     ///
     /// With sagas, the `Tree` of [`Executor::state`] is such a text. It has the steps of the saga, their errors, and the
-    /// ids of its children:
+    /// ids of its children. This look-up takes the number of an order, whose saga has the id `SagaId::new(number)`. A
+    /// look-up by the id of a log line reads it with `id.trim().parse::<SagaId>()`, and returns the text of the error:
     ///
     /// ```
     /// use buttress_http::status::Status;
@@ -134,11 +135,12 @@ impl Status {
     /// let status = Status::new("shop").lookup(
     ///     ("Sagas", "orders"),
     ///     ("show", "Show"),
-    ///     "id of the saga",
-    ///     |id| async move {
-    ///         let id = id.trim().parse().map_err(|_| "this is not an id".to_owned())?;
-    ///         let tree = state(id).await.map_err(|error| error.to_string())?;
-    ///         tree.map(|tree| tree.to_string()).ok_or_else(|| "there is no such saga".to_owned())
+    ///     "number of the order",
+    ///     |order| async move {
+    ///         let number = order.trim().parse::<u128>();
+    ///         let number = number.map_err(|error| format!("{order:?} is not a number: {error}"))?;
+    ///         let tree = state(number).await.map_err(|error| error.to_string())?;
+    ///         tree.map(|tree| tree.to_string()).ok_or_else(|| format!("there is no order {number}"))
     ///     },
     /// );
     /// # let _ = status;
@@ -254,11 +256,16 @@ fn add_sample(rows: &mut Vec<Row>, sample: &Sample) {
     let name = name.strip_prefix("buttress.").unwrap_or(name);
     let (part, number) = name.split_once('.').unwrap_or((name, name));
     let labels = sample.labels.join(" · ");
-    let section = match part {
-        "saga" => Cow::from("Stored sagas"),
-        "outbox" => Cow::from("Stored messages"),
-        "pool" => Cow::from("Pools"),
-        other => Cow::from(heading(other)),
+    let section = match (part, number) {
+        // A monitor reads these numbers from the store. The others of the part are of this process.
+        ("saga", "stored" | "oldest_age") => Cow::from("Stored sagas"),
+        ("saga", _) => Cow::from("Sagas of this process"),
+        ("outbox", "backlog" | "backlog.oldest_age" | "dead" | "held_keys") => {
+            Cow::from("Stored messages")
+        }
+        ("outbox", _) => Cow::from("Messages of this process"),
+        ("pool", _) => Cow::from("Pools"),
+        (other, _) => Cow::from(heading(other)),
     };
     let is_own = |row: &&mut Row| row.section == section && row.name == labels;
     if let Some(Row { numbers: Ok(numbers), .. }) = rows.iter_mut().find(is_own) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress::circuit_breaker::{self, CircuitBreakerLayer, KeyedCircuitBreakerLayer};
 use buttress::fallback::FallbackLayer;
-use buttress::telemetry::Sampler;
+use buttress::telemetry::{Instrument, Reading, Sampler, Source, Unit};
 use buttress::{CircuitState, bulkhead, rate_limit, retry, time_limit};
 use http::request::Builder;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -268,6 +268,50 @@ fn the_guide_lists_the_section_of_each_part() {
     let sections = json["sections"].as_array().unwrap();
     assert!(sections.len() == 8, "{json}");
     for title in sections.iter().map(|section| section["title"].as_str().unwrap()) {
+        assert!(guide.contains(&format!("`{title}`")), "{title}");
+    }
+}
+
+/// The numbers of an executor and of a monitor, as `buttress-durable` reports them.
+struct SagasAndMessages;
+
+impl Source for SagasAndMessages {
+    fn read(&self, reading: &mut Reading) {
+        const fn gauge(name: &'static str, labels: &'static [&'static str]) -> Instrument {
+            Instrument::gauge(name, Unit::Count, labels, "A number.")
+        }
+        static STORED: Instrument = gauge("buttress.saga.stored", &["layer", "status"]);
+        static OLDEST: Instrument = gauge("buttress.saga.oldest_age", &["layer", "status"]);
+        static ENDED: Instrument =
+            Instrument::counter("buttress.saga.ended", &["layer", "status"], "A number.");
+        static BACKLOG: Instrument = gauge("buttress.outbox.backlog", &["layer"]);
+        static PARTITIONS: Instrument = gauge("buttress.outbox.partitions", &["layer"]);
+        for (instrument, value) in [(&STORED, 4.0), (&OLDEST, 60.0), (&ENDED, 5.0)] {
+            reading.add(instrument, ["orders", "stuck"], value);
+        }
+        for (instrument, value) in [(&BACKLOG, 7.0), (&PARTITIONS, 16.0)] {
+            reading.add(instrument, ["news"], value);
+        }
+    }
+}
+
+/// Five sagas became stuck in this process and four are stuck: both numbers in one table looked like a contradiction.
+#[test]
+fn numbers_of_this_process_are_not_in_the_table_of_the_store() {
+    let sampler = Sampler::new();
+    sampler.watch(SagasAndMessages);
+    let json = Status::new("shop").sampler(sampler).json(false);
+    let row = |name: &str, numbers: Value| json!([{ "name": name, "numbers": numbers }]);
+    let sections = json!([
+        { "title": "Stored sagas", "rows": row("orders · stuck", json!({ "stored": 4, "oldest_age": 60 })) },
+        { "title": "Sagas of this process", "rows": row("orders · stuck", json!({ "ended": 5 })) },
+        { "title": "Stored messages", "rows": row("news", json!({ "backlog": 7 })) },
+        { "title": "Messages of this process", "rows": row("news", json!({ "partitions": 16 })) },
+    ]);
+    assert_eq!(json["sections"], sections);
+    let guide = include_str!("../guide/status.md");
+    for section in sections.as_array().unwrap() {
+        let title = section["title"].as_str().unwrap();
         assert!(guide.contains(&format!("`{title}`")), "{title}");
     }
 }

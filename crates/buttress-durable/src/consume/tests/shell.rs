@@ -102,6 +102,8 @@ async fn events_2_6_bytes_that_are_no_event_are_dead_at_once() {
     let dead = world.dead().await;
     assert_eq!(dead[0].reason, Reason::Undecodable);
     assert!(dead[0].error.starts_with("cannot bill: ") && dead[0].error.contains("`specversion`"));
+    // A plain message of an outbox has this error too: it says how to write an event.
+    assert!(dead[0].error.contains("`Event::into_message`"), "{}", dead[0].error);
 }
 
 #[tokio::test(start_paused = true)]
