@@ -114,8 +114,8 @@ pub fn write(rows: &[Row], others: Vec<Target>, rounds: usize) -> Result<(), Err
   key and no header, copies no payload, and hands no message to another task.
 - *Why the take-over on Kafka takes longer.* The broker notices the end of the session, then waits until the other members
   have joined again.
-- *Why the bus and `dispatch` are slower than their targets.* The targets come from another processor. On this one a
-  locked operation takes longer: see tokio's channel in the row of the bus.
+- *The times of the bus and of `dispatch`* vary with the processor, because they are mostly locked operations: 392 ns and
+  43 ns on one on which tokio's channel took 201 ns.
 "
     )?;
     println!("{text}");
