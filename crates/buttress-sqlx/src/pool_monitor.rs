@@ -27,7 +27,8 @@ pub static INSTRUMENTS: &[&Instrument] = &[&CONNECTIONS, &LIMIT];
 /// A source of the connections of a pool, for a [`Sampler`](buttress::telemetry::Sampler).
 ///
 /// The pool may be a store's (`PoolMonitor::new("orders", store.pool())`) or the application's. The
-/// connection of a store's writer is not in the store's pool, so the numbers do not include it.
+/// connection of a store's writer is not in the store's pool, so the numbers do not include it. Neither do they include
+/// the connections for the operations of a `PostgresStore` that opened its own pool.
 ///
 /// It is a health check too, for [`Health::watch`](buttress::health::Health::watch): it takes a
 /// connection of the pool and pings the database. It is DOWN if the ping fails. It is DOWN with the text

@@ -175,17 +175,21 @@ impl<T: Clone> Lanes<T> {
         }
     }
 
-    /// Replaces the claim on a letter that is held already.
+    /// Replaces the claim on a letter that is held already. A letter that is being written is about to be forgotten: its
+    /// new claim is held behind it.
     fn claims_again(&mut self, claimed: Replay) -> bool {
         let held = self.entries.values_mut().find_map(|entry| match &mut entry.origin {
-            Origin::Letter { replay, .. } if replay.letter == claimed.letter => {
-                Some((replay, &mut entry.turn))
+            Origin::Letter { replay, .. }
+                if replay.letter == claimed.letter && entry.stage != Stage::Writing =>
+            {
+                Some((replay, &mut entry.turn, &mut entry.gone))
             }
             _ => None,
         });
-        let Some((replay, turn)) = held else { return false };
+        let Some((replay, turn, gone)) = held else { return false };
         *replay = claimed;
         *turn = turn.wrapping_add(1);
+        *gone = false;
         true
     }
 

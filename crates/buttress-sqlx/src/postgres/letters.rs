@@ -161,18 +161,21 @@ async fn renew_late(
          JOIN unnest($1::uuid[], $2::uuid[]) AS r(letter, claim) \
          ON l.id = r.letter AND l.claim = r.claim WHERE l.until > 0",
     );
-    // Of ended claims on one key, the replay of the first letter gets the key.
+    // Of ended claims on one key, the replay of the first letter gets the key. A key that is held has one replay, so the
+    // hashed lists answer the question for every letter.
     let update = store.sql(
         "WITH t AS MATERIALIZED (SELECT {now} AS now), \
+         held AS MATERIALIZED (SELECT h.consumer_group, h.key, h.claim FROM {s}buttress_dead_letter AS h, t \
+             WHERE h.until > 0 AND h.until > t.now), \
          asked AS MATERIALIZED (SELECT l.sequence, l.claim, first_value(l.claim) OVER ( \
              PARTITION BY l.consumer_group, l.key ORDER BY l.sequence) AS first \
              FROM {s}buttress_dead_letter AS l JOIN unnest($2::uuid[], $3::uuid[]) AS r(letter, claim) \
              ON l.id = r.letter AND l.claim = r.claim WHERE l.until > 0) \
          UPDATE {s}buttress_dead_letter AS l SET until = t.now + $4::int8, length = $4::int8 \
          FROM asked AS a, t WHERE l.sequence = a.sequence AND l.claim = a.claim AND l.until > 0 \
-         AND (l.until > t.now OR l.key = '' OR (a.claim = a.first AND NOT EXISTS ( \
-             SELECT 1 FROM {s}buttress_dead_letter AS h WHERE h.until > 0 AND h.until > t.now \
-             AND h.consumer_group = l.consumer_group AND h.key = l.key AND h.claim <> l.claim))) \
+         AND (l.until > t.now OR l.key = '' OR (a.claim = a.first AND ( \
+             (l.consumer_group, l.key) NOT IN (SELECT consumer_group, key FROM held) \
+             OR (l.consumer_group, l.key, l.claim) IN (SELECT consumer_group, key, claim FROM held)))) \
          RETURNING l.id, l.claim",
     );
     let mut loan = store.borrow().await?;

@@ -94,13 +94,14 @@ async fn list(store: &SqliteStore, page: LetterPage<'_>) -> Answer<Vec<Letter>> 
 async fn claim(store: &SqliteStore, asked: LetterClaim<'_>) -> Answer<Vec<SqliteRow>> {
     let LetterClaim { page, replay, lease, .. } = asked;
     let what = "claiming letters";
+    // The `+` keeps SQLite from the index of the group: few letters are claimed, and a group can have many.
     let sql = format!(
         "UPDATE buttress_dead_letter SET replays = replays + (claim IS NOT ?8), claim = ?8, \
                 until = ?9 + ?10, length = ?10 \
          WHERE sequence IN (SELECT sequence FROM buttress_dead_letter \
              WHERE consumer_group = ?1 AND sequence > ?2 AND {} AND (until <= ?9 OR claim = ?8) \
              AND (key = x'' OR key NOT IN (SELECT key FROM buttress_dead_letter \
-                 WHERE until > 0 AND until > ?9 AND consumer_group = ?1 AND claim <> ?8)) \
+                 WHERE until > 0 AND until > ?9 AND +consumer_group = ?1 AND claim <> ?8)) \
              ORDER BY sequence LIMIT ?3) RETURNING {COLUMNS}",
         condition(Chosen::of(page.select)?.by)
     );
@@ -118,7 +119,7 @@ async fn renew(store: &SqliteStore, replays: &[Replay], lease: Duration) -> Answ
     }
     let pack = pack.end();
     let (tx, now) = begin(store).await?;
-    // Of ended claims on one key, the replay of the first letter gets the key.
+    // Of ended claims on one key, the replay of the first letter gets the key. For the `+` see `claim`.
     let query = sqlx::query(
         "WITH asked AS MATERIALIZED (SELECT sequence, claim, first_value(claim) OVER ( \
              PARTITION BY consumer_group, key ORDER BY sequence) AS first \
@@ -128,7 +129,7 @@ async fn renew(store: &SqliteStore, replays: &[Replay], lease: Duration) -> Answ
          UPDATE buttress_dead_letter AS l SET until = ?3 + ?4, length = ?4 FROM asked AS a \
          WHERE l.sequence = a.sequence AND (l.until > ?3 OR l.key = x'' OR (a.claim = a.first \
              AND NOT EXISTS (SELECT 1 FROM buttress_dead_letter AS h WHERE h.until > 0 AND h.until > ?3 \
-                 AND h.consumer_group = l.consumer_group AND h.key = l.key AND h.claim <> l.claim))) \
+                 AND +h.consumer_group = l.consumer_group AND h.key = l.key AND h.claim <> l.claim))) \
          RETURNING id, claim",
     );
     grant(tx, query.bind(pack.json).bind(pack.blob), (now, lease), what).await

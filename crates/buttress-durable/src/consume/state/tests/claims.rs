@@ -106,6 +106,46 @@ async fn events_2_16_the_letters_behind_a_lost_one_are_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_2_16_a_letter_that_is_claimed_again_while_it_is_written_comes_before_the_next_one()
+{
+    let (mut lanes, now) = (Lanes::<u64>::new(parking()), now());
+    lanes.replay(ReplayId::new(1), letter(7, "a", Reason::Parked, 0));
+    let started = start(&mut lanes);
+    assert_eq!(end(&mut lanes, now, started[0].1, failed()), Became::Dead);
+    let Some(Work::Bury { id, .. }) = lanes.next() else { panic!() };
+    // The store has the letter, and another replay claims it before the consumer has the answer.
+    for id in [7, 8] {
+        lanes.replay(ReplayId::new(2), letter(id, "a", Reason::Parked, 0));
+    }
+    lanes.written(id);
+    let started = start(&mut lanes);
+    assert_eq!(names(&started), ["7"], "the letter again, and not the next one");
+    assert_eq!(end(&mut lanes, now, started[0].1, Outcome::Done), Became::Done);
+    let Some(Work::Resolve { id, replay }) = lanes.next() else { panic!() };
+    assert_eq!(replay, Replay::new(ReplayId::new(2), LetterId::new(7)));
+    lanes.written(id);
+    assert_eq!(names(&start(&mut lanes)), ["8"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_2_16_a_lost_letter_that_is_claimed_again_is_held() {
+    let (mut lanes, now) = (Lanes::<u64>::new(parking()), now());
+    lanes.replay(ReplayId::new(1), letter(7, "a", Reason::Parked, 0));
+    let started = start(&mut lanes);
+    let held = lanes.held_replays();
+    assert_eq!(lanes.lost(&[held[0].0]), 0, "it runs");
+    for id in [7, 8] {
+        lanes.replay(ReplayId::new(2), letter(id, "a", Reason::Parked, 0));
+    }
+    assert_eq!(end(&mut lanes, now, started[0].1, Outcome::Done), Became::Done);
+    let Some(Work::Resolve { id, replay }) = lanes.next() else { panic!() };
+    assert_eq!(replay, Replay::new(ReplayId::new(2), LetterId::new(7)));
+    assert_eq!(start(&mut lanes).len(), 0, "the next one waits until the letter is removed");
+    lanes.written(id);
+    assert_eq!(names(&start(&mut lanes)), ["8"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_2_16_letters_are_handled_although_a_new_message_of_their_key_came_first() {
     let (mut lanes, now) = (Lanes::<u64>::new(parking()), now());
     lanes.receive(batch(&[(1, "a"), (2, "a")]));
