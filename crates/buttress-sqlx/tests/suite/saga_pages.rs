@@ -55,10 +55,11 @@ async fn share_on_their_pages(db: &Postgres) -> f64 {
 async fn most_changes_of_a_saga_find_room_on_its_page() {
     on_postgres("most_changes_of_a_saga_find_room_on_its_page", async |db: Postgres| {
         let mut shares = Vec::new();
-        // An old snapshot of another test keeps dead rows on the pages meanwhile.
+        // An old snapshot of another test can keep dead rows on the pages. Then three of the five changes find room, and
+        // without free room on the pages about one in ten.
         while shares.len() < 5 {
             shares.push(share_on_their_pages(&db).await);
-            if shares.last().is_some_and(|share| *share > 0.6) {
+            if shares.last().is_some_and(|share| *share > 0.5) {
                 return;
             }
         }
