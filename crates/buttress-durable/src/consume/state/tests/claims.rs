@@ -198,6 +198,20 @@ async fn a_letter_that_is_claimed_again_is_held_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_message_leaves_its_place_to_a_later_message_that_has_it() {
+    let (mut lanes, now) = (Lanes::new(rules()), now());
+    lanes.receive(batch(&[(1, "a")]));
+    let started = start(&mut lanes);
+    // The stream was created again: another message has the place.
+    let mut other = batch(&[(1, "b")]);
+    assert_eq!(lanes.receive(other.clone()).new, 1);
+    assert_eq!(end(&mut lanes, now, started[0].1, Outcome::Done), Became::Done);
+    assert_eq!(settle_all(&mut lanes), [(1, Settle::Done)]);
+    other.messages[0].token = 2;
+    assert_eq!(lanes.receive(other).joined, 1, "a repeated delivery of the other message");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_about_an_earlier_token_does_not_forget_the_message() {
     let (mut lanes, now) = (Lanes::new(rules()), now());
     lanes.receive(batch(&[(1, "a")]));
