@@ -127,8 +127,8 @@ impl Observer for Events {
 /// A service of two closures: its readiness and its answer.
 #[derive(Clone)]
 pub(crate) struct ByHand<P, F> {
-    pub(crate) ready: P,
-    pub(crate) answer: F,
+    pub ready: P,
+    pub answer: F,
 }
 
 impl<Req, Res, E, P, F> Service<Req> for ByHand<P, F>

@@ -107,10 +107,10 @@ impl Writer {
 pub(crate) struct Read {
     /// The id of a message of an outbox. A message of another publisher has none: RabbitMQ does not make a
     /// `message_id` unique, and two messages with one id are two messages.
-    pub(crate) id: Option<String>,
+    pub id: Option<String>,
     /// Key, topic and headers, without the payload.
-    pub(crate) content: Content,
-    pub(crate) redeliveries: u32,
+    pub content: Content,
+    pub redeliveries: u32,
 }
 
 /// Reads a delivery.

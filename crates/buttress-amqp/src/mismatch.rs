@@ -4,9 +4,9 @@
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Mismatch {
     /// The setting, or the argument as RabbitMQ names it.
-    pub(crate) argument: String,
-    pub(crate) wanted: String,
-    pub(crate) found: String,
+    pub argument: String,
+    pub wanted: String,
+    pub found: String,
 }
 
 impl Mismatch {

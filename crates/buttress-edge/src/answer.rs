@@ -113,7 +113,7 @@ impl Failed {
 
 /// A request that the proxy answers itself.
 pub(crate) struct Stopped {
-    pub(crate) failed: Failed,
+    pub failed: Failed,
     /// The answer of an [`Admit`](crate::Admit).
     response: Option<Response<Body>>,
 }
@@ -178,8 +178,8 @@ impl Stopped {
 /// The facts that the form of an answer depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
-    pub(crate) version: Version,
-    pub(crate) grpc: bool,
+    pub version: Version,
+    pub grpc: bool,
 }
 
 impl Asked {

@@ -10,13 +10,13 @@ use crate::numbers::Tally;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     /// The request, in the numbers of the route.
-    pub(crate) tally: Tally,
+    pub tally: Tally,
     /// The request, in the numbers of the backend. `None` if a service of this process answered.
-    pub(crate) of_backend: Option<Tally>,
-    pub(crate) permit: Option<Permit>,
-    pub(crate) lane: Option<Lane>,
+    pub of_backend: Option<Tally>,
+    pub permit: Option<Permit>,
+    pub lane: Option<Lane>,
     /// An answer that ends before the upload ends it too.
-    pub(crate) upload: Option<Upload>,
+    pub upload: Option<Upload>,
 }
 
 impl Watch for Exchange {

@@ -23,11 +23,11 @@ use crate::race::first;
 /// The limits of a route. All are optional.
 #[derive(Clone, Default)]
 pub(crate) struct Limits {
-    pub(crate) per_client: Option<(KeyedHandle<ClientKey>, AddressKeys)>,
-    pub(crate) rate: Option<rate_limit::Handle>,
-    pub(crate) concurrent: Option<bulkhead::Handle>,
-    pub(crate) circuit: Option<circuit_breaker::Handle>,
-    pub(crate) time: Option<Duration>,
+    pub per_client: Option<(KeyedHandle<ClientKey>, AddressKeys)>,
+    pub rate: Option<rate_limit::Handle>,
+    pub concurrent: Option<bulkhead::Handle>,
+    pub circuit: Option<circuit_breaker::Handle>,
+    pub time: Option<Duration>,
 }
 
 /// The guards of a request that passed the limits.

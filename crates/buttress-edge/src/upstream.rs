@@ -56,11 +56,11 @@ pub struct Upstream {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Endpoint {
     is_secure: bool,
-    pub(crate) authority: Authority,
+    pub authority: Authority,
     /// The field `Host` of requests: the authority without the standard port.
-    pub(crate) host: HeaderValue,
+    pub host: HeaderValue,
     /// The path that goes before each request's, without a slash at its end.
-    pub(crate) base: String,
+    pub base: String,
 }
 
 impl Upstream {

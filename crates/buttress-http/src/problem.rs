@@ -26,9 +26,9 @@ impl<B: From<String>> FromProblem for B {}
 
 /// The content of a problem document besides its status.
 pub(crate) struct Document<'a> {
-    pub(crate) detail: &'a str,
-    pub(crate) kind: &'a str,
-    pub(crate) retry_after: Option<Duration>,
+    pub detail: &'a str,
+    pub kind: &'a str,
+    pub retry_after: Option<Duration>,
 }
 
 impl Document<'_> {

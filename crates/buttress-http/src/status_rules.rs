@@ -11,11 +11,11 @@ use crate::hint;
 /// The rules of a classifier by status: for errors, for statuses and for codes of gRPC.
 #[derive(Clone)]
 pub(crate) struct StatusRules<C, F> {
-    pub(crate) errors: C,
-    pub(crate) failures: F,
-    pub(crate) grpc_failures: fn(i32) -> bool,
+    pub errors: C,
+    pub failures: F,
+    pub grpc_failures: fn(i32) -> bool,
     /// The clock that the date of a `Retry-After` is compared with.
-    pub(crate) clock: Clock,
+    pub clock: Clock,
 }
 
 impl<C, F> StatusRules<C, F> {

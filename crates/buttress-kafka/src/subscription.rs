@@ -38,21 +38,21 @@ pub(crate) struct Shared {
 
 /// The messages and commands between consumer and thread.
 pub(crate) struct Pending {
-    pub(crate) table: Table<Record>,
+    pub table: Table<Record>,
     /// A failure that is not yet reported to the consumer.
-    pub(crate) failure: Option<StoreError>,
-    pub(crate) stage: Stage,
+    pub failure: Option<StoreError>,
+    pub stage: Stage,
 }
 
 /// A message as it came.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) key: String,
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) headers: Vec<(String, String)>,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: String,
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub headers: Vec<(String, String)>,
 }
 
 impl Record {

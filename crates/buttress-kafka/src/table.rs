@@ -55,9 +55,9 @@ struct Partition<M> {
 /// The messages that are handed out together.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Handed<M> {
-    pub(crate) messages: Vec<(Token, M)>,
-    pub(crate) revoked: Vec<i32>,
-    pub(crate) lost: u64,
+    pub messages: Vec<(Token, M)>,
+    pub revoked: Vec<i32>,
+    pub lost: u64,
 }
 
 #[derive(Debug)]

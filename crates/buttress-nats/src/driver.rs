@@ -25,14 +25,14 @@ pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// The state that `receive` works on.
 pub(crate) struct Driver {
-    pub(crate) leases: Leases,
+    pub leases: Leases,
     flows: BTreeMap<u16, Flow>,
     /// Shards that were lost, and not yet reported to the consumer.
     revoked: Vec<Shard>,
     /// The flow that hands out first.
     turn: u16,
     /// Whether an error is reported to the consumer, and its end is not.
-    pub(crate) in_trouble: bool,
+    pub in_trouble: bool,
     /// When the messages that wait here were kept.
     kept: Option<Instant>,
     /// When the stream was created.

@@ -22,23 +22,23 @@ const OVERDUE: Duration = Duration::from_secs(2);
 /// A message that came, and is not handed out yet.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    pub(crate) message: Message,
-    pub(crate) reply: Subject,
-    pub(crate) about: Reply,
+    pub message: Message,
+    pub reply: Subject,
+    pub about: Reply,
 }
 
 /// The pull requests of one shard that this member owns.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    pub(crate) shard: u16,
-    pub(crate) epoch: u64,
+    pub shard: u16,
+    pub epoch: u64,
     /// The findings of the take-over so far.
-    pub(crate) rounds: Rounds,
+    pub rounds: Rounds,
     /// Whether a request has ended early. The server may be as a take-over left it.
-    pub(crate) is_idle: bool,
+    pub is_idle: bool,
     /// `None` until the messages that the server delivered to an earlier owner or connection are here.
     pulling: Option<Pulling>,
-    pub(crate) arrived: VecDeque<Arrived>,
+    pub arrived: VecDeque<Arrived>,
     /// The places of the messages that a take-over brought. The server may deliver them once more.
     recovered: HashSet<u64>,
 }

@@ -4,12 +4,12 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Reply {
     /// The position in the stream.
-    pub(crate) sequence: u64,
+    pub sequence: u64,
     /// The number of this delivery. The first is 1.
-    pub(crate) delivered: u64,
+    pub delivered: u64,
     /// When the stream took the message, in nanoseconds. With the position it names one message, also after the stream
     /// was deleted and created again.
-    pub(crate) time: u64,
+    pub time: u64,
 }
 
 impl Reply {

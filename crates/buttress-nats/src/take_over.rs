@@ -31,15 +31,15 @@ const DELIVERY: Duration = Duration::from_secs(1);
 
 /// A consumer of a shard, and its ack wait.
 pub(crate) struct Shard<'a> {
-    pub(crate) nats: &'a Nats,
-    pub(crate) clock: &'a Clock,
-    pub(crate) stream: &'a str,
-    pub(crate) consumer: String,
-    pub(crate) ack_wait: Duration,
+    pub nats: &'a Nats,
+    pub clock: &'a Clock,
+    pub stream: &'a str,
+    pub consumer: String,
+    pub ack_wait: Duration,
     /// After this long a take-over rests until the leases are renewed.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
     /// No request lasts longer: a member that was stopped must get nothing after another one has taken over.
-    pub(crate) lease_ends: Instant,
+    pub lease_ends: Instant,
 }
 
 /// The findings of the rounds of a take-over so far.
@@ -63,10 +63,10 @@ impl Rounds {
 
 /// The result of a take-over: the position to pull from, and the messages to begin with, in the order of the stream.
 pub(crate) struct Recovered {
-    pub(crate) consumer: PullConsumer,
-    pub(crate) subscriber: Subscriber,
-    pub(crate) inbox: Subject,
-    pub(crate) messages: VecDeque<Arrived>,
+    pub consumer: PullConsumer,
+    pub subscriber: Subscriber,
+    pub inbox: Subject,
+    pub messages: VecDeque<Arrived>,
 }
 
 impl Shard<'_> {

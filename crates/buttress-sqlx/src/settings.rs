@@ -7,17 +7,17 @@ use buttress::{InvalidConfig, Spawner};
 /// The common part of a configuration. The setters of the configuration say what each field means.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) acquire_timeout: Duration,
-    pub(crate) operation_timeout: Duration,
-    pub(crate) connections: u32,
-    pub(crate) partitions: Option<u16>,
+    pub acquire_timeout: Duration,
+    pub operation_timeout: Duration,
+    pub connections: u32,
+    pub partitions: Option<u16>,
     #[cfg(feature = "idempotency")]
-    pub(crate) results: Option<u64>,
+    pub results: Option<u64>,
     #[cfg(any(feature = "saga", feature = "outbox"))]
-    pub(crate) keep_receipts: Option<Duration>,
-    pub(crate) queue: usize,
-    pub(crate) batch_rows: usize,
-    pub(crate) spawner: Spawner,
+    pub keep_receipts: Option<Duration>,
+    pub queue: usize,
+    pub batch_rows: usize,
+    pub spawner: Spawner,
 }
 
 impl Settings {

@@ -18,10 +18,10 @@ pub(crate) struct Client(hyper_util::client::legacy::Client<HttpConnector, Full<
 /// A request: its path and perhaps a key and a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
-    pub(crate) path: &'a str,
-    pub(crate) key: Option<&'a str>,
+    pub path: &'a str,
+    pub key: Option<&'a str>,
     /// A request with a body is a POST.
-    pub(crate) body: Option<&'static str>,
+    pub body: Option<&'static str>,
 }
 
 impl<'a> Ask<'a> {

@@ -57,9 +57,9 @@ impl Limits {
 
 /// A running gateway.
 pub(crate) struct Gateway {
-    pub(crate) address: SocketAddr,
-    pub(crate) proxy: Proxy,
-    pub(crate) circuit: circuit_breaker::Handle,
+    pub address: SocketAddr,
+    pub proxy: Proxy,
+    pub circuit: circuit_breaker::Handle,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Served>,
 }

@@ -67,15 +67,15 @@ pub(crate) struct Facts {
     /// The name of the service.
     name: &'static str,
     /// All requests that reached the service.
-    pub(crate) requests: AtomicU64,
+    pub requests: AtomicU64,
     /// The requests to the flaky resource.
     flaky: AtomicU64,
-    pub(crate) gate: Gate,
+    pub gate: Gate,
 }
 
 /// An instance of a service, which can stop and start again at its address.
 pub(crate) struct Instance {
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     facts: Arc<Facts>,
     running: Option<Running>,
 }
@@ -125,8 +125,8 @@ impl Instance {
 
 /// A service: its instances, and what they share.
 pub(crate) struct Service {
-    pub(crate) facts: Arc<Facts>,
-    pub(crate) instances: Vec<Instance>,
+    pub facts: Arc<Facts>,
+    pub instances: Vec<Instance>,
 }
 
 impl Service {
@@ -161,8 +161,8 @@ impl Service {
 
 /// Both services.
 pub(crate) struct Services {
-    pub(crate) orders: Service,
-    pub(crate) prices: Service,
+    pub orders: Service,
+    pub prices: Service,
 }
 
 impl Services {

@@ -34,14 +34,14 @@ const INTERNAL: &str = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1/
 /// The command line.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    pub(crate) listen: String,
-    pub(crate) to: String,
-    pub(crate) admin: Option<String>,
-    pub(crate) config: Option<PathBuf>,
-    pub(crate) trust: Trust,
-    pub(crate) rules: Rules,
-    pub(crate) command: OsString,
-    pub(crate) rest: Vec<OsString>,
+    pub listen: String,
+    pub to: String,
+    pub admin: Option<String>,
+    pub config: Option<PathBuf>,
+    pub trust: Trust,
+    pub rules: Rules,
+    pub command: OsString,
+    pub rest: Vec<OsString>,
 }
 
 /// A command line that cannot be used.

@@ -14,8 +14,8 @@ const SERVICE: &str = "service";
 /// The proxy and its handles. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Front {
-    pub(crate) proxy: Proxy,
-    pub(crate) circuit: circuit_breaker::Handle,
+    pub proxy: Proxy,
+    pub circuit: circuit_breaker::Handle,
     bulkhead: Option<bulkhead::Handle>,
     rate: Option<rate_limit::Handle>,
 }

@@ -13,15 +13,15 @@ use tower::BoxError;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Limits {
     /// Default: none. The right rate depends on the service.
-    pub(crate) rate_limiter: Option<rate_limit::Config>,
+    pub rate_limiter: Option<rate_limit::Config>,
     /// Default: none.
-    pub(crate) bulkhead: Option<bulkhead::Config>,
+    pub bulkhead: Option<bulkhead::Config>,
     /// Default: 5 failures in a row, open for 5 seconds. A child that crashed is back sooner than another machine.
-    pub(crate) circuit_breaker: circuit_breaker::Config,
+    pub circuit_breaker: circuit_breaker::Config,
     /// Default: 2 attempts, 50 milliseconds apart. Only requests that may be run twice are repeated.
-    pub(crate) retry: retry::Config,
+    pub retry: retry::Config,
     /// Default: 10 seconds for all attempts.
-    pub(crate) time_limiter: time_limit::Config,
+    pub time_limiter: time_limit::Config,
 }
 
 impl Default for Limits {

@@ -29,10 +29,10 @@ text{font:12px system-ui,sans-serif;fill:#24292f}\
 
 /// A candidate: one dot, or a ring and a dot.
 pub(super) struct Line {
-    pub(super) label: String,
-    pub(super) ours: bool,
-    pub(super) floor: bool,
-    pub(super) values: Vec<f64>,
+    pub label: String,
+    pub ours: bool,
+    pub floor: bool,
+    pub values: Vec<f64>,
 }
 
 impl Line {
@@ -51,8 +51,8 @@ impl Line {
 }
 
 pub(super) struct Panel {
-    pub(super) title: String,
-    pub(super) lines: Vec<Line>,
+    pub title: String,
+    pub lines: Vec<Line>,
 }
 
 impl Panel {
@@ -62,9 +62,9 @@ impl Panel {
 }
 
 pub(super) struct Chart {
-    pub(super) title: String,
-    pub(super) note: String,
-    pub(super) panels: Vec<Panel>,
+    pub title: String,
+    pub note: String,
+    pub panels: Vec<Panel>,
 }
 
 /// The powers of ten that enclose every value of a chart.

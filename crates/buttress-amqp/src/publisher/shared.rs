@@ -11,12 +11,12 @@ use crate::topic::Topic;
 
 /// A message to publish.
 pub(super) struct Job {
-    pub(super) id: String,
-    pub(super) shard: u16,
-    pub(super) properties: BasicProperties,
-    pub(super) payload: Vec<u8>,
-    pub(super) ticket: Ticket,
-    pub(super) answer: oneshot::Sender<Result<(), Failure>>,
+    pub id: String,
+    pub shard: u16,
+    pub properties: BasicProperties,
+    pub payload: Vec<u8>,
+    pub ticket: Ticket,
+    pub answer: oneshot::Sender<Result<(), Failure>>,
 }
 
 /// Whether a message is being sent, or its caller has stopped waiting. One of both happens first.
@@ -92,7 +92,7 @@ pub(super) enum Failure {
 
 /// The callers' view of the task.
 pub(super) struct Shared {
-    pub(super) topic: Topic,
+    pub topic: Topic,
     line: Mutex<Line>,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Driver {
     /// A channel that was lost and is not yet reported to the consumer.
     lost: Option<StoreError>,
     /// Whether an error is reported to the consumer, and its end is not.
-    pub(super) in_trouble: bool,
+    pub in_trouble: bool,
 }
 
 /// The messages of one shard.

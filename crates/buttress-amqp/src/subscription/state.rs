@@ -37,11 +37,11 @@ struct Held {
 /// An acknowledgement to send over the channel of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ack {
-    pub(super) shard: u16,
-    pub(super) epoch: u64,
-    pub(super) tag: u64,
+    pub shard: u16,
+    pub epoch: u64,
+    pub tag: u64,
     /// Whether it counts for all earlier tags too.
-    pub(super) multiple: bool,
+    pub multiple: bool,
 }
 
 impl Holding {

@@ -18,12 +18,12 @@ use crate::server::{self, fresh};
 /// One server. Each case has another topic.
 pub(crate) struct World {
     /// The way of publishers and consumers, perhaps through a proxy.
-    pub(crate) rabbit: Rabbit,
-    pub(crate) url: String,
-    pub(crate) shards: u16,
-    pub(crate) prefetch: Option<u16>,
+    pub rabbit: Rabbit,
+    pub url: String,
+    pub shards: u16,
+    pub prefetch: Option<u16>,
     /// The limit of the publisher. Default: one that a busy machine does not miss.
-    pub(crate) limit: Duration,
+    pub limit: Duration,
     now: RefCell<Option<Case>>,
 }
 

@@ -24,35 +24,35 @@ pub(super) type MemberId = u64;
 /// A queued message. All groups, members and consumers share its content.
 #[derive(Clone, Debug)]
 pub(super) struct Queued {
-    pub(super) content: Arc<Content>,
+    pub content: Arc<Content>,
     /// How many times a member received the message before.
-    pub(super) redeliveries: u32,
+    pub redeliveries: u32,
     /// Dropped when the message is handled.
-    pub(super) _ticket: Option<Arc<watch::Sender<()>>>,
+    pub _ticket: Option<Arc<watch::Sender<()>>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) pattern: Pattern,
-    pub(super) capacity: usize,
-    pub(super) overflow: Overflow,
+    pub pattern: Pattern,
+    pub capacity: usize,
+    pub overflow: Overflow,
     last: Number,
     /// In the order of their numbers.
-    pub(super) waiting: VecDeque<(Number, Queued)>,
+    pub waiting: VecDeque<(Number, Queued)>,
     /// Messages that a member has received and not settled.
     held: NumberMap<Number, (MemberId, Queued)>,
     /// The keys of held messages: their member, and how many it holds.
     keys: HashMap<Key, (MemberId, usize)>,
-    pub(super) members: BTreeMap<MemberId, Member>,
+    pub members: BTreeMap<MemberId, Member>,
     /// Messages that the queue dropped because it was full.
-    pub(super) dropped: u64,
+    pub dropped: u64,
 }
 
 /// One subscription of a group.
 #[derive(Debug, Default)]
 pub(super) struct Member {
-    pub(super) room: usize,
-    pub(super) waker: Option<Waker>,
+    pub room: usize,
+    pub waker: Option<Waker>,
 }
 
 impl Group {
@@ -175,9 +175,9 @@ impl Group {
 /// The groups of a bus.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    pub(super) groups: BTreeMap<String, Group>,
-    pub(super) last_member: MemberId,
-    pub(super) closed: bool,
+    pub groups: BTreeMap<String, Group>,
+    pub last_member: MemberId,
+    pub closed: bool,
     waits: Waits,
 }
 

@@ -38,27 +38,27 @@ pub struct Consumer<Src, H, C = AnyError, D = ()> {
 /// The state that a consumer and its handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) layer: Name,
+    pub layer: Name,
     control: Mutex<Control>,
 }
 
 /// The commands of operators, and the numbers that they can read.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    pub(super) paused: bool,
-    pub(super) shutting_down: bool,
-    pub(super) replays: VecDeque<ReplayRequest>,
-    pub(super) stats: Stats,
+    pub paused: bool,
+    pub shutting_down: bool,
+    pub replays: VecDeque<ReplayRequest>,
+    pub stats: Stats,
     /// The operations that fail now, and their last errors.
-    pub(super) troubles: Vec<(&'static str, String)>,
-    pub(super) waker: Option<Waker>,
+    pub troubles: Vec<(&'static str, String)>,
+    pub waker: Option<Waker>,
 }
 
 /// A request to replay dead letters.
 #[derive(Debug)]
 pub(super) struct ReplayRequest {
-    pub(super) select: Select,
-    pub(super) answer: oneshot::Sender<Result<usize, StoreError>>,
+    pub select: Select,
+    pub answer: oneshot::Sender<Result<usize, StoreError>>,
 }
 
 impl Shared {

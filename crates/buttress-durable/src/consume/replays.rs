@@ -25,7 +25,7 @@ type Mark = u64;
 /// A letter that an operator wants replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Found {
-    pub(super) id: LetterId,
+    pub id: LetterId,
     /// `None` if the letter has no order.
     key: Option<Mark>,
 }
@@ -33,20 +33,20 @@ pub(super) struct Found {
 /// Letters to claim with one request.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Page {
-    pub(super) replay: ReplayId,
+    pub replay: ReplayId,
     /// May be empty.
-    pub(super) letters: Vec<Found>,
+    pub letters: Vec<Found>,
     /// How many letters before these the replay leaves out.
-    pub(super) left_out: usize,
+    pub left_out: usize,
 }
 
 /// The answer to a claim on a page.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Claimed {
-    pub(super) handle: Vec<Letter>,
-    pub(super) release: Vec<Replay>,
+    pub handle: Vec<Letter>,
+    pub release: Vec<Replay>,
     /// How many letters of the page the replay leaves out, with the released ones.
-    pub(super) left_out: usize,
+    pub left_out: usize,
 }
 
 #[derive(Debug)]

@@ -31,35 +31,35 @@ use lane::{Behind, Gate, Lane};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     /// The most handlers that run concurrently.
-    pub(super) concurrency: usize,
+    pub concurrency: usize,
     /// The most messages that are held, without those that are held besides.
-    pub(super) capacity: usize,
+    pub capacity: usize,
     /// The most messages, and the most bytes, that are held besides: they wait behind another one of their key.
-    pub(super) behind: usize,
-    pub(super) behind_bytes: usize,
+    pub behind: usize,
+    pub behind_bytes: usize,
     /// The attempts before a dead letter.
-    pub(super) attempts: u32,
+    pub attempts: u32,
     /// The redeliveries, as the transport counts them, before a dead letter.
-    pub(super) most_redeliveries: u32,
+    pub most_redeliveries: u32,
     /// The longest hint that is followed.
-    pub(super) max_hint: Duration,
+    pub max_hint: Duration,
     /// The longest rest between two attempts.
-    pub(super) hold: Option<Duration>,
+    pub hold: Option<Duration>,
     /// Whether messages of one key are handled in order.
-    pub(super) by_key: bool,
+    pub by_key: bool,
     /// Whether a dead letter holds its key.
-    pub(super) park: bool,
+    pub park: bool,
 }
 
 /// The effects of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Took {
     /// Messages that are new.
-    pub(super) new: usize,
+    pub new: usize,
     /// Messages that were held already: their tokens were replaced.
-    pub(super) joined: usize,
+    pub joined: usize,
     /// Messages of revoked shards that were forgotten.
-    pub(super) forgotten: usize,
+    pub forgotten: usize,
 }
 
 #[derive(Debug)]

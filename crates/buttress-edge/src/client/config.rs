@@ -29,10 +29,10 @@ pub struct Config {
 /// The bounds of an answer that the client reads to its end.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    pub(super) max_body: usize,
+    pub max_body: usize,
     /// The time limit of the request.
-    pub(super) limit: Duration,
-    pub(super) clock: Clock,
+    pub limit: Duration,
+    pub clock: Clock,
 }
 
 impl Default for Config {

@@ -55,9 +55,9 @@ struct Inner {
 /// The request of an error.
 #[derive(Clone, Debug)]
 pub(super) struct About {
-    pub(super) method: Method,
-    pub(super) host: Arc<str>,
-    pub(super) path: Option<PathTemplate>,
+    pub method: Method,
+    pub host: Arc<str>,
+    pub path: Option<PathTemplate>,
 }
 
 /// The template of the path of a request, with the names of its parameters.

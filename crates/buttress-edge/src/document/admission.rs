@@ -73,14 +73,14 @@ pub(super) struct Built {
     section: Value,
     #[cfg(feature = "jwt")]
     secrets: Secrets,
-    pub(super) admit: Admits,
+    pub admit: Admits,
     #[cfg(feature = "api-keys")]
     keys: Option<crate::ApiKeysHandle>,
 }
 
 /// The admission of a section, and what follows once the routes of the document are applied.
 pub(super) struct Next {
-    pub(super) built: Built,
+    pub built: Built,
     /// The keys that replace the keys of a running admission.
     #[cfg(feature = "api-keys")]
     replaces: Option<Vec<crate::ApiKey>>,

@@ -7,11 +7,11 @@ use crate::route::Route;
 /// A section, and the route that was built of the section before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before<'b> {
-    pub(super) section: &'b Value,
+    pub section: &'b Value,
     /// The section before, and its route. `None` for a new name.
-    pub(super) before: Option<(&'b Value, &'b Route)>,
+    pub before: Option<(&'b Value, &'b Route)>,
     /// Whether both routes go to the same service of the program, or to none.
-    pub(super) same_service: bool,
+    pub same_service: bool,
 }
 
 impl<'b> Before<'b> {

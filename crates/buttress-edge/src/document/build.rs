@@ -20,8 +20,8 @@ pub(crate) struct Applied(pub(super) Mutex<Parts>);
 
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    pub(super) routes: BTreeMap<String, Built>,
-    pub(super) admissions: BTreeMap<String, admission::Built>,
+    pub routes: BTreeMap<String, Built>,
+    pub admissions: BTreeMap<String, admission::Built>,
 }
 
 /// A route, and the section that it was built of.
@@ -30,7 +30,7 @@ pub(super) struct Built {
     section: Value,
     admit: Option<Admits>,
     service: Option<LocalService>,
-    pub(super) route: Route,
+    pub route: Route,
     /// The shares of the section before. `None` for a new name.
     shares_before: Option<Shares>,
 }

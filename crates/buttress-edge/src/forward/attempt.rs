@@ -24,8 +24,8 @@ use crate::upstream::Endpoint;
 
 /// The failure of an attempt.
 pub(super) struct Attempt {
-    pub(super) failed: Failed,
-    pub(super) retry: Retry,
+    pub failed: Failed,
+    pub retry: Retry,
 }
 
 /// The effect of an attempt that failed.

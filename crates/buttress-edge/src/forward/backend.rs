@@ -66,13 +66,13 @@ pub(crate) enum Answer {
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    pub(crate) body: Body,
+    pub body: Body,
     /// The request, in the numbers of the backend. `None` if a service of this process answered.
-    pub(crate) tally: Option<Tally>,
+    pub tally: Option<Tally>,
     /// The stream of HTTP/2.
-    pub(crate) lane: Option<Lane>,
+    pub lane: Option<Lane>,
     /// Set if the answer is compared with the answer of a mirror.
-    pub(crate) observer: OnceLock<Observer>,
+    pub observer: OnceLock<Observer>,
 }
 
 /// A call without an answer.

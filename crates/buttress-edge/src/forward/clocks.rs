@@ -14,9 +14,9 @@ use crate::answer::Failed;
 /// An answer that did not come in time.
 pub(super) struct Late {
     /// Which side was waited for.
-    pub(super) failed: Failed,
+    pub failed: Failed,
     /// Whether the deadline of the request has ended the wait, and no limit of the proxy.
-    pub(super) is_overdue: bool,
+    pub is_overdue: bool,
 }
 
 impl Forwarder {

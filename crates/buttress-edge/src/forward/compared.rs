@@ -32,19 +32,19 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The rules of a comparison, and its numbers.
 #[derive(Debug)]
 pub(crate) struct Comparing {
-    pub(crate) fields: Vec<HeaderName>,
+    pub fields: Vec<HeaderName>,
     /// The longest body that is compared, in bytes. 0 if bodies are not compared.
-    pub(crate) max_body: u64,
-    pub(crate) mismatches: Arc<Mismatches>,
+    pub max_body: u64,
+    pub mismatches: Arc<Mismatches>,
 }
 
 /// The comparison of the answers to one request.
 #[derive(Clone, Debug)]
 pub(super) struct Compared {
-    pub(super) rules: Arc<Comparing>,
-    pub(super) clock: Clock,
+    pub rules: Arc<Comparing>,
+    pub clock: Clock,
     /// Whether the request is a HEAD.
-    pub(super) is_head: bool,
+    pub is_head: bool,
 }
 
 /// The parts of an answer's head that the comparison needs. It keeps no value of a field.

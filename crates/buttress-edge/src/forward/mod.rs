@@ -73,26 +73,26 @@ pub(crate) struct Forwarder {
 /// The head of a request as a backend gets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    pub(crate) method: Method,
+    pub method: Method,
     /// The path and query behind the base of an endpoint.
-    pub(crate) target: PathAndQuery,
-    pub(crate) headers: HeaderMap,
+    pub target: PathAndQuery,
+    pub headers: HeaderMap,
     /// Whether the attempts carry the context of the request.
-    pub(crate) carries_context: bool,
+    pub carries_context: bool,
     /// Whether the client asks for an upgrade.
-    pub(crate) upgrades: bool,
+    pub upgrades: bool,
 }
 
 /// Where a request goes, and whether it is sent again.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    pub(crate) upstream: Arc<Upstream>,
+    pub upstream: Arc<Upstream>,
     /// `None` without retries.
-    pub(crate) again: Option<Again>,
+    pub again: Option<Again>,
     /// The longest body that is sent again, in bytes.
-    pub(crate) replay_buffer: usize,
+    pub replay_buffer: usize,
     /// Whether the backends run a request with an `Idempotency-Key` once.
-    pub(crate) honours_keys: bool,
+    pub honours_keys: bool,
 }
 
 /// The rest of an upload. It ends when this value is dropped, at the latest.

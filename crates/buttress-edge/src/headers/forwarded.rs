@@ -28,13 +28,13 @@ pub(crate) const OURS: [&str; 7] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     /// The address at the other end of the connection.
-    pub(crate) peer: Option<IpAddr>,
+    pub peer: Option<IpAddr>,
     /// Whether the fields of the peer are believed.
-    pub(crate) is_trusted: bool,
+    pub is_trusted: bool,
     /// Whether the request came over TLS.
-    pub(crate) is_secure: bool,
+    pub is_secure: bool,
     /// The value of the original `Host`.
-    pub(crate) host: Option<&'a HeaderValue>,
+    pub host: Option<&'a HeaderValue>,
 }
 
 /// Replaces the fields about the client. The fields of a trusted peer are kept, and its own address

@@ -14,9 +14,9 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Removed {
     /// Whether the sender accepts trailers.
-    pub(crate) trailers: bool,
+    pub trailers: bool,
     /// The protocols of `Upgrade`, if `Connection` names the field.
-    pub(crate) upgrade: Option<HeaderValue>,
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// Removes all fields that are for one connection, and the fields that `Connection` names.

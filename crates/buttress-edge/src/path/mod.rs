@@ -43,7 +43,7 @@ impl fmt::Display for Ambiguous {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Allowed {
     /// Whether `%2F` passes. It stays encoded.
-    pub(crate) encoded_slash: bool,
+    pub encoded_slash: bool,
 }
 
 /// Checks the bytes of a path, and returns the form that routes are matched on: escapes of

@@ -26,7 +26,7 @@ const FORWARDED: [Method; 7] = [
 
 /// The routes of a proxy. They never change; a proxy replaces them as a whole.
 pub(super) struct Routes {
-    pub(super) list: Vec<Arc<Checked>>,
+    pub list: Vec<Arc<Checked>>,
     table: Table,
     of_callers: Arc<OfCallers>,
     allowed: Allowed,

@@ -135,24 +135,24 @@ impl Route {
 /// A route that was checked.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub(crate) name: String,
-    pub(crate) host: Host,
+    pub name: String,
+    pub host: Host,
     /// The prefix in its matched form, without a slash at its end: `/` is empty.
-    pub(crate) prefix: Vec<u8>,
+    pub prefix: Vec<u8>,
     /// Empty for every method.
-    pub(crate) methods: Vec<Method>,
+    pub methods: Vec<Method>,
     /// How many bytes of the matched form are removed.
-    pub(crate) strip: usize,
+    pub strip: usize,
     /// `None` for a public route.
-    pub(crate) admit: Option<Admits>,
+    pub admit: Option<Admits>,
     /// The field that gets the subject.
-    pub(crate) identity: Option<HeaderName>,
-    pub(crate) forward_credentials: bool,
-    pub(crate) to: To,
-    pub(crate) encoded_slash: bool,
-    pub(crate) max_request_body: Option<u64>,
-    pub(crate) limits: Limits,
-    pub(crate) counters: Arc<Counters>,
+    pub identity: Option<HeaderName>,
+    pub forward_credentials: bool,
+    pub to: To,
+    pub encoded_slash: bool,
+    pub max_request_body: Option<u64>,
+    pub limits: Limits,
+    pub counters: Arc<Counters>,
 }
 
 /// The hosts of a route.

@@ -95,10 +95,10 @@ pub struct RouteShadow {
 /// The mirror of a route that was checked.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub(crate) upstream: Upstream,
-    pub(crate) mirrored: Mirrored,
-    pub(crate) comparing: Arc<Comparing>,
-    pub(crate) forward_credentials: bool,
+    pub upstream: Upstream,
+    pub mirrored: Mirrored,
+    pub comparing: Arc<Comparing>,
+    pub forward_credentials: bool,
 }
 
 impl RouteShadow {

@@ -151,8 +151,8 @@ enum Stick {
 /// What a request says about its side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
-    pub(crate) key: Option<u64>,
-    pub(crate) forced: Option<Side>,
+    pub key: Option<u64>,
+    pub forced: Option<Side>,
 }
 
 impl Choice {

@@ -21,32 +21,32 @@ pub(crate) enum To {
 /// The backends of a route.
 #[derive(Debug)]
 pub(crate) struct Backends {
-    pub(crate) sending: Sending,
+    pub sending: Sending,
     /// `None` if all requests go to the same backends.
-    pub(crate) split: Option<Sides>,
+    pub split: Option<Sides>,
     /// `None` if no request is copied.
-    pub(crate) shadow: Option<shadow::Checked>,
+    pub shadow: Option<shadow::Checked>,
 }
 
 /// The new side of a route.
 #[derive(Debug)]
 pub(crate) struct Sides {
-    pub(crate) choice: Choice,
-    pub(crate) sending: Sending,
-    pub(crate) handle: split::Handle,
-    pub(crate) falls_back: bool,
-    pub(crate) circuit: Option<circuit_breaker::Handle>,
+    pub choice: Choice,
+    pub sending: Sending,
+    pub handle: split::Handle,
+    pub falls_back: bool,
+    pub circuit: Option<circuit_breaker::Handle>,
 }
 
 /// The target of a route, before the check.
 pub(super) struct Stated {
-    pub(super) upstream: Option<Upstream>,
-    pub(super) service: Option<LocalService>,
-    pub(super) split: Option<RouteSplit>,
-    pub(super) shadow: Option<RouteShadow>,
-    pub(super) again: Option<Again>,
-    pub(super) replay_buffer: usize,
-    pub(super) honours_keys: bool,
+    pub upstream: Option<Upstream>,
+    pub service: Option<LocalService>,
+    pub split: Option<RouteSplit>,
+    pub shadow: Option<RouteShadow>,
+    pub again: Option<Again>,
+    pub replay_buffer: usize,
+    pub honours_keys: bool,
 }
 
 impl Stated {

@@ -64,12 +64,12 @@ pub(crate) async fn reached(stages: &watch::Receiver<Stage>, stage: Stage) {
 /// The state that all connections of a listener share.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections<S> {
-    pub(crate) service: S,
-    pub(crate) head: Duration,
-    pub(crate) clock: Clock,
-    pub(crate) stages: watch::Receiver<Stage>,
+    pub service: S,
+    pub head: Duration,
+    pub clock: Clock,
+    pub stages: watch::Receiver<Stage>,
     #[cfg(feature = "tls")]
-    pub(crate) certificate: Option<crate::Certificate>,
+    pub certificate: Option<crate::Certificate>,
 }
 
 /// The mark of a request that came over TLS.

@@ -97,7 +97,7 @@ pin_project! {
     /// The answer to a request of h2.
     pub(super) struct Answering<F> {
         #[pin]
-        pub(super) future: F,
+        pub future: F,
     }
 }
 

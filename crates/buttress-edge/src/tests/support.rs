@@ -227,9 +227,9 @@ pub(super) fn status(head: &str) -> u16 {
 
 /// A proxy whose backends are in memory.
 pub(crate) struct Edge {
-    pub(crate) proxy: Proxy,
-    pub(crate) network: Network,
-    pub(crate) peer: Option<IpAddr>,
+    pub proxy: Proxy,
+    pub network: Network,
+    pub peer: Option<IpAddr>,
 }
 
 pub(super) fn route(name: &str, backends: &[&str]) -> Route {

@@ -23,8 +23,8 @@ use crate::serve::places::Place;
 /// The part of the client's connection that a tunnel keeps, so that the listener knows the tunnel.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    pub(crate) stages: watch::Receiver<Stage>,
-    pub(crate) hold: Arc<Hold>,
+    pub stages: watch::Receiver<Stage>,
+    pub hold: Arc<Hold>,
 }
 
 /// The place of a connection, and the number of connections that the drain has cut off.

@@ -58,12 +58,12 @@ pin_project! {
 
 /// The parts of a request whose body is being read.
 pub(super) struct Reading<S, R, M> {
-    pub(super) head: Parts,
-    pub(super) key: Key,
+    pub head: Parts,
+    pub key: Key,
     /// This service was polled ready.
-    pub(super) service: S,
-    pub(super) core: Core<R, M>,
-    pub(super) settings: Arc<Settings>,
+    pub service: S,
+    pub core: Core<R, M>,
+    pub settings: Arc<Settings>,
 }
 
 impl<S, R, M, B, C> Future for ResponseFuture<S, R, M, B, C>

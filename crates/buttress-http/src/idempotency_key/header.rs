@@ -42,9 +42,9 @@ pub fn find_key(headers: &HeaderMap) -> Result<Option<String>, MalformedKey> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Syntax {
     /// Accepts only strings of RFC 8941.
-    pub(super) strict: bool,
+    pub strict: bool,
     /// The longest key in bytes.
-    pub(super) longest: usize,
+    pub longest: usize,
 }
 
 impl Syntax {

@@ -44,21 +44,21 @@ type Closure<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
 /// The settings that all services of a layer share.
 #[derive(Clone)]
 pub(super) struct Settings {
-    pub(super) methods: Vec<Method>,
-    pub(super) syntax: Syntax,
-    pub(super) scope: Closure<RequestHead, Scope>,
+    pub methods: Vec<Method>,
+    pub syntax: Syntax,
+    pub scope: Closure<RequestHead, Scope>,
     /// Whether the fingerprint includes the body.
-    pub(super) payload: bool,
-    pub(super) request_cap: usize,
-    pub(super) response_cap: usize,
-    pub(super) keep: Closure<ResponseHead, bool>,
-    pub(super) marker: Option<HeaderName>,
+    pub payload: bool,
+    pub request_cap: usize,
+    pub response_cap: usize,
+    pub keep: Closure<ResponseHead, bool>,
+    pub marker: Option<HeaderName>,
     /// Fields that the layer does not replay.
-    pub(super) left_out: Vec<HeaderName>,
+    pub left_out: Vec<HeaderName>,
     /// `None`: the layer answers with [`UnusableRequest::response`] and the challenge.
-    pub(super) unusable: Option<Closure<UnusableRequest, Response<String>>>,
+    pub unusable: Option<Closure<UnusableRequest, Response<String>>>,
     /// The challenge of a 401.
-    pub(super) challenge: HeaderValue,
+    pub challenge: HeaderValue,
 }
 
 /// A layer that runs a request with an `Idempotency-Key` once. It answers every repetition with the

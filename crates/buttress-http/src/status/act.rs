@@ -14,38 +14,38 @@ use super::row::{Custom, Operated, Row};
 /// One action of a row.
 pub(super) struct Action {
     /// Names the action in requests and logs.
-    pub(super) name: Cow<'static, str>,
+    pub name: Cow<'static, str>,
     /// The text of the button.
-    pub(super) label: Cow<'static, str>,
+    pub label: Cow<'static, str>,
     /// The input of the operator.
-    pub(super) value: Option<Field>,
+    pub value: Option<Field>,
     /// The question before an action that stops or unprotects every call.
-    pub(super) confirm: Option<&'static str>,
+    pub confirm: Option<&'static str>,
 }
 
 /// A value that the operator enters.
 pub(super) struct Field {
-    pub(super) label: Cow<'static, str>,
+    pub label: Cow<'static, str>,
     /// The value in force.
-    pub(super) now: Option<String>,
+    pub now: Option<String>,
 }
 
 /// The body of a change.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Command {
-    pub(super) section: String,
-    pub(super) name: String,
-    pub(super) action: String,
+    pub section: String,
+    pub name: String,
+    pub action: String,
     #[serde(default)]
-    pub(super) value: String,
+    pub value: String,
 }
 
 /// Why nothing was changed.
 #[derive(Debug)]
 pub(super) struct NotDone {
-    pub(super) status: StatusCode,
-    pub(super) why: String,
+    pub status: StatusCode,
+    pub why: String,
 }
 
 impl NotDone {

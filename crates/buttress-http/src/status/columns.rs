@@ -16,9 +16,9 @@ pub(super) enum Format {
 
 /// One column.
 pub(super) struct Column {
-    pub(super) key: String,
-    pub(super) heading: String,
-    pub(super) format: Format,
+    pub key: String,
+    pub heading: String,
+    pub format: Format,
 }
 
 use Format::{Percent, Plain, Seconds, Word};

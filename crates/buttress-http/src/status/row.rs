@@ -16,13 +16,13 @@ const NOT_READ: &str = "the numbers could not be read";
 /// One line of the page: a part and its numbers.
 pub(super) struct Row {
     /// The title of the section.
-    pub(super) section: Cow<'static, str>,
+    pub section: Cow<'static, str>,
     /// Names the row within its section.
-    pub(super) name: String,
+    pub name: String,
     /// The numbers by name, or why there are none.
-    pub(super) numbers: Result<Map<String, Value>, &'static str>,
-    pub(super) operated: Operated,
-    pub(super) custom: Vec<Arc<Custom>>,
+    pub numbers: Result<Map<String, Value>, &'static str>,
+    pub operated: Operated,
+    pub custom: Vec<Arc<Custom>>,
 }
 
 /// The part that the actions of a row change.
@@ -40,17 +40,17 @@ pub(super) type Outcome = Pin<Box<dyn Future<Output = Result<String, String>> + 
 
 /// An action of the application.
 pub(super) struct Custom {
-    pub(super) section: Cow<'static, str>,
-    pub(super) row: String,
+    pub section: Cow<'static, str>,
+    pub row: String,
     /// Names the action in requests.
-    pub(super) name: Cow<'static, str>,
+    pub name: Cow<'static, str>,
     /// The text of the button.
-    pub(super) label: Cow<'static, str>,
+    pub label: Cow<'static, str>,
     /// The input of the operator. `None` for an action without a value.
-    pub(super) value: Option<Cow<'static, str>>,
+    pub value: Option<Cow<'static, str>>,
     /// Whether it changes nothing, and its text is shown as it is written.
-    pub(super) is_lookup: bool,
-    pub(super) run: Box<dyn Fn(String) -> Outcome + Send + Sync>,
+    pub is_lookup: bool,
+    pub run: Box<dyn Fn(String) -> Outcome + Send + Sync>,
 }
 
 impl Row {

@@ -16,9 +16,9 @@ pub(crate) struct Admin(AdminClient<DefaultClientContext>);
 
 /// The answer of the brokers about a topic.
 pub(crate) struct Found {
-    pub(crate) partitions: Vec<i32>,
+    pub partitions: Vec<i32>,
     /// What the brokers report instead. A topic without partitions is unknown.
-    pub(crate) error: Option<Error>,
+    pub error: Option<Error>,
 }
 
 impl Admin {

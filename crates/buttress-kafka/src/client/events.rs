@@ -27,12 +27,12 @@ pub(crate) type Positions = Vec<(i32, i64)>;
 
 /// The topic of a consumer, and the queue of its events.
 pub(super) struct Events {
-    pub(super) topic: String,
+    pub topic: String,
     /// Called when there are messages or events.
-    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
+    pub wake: Arc<dyn Fn() + Send + Sync>,
     queue: Mutex<VecDeque<Event>>,
     /// Whether a rebalance waits for the answer of the member, and is not answered immediately.
-    pub(super) waits: AtomicBool,
+    pub waits: AtomicBool,
 }
 
 impl Events {

@@ -15,11 +15,11 @@ pub(crate) struct Producer(Option<ThreadedProducer<Confirmations>>);
 
 /// A message to send.
 pub(crate) struct Outgoing<'a> {
-    pub(crate) topic: &'a str,
+    pub topic: &'a str,
     /// `None` for any partition.
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) payload: &'a [u8],
-    pub(crate) headers: &'a [(Cow<'a, str>, Cow<'a, str>)],
+    pub key: Option<&'a [u8]>,
+    pub payload: &'a [u8],
+    pub headers: &'a [(Cow<'a, str>, Cow<'a, str>)],
 }
 
 /// The partition and the offset of a confirmed message.

@@ -26,7 +26,7 @@ pub(super) enum Release {
 /// refuse is repeated.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    pub(super) partitions: Vec<i32>,
+    pub partitions: Vec<i32>,
     /// How long commits are repeated. The group excludes a member that has sent nothing for a session.
     session: Duration,
     until: Option<Instant>,

@@ -11,10 +11,10 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// A cluster with topics that no other test has.
 pub(crate) struct Cluster {
-    pub(crate) kafka: Kafka,
-    pub(crate) brokers: String,
+    pub kafka: Kafka,
+    pub brokers: String,
     /// `None` for a broker outside of this process.
-    pub(crate) mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    pub mock: Option<MockCluster<'static, DefaultProducerContext>>,
 }
 
 impl Cluster {

@@ -13,9 +13,9 @@ use super::table::{MemberId, Table};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Changes {
     /// Shards that this member owns now.
-    pub(crate) gained: Vec<u16>,
+    pub gained: Vec<u16>,
     /// Shards that this member does not own any more.
-    pub(crate) lost: Vec<u16>,
+    pub lost: Vec<u16>,
 }
 
 /// One member of a group.

@@ -18,7 +18,7 @@ const CONFLICTS: usize = 8;
 /// The leases of one member.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    pub(crate) membership: Membership,
+    pub membership: Membership,
     jetstream: Context,
     tables: Stream<()>,
     subject: String,

@@ -11,17 +11,17 @@ pub(crate) type MemberId = String;
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
     /// Each member with its number of beats. A member that does not beat for the length of a lease is dead.
-    pub(crate) members: BTreeMap<MemberId, u64>,
-    pub(crate) shards: Vec<Slot>,
+    pub members: BTreeMap<MemberId, u64>,
+    pub shards: Vec<Slot>,
 }
 
 /// The owner of one shard.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Slot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) owner: Option<MemberId>,
+    pub owner: Option<MemberId>,
     /// Grows with each change of the owner.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
 }
 
 impl Table {

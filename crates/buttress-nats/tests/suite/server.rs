@@ -39,8 +39,8 @@ pub(crate) fn fresh(what: &str) -> String {
 
 /// A topic that no other test has. [`remove`](Self::remove) removes its streams.
 pub(crate) struct Fresh {
-    pub(crate) topic: Topic,
-    pub(crate) name: String,
+    pub topic: Topic,
+    pub name: String,
     nats: Nats,
 }
 
@@ -65,7 +65,7 @@ impl Fresh {
 /// A server that a test starts, stops and kills itself.
 pub(crate) struct Server {
     process: Child,
-    pub(crate) port: u16,
+    pub port: u16,
     directory: PathBuf,
 }
 

@@ -116,22 +116,22 @@ return answer",
 /// An entry of a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
-    pub(super) content: Content,
-    pub(super) redeliveries: u32,
+    pub content: Content,
+    pub redeliveries: u32,
 }
 
 /// The commands of one member of a group.
 #[derive(Debug)]
 pub(super) struct Commands {
-    pub(super) link: Link,
+    pub link: Link,
     /// A wait for entries would hold back every command behind it, so it has a connection to itself.
-    pub(super) waits: Link,
-    pub(super) fetch: Fetch,
-    pub(super) topic: Topic,
-    pub(super) group: String,
+    pub waits: Link,
+    pub fetch: Fetch,
+    pub topic: Topic,
+    pub group: String,
     /// The name of this member. No other member has it.
-    pub(super) me: String,
-    pub(super) lease: Duration,
+    pub me: String,
+    pub lease: Duration,
 }
 
 impl Commands {

@@ -23,15 +23,15 @@ mod tests;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     /// How long a lease holds after its last renewal.
-    pub(super) lease: Duration,
+    pub lease: Duration,
     /// How often the member renews leases and looks for free shards.
-    pub(super) every: Duration,
+    pub every: Duration,
     /// How long a shard that is handed over waits for its messages.
-    pub(super) handover: Duration,
+    pub handover: Duration,
     /// How many entries wait in the source.
-    pub(super) ahead: usize,
+    pub ahead: usize,
     /// How many bytes wait in the source before it reads one entry at a time.
-    pub(super) bytes: usize,
+    pub bytes: usize,
 }
 
 /// The shards of a group as one member sees them. `E` is an entry that was read.

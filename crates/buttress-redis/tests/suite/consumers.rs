@@ -32,7 +32,7 @@ pub(crate) type Handled = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A consumer, and the keys and payloads that it handled.
 pub(crate) struct Collected {
-    pub(crate) consumer: ConsumerHandle,
+    pub consumer: ConsumerHandle,
     handled: Handled,
 }
 

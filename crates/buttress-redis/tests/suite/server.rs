@@ -69,10 +69,10 @@ pub(crate) async fn until(what: &str, mut is_met: impl AsyncFnMut() -> bool) {
 
 /// A topic of one test on the server that runs already.
 pub(crate) struct Scene {
-    pub(crate) url: String,
-    pub(crate) name: String,
-    pub(crate) redis: Redis,
-    pub(crate) topic: Topic,
+    pub url: String,
+    pub name: String,
+    pub redis: Redis,
+    pub topic: Topic,
 }
 
 impl Scene {

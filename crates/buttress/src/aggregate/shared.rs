@@ -24,14 +24,14 @@ counters! {
 /// The definition of a part.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Definition {
-    pub(super) name: Name,
-    pub(super) required: bool,
+    pub name: Name,
+    pub required: bool,
 }
 
 /// A part, and the calls for which it had no value, by reason.
 #[derive(Debug)]
 pub(super) struct Counted {
-    pub(super) part: Definition,
+    pub part: Definition,
     absences: [AtomicU64; Absence::ALL.len()],
 }
 
@@ -44,11 +44,11 @@ impl Counted {
 /// The state that the clones of an aggregate share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) parts: Box<[Counted]>,
+    pub parts: Box<[Counted]>,
     required: u32,
-    pub(super) limit: time_limit::Handle,
-    pub(super) counters: Counters<Counter>,
-    pub(super) common: Common,
+    pub limit: time_limit::Handle,
+    pub counters: Counters<Counter>,
+    pub common: Common,
 }
 
 impl Shared {

@@ -24,11 +24,11 @@ pub(super) struct Plan {
     equal_weights: bool,
     /// The last instant at which an endpoint is new.
     ramps_until: u64,
-    pub(super) panic: bool,
+    pub panic: bool,
     /// The instant at which the set changes without a call.
-    pub(super) next: u64,
+    pub next: u64,
     /// How many endpoints the set has, in and out.
-    pub(super) members: usize,
+    pub members: usize,
 }
 
 #[derive(Debug)]
@@ -48,12 +48,12 @@ struct Seat {
 /// One choice to make.
 #[derive(Clone, Copy)]
 pub(super) struct Choice<'a> {
-    pub(super) policy: Policy,
+    pub policy: Policy,
     /// Random bits.
-    pub(super) draw: u64,
-    pub(super) now: u64,
+    pub draw: u64,
+    pub now: u64,
     /// The turn of the next call.
-    pub(super) turn: &'a AtomicU64,
+    pub turn: &'a AtomicU64,
 }
 
 impl Plan {

@@ -22,7 +22,7 @@ pub struct Endpoints<S> {
 /// One endpoint: its stack and its history.
 pub(super) struct Endpoint<S> {
     service: Cloned<S>,
-    pub(super) history: Arc<History>,
+    pub history: Arc<History>,
     /// 1 once the endpoint has left the set. Only a flag: `Published` publishes the set.
     removed: AtomicU32,
 }
@@ -42,15 +42,15 @@ impl<S> Endpoint<S> {
 
 /// The endpoints that calls may use, in the order of the plan.
 pub(super) struct Set<S> {
-    pub(super) plan: Plan,
-    pub(super) endpoints: Box<[Arc<Endpoint<S>>]>,
+    pub plan: Plan,
+    pub endpoints: Box<[Arc<Endpoint<S>>]>,
 }
 
 pub(super) struct Pool<S> {
-    pub(super) published: Published<Set<S>>,
+    pub published: Published<Set<S>>,
     locked: Mutex<Locked<S>>,
     /// The turn of the next call in a round.
-    pub(super) turn: AtomicU64,
+    pub turn: AtomicU64,
     /// Set by the balancer.
     shared: OnceLock<Arc<Shared>>,
 }
@@ -241,9 +241,9 @@ impl<S: Clone> Endpoints<S> {
 /// The result of a replacement.
 pub(super) struct Filled<E> {
     /// The instances without a stack, and why.
-    pub(super) left_out: Vec<(Instance, E)>,
+    pub left_out: Vec<(Instance, E)>,
     /// `false` if every instance was left out: the set stays.
-    pub(super) replaced: bool,
+    pub replaced: bool,
 }
 
 impl<S> Endpoints<S> {

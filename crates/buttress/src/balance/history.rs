@@ -89,11 +89,11 @@ fn level(now: u64, nanos: f64) -> u64 {
 #[derive(Debug)]
 pub(super) struct History {
     /// The number of this history in the process.
-    pub(super) serial: u64,
+    pub serial: u64,
     /// The hash of the id, the same in every process.
-    pub(super) key: u64,
-    pub(super) measure: Measure,
-    pub(super) penalty: Penalty,
+    pub key: u64,
+    pub measure: Measure,
+    pub penalty: Penalty,
     pending: AtomicU32,
     /// Failures of `poll_ready` since the endpoint was ready.
     unready: AtomicU32,
@@ -103,8 +103,8 @@ pub(super) struct History {
     streak: AtomicU64,
     /// Made by the first call that counts.
     window: OnceLock<TimeWindow>,
-    pub(super) calls: AtomicU64,
-    pub(super) failures: AtomicU64,
+    pub calls: AtomicU64,
+    pub failures: AtomicU64,
 }
 
 impl History {

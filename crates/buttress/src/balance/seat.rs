@@ -9,7 +9,7 @@ use crate::machinery::guard::Guard;
 
 /// The place of a call at its endpoint. Dropping it ends the call.
 pub(super) struct Seat<S> {
-    pub(super) core: Arc<Core<S>>,
+    pub core: Arc<Core<S>>,
     /// `None` before the endpoint is chosen, and once the call is over.
     endpoint: Option<Arc<Endpoint<S>>>,
     /// The record of the request's attempts.

@@ -38,21 +38,21 @@ counters! {
 /// The rules that can change while the balancer runs. Only rare paths read them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InForce {
-    pub(super) max_wait: Duration,
-    pub(super) ramp: Duration,
-    pub(super) eject: Option<Outliers>,
+    pub max_wait: Duration,
+    pub ramp: Duration,
+    pub eject: Option<Outliers>,
 }
 
 /// The age of the set, if a resolver makes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolved {
     /// The last success, or the start.
-    pub(super) since: Instant,
-    pub(super) known: bool,
+    pub since: Instant,
+    pub known: bool,
     /// The failures since.
-    pub(super) failures: u32,
+    pub failures: u32,
     /// The instances that were left out of the current set.
-    pub(super) left_out: usize,
+    pub left_out: usize,
 }
 
 /// The part of the state that does not depend on the type of the endpoints.
@@ -175,10 +175,10 @@ impl Verdict {
 
 /// The state that all clones of a balancer share.
 pub(super) struct Core<S> {
-    pub(super) pool: Arc<Pool<S>>,
-    pub(super) shared: Arc<Shared>,
+    pub pool: Arc<Pool<S>>,
+    pub shared: Arc<Shared>,
     /// Wakes the task of the resolver when the balancer is dropped.
-    pub(super) closed: Arc<WakerSet>,
+    pub closed: Arc<WakerSet>,
 }
 
 impl<S> Drop for Core<S> {

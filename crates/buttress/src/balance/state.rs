@@ -53,7 +53,7 @@ pub(super) struct Standing {
     rests_until: Option<u64>,
     down: bool,
     /// The instant at which the endpoint joined a set that others served before it, and how long it is new.
-    pub(super) new: Option<(u64, u64)>,
+    pub new: Option<(u64, u64)>,
 }
 
 impl Standing {
@@ -73,9 +73,9 @@ impl Standing {
 /// One endpoint of the set.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    pub(super) instance: Instance,
-    pub(super) history: Arc<History>,
-    pub(super) standing: Standing,
+    pub instance: Instance,
+    pub history: Arc<History>,
+    pub standing: Standing,
 }
 
 /// The stack of an endpoint after a change of the set.
@@ -91,19 +91,19 @@ pub(super) enum Stack {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Change {
     /// The stack of each member of the new set.
-    pub(super) stacks: Vec<Stack>,
-    pub(super) added: usize,
-    pub(super) removed: usize,
+    pub stacks: Vec<Stack>,
+    pub added: usize,
+    pub removed: usize,
 }
 
 /// Which members calls may use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Choices {
-    pub(super) places: Vec<usize>,
+    pub places: Vec<usize>,
     /// No member is in, so these are out.
-    pub(super) panic: bool,
+    pub panic: bool,
     /// The instant at which the next member comes back; `u64::MAX` if none is out.
-    pub(super) next: u64,
+    pub next: u64,
 }
 
 /// An ejection, as reported.
@@ -119,7 +119,7 @@ pub(super) enum Decision {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) members: Vec<Member>,
+    pub members: Vec<Member>,
     /// Removed members, the oldest first.
     removed: VecDeque<Member>,
 }

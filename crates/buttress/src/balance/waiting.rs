@@ -22,8 +22,8 @@ pub(super) type Ready<S> = (Arc<Endpoint<S>>, S);
 /// The wishes of a request: its key, and the record of its attempts.
 #[derive(Default)]
 pub(super) struct Wishes {
-    pub(super) key: Option<u64>,
-    pub(super) tried: Option<Tried>,
+    pub key: Option<u64>,
+    pub tried: Option<Tried>,
 }
 
 impl Wishes {

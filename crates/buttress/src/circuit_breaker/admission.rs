@@ -13,9 +13,9 @@ use crate::vocabulary::until::{Open, OpenCall};
 /// A call in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
-    pub(super) ticket: Ticket,
+    pub ticket: Ticket,
     /// When the call began, in nanoseconds since the state's anchor. Read only if slow calls count.
-    pub(super) started: u64,
+    pub started: u64,
 }
 
 /// The value of [`Call::started`] before the clock was read, and of a call that was quick.

@@ -33,8 +33,8 @@ use crate::vocabulary::observe::CircuitState;
 /// A change of state, for the report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Transition {
-    pub(crate) from: CircuitState,
-    pub(crate) to: CircuitState,
+    pub from: CircuitState,
+    pub to: CircuitState,
 }
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) struct State {
     /// When the open time ends. Written before `control` changes to open.
     open_until: AtomicU64,
     window: Window,
-    pub(crate) rules: Rules,
+    pub rules: Rules,
     machine: Mutex<Machine>,
 }
 

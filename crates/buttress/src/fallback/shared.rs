@@ -20,9 +20,9 @@ counters! {
 /// The state that the services of one layer share.
 pub(super) struct Shared {
     /// The answer of a [`Value`](super::Value) fallback, and `()` for the other kinds.
-    pub(super) value: Arc<Shareable>,
-    pub(super) counters: Counters<Counter>,
-    pub(super) common: Common,
+    pub value: Arc<Shareable>,
+    pub counters: Counters<Counter>,
+    pub common: Common,
 }
 
 impl Shared {

@@ -57,28 +57,28 @@ impl End {
 /// The counters of a gateway.
 #[derive(Debug)]
 pub(super) struct Counted {
-    pub(super) name: Name,
-    pub(super) common: Common,
-    pub(super) routes: Vec<CountedRoute>,
-    pub(super) no_route: Counters<Unrouted>,
+    pub name: Name,
+    pub common: Common,
+    pub routes: Vec<CountedRoute>,
+    pub no_route: Counters<Unrouted>,
 }
 
 /// The counters of a route, and the handles of its parts.
 #[derive(Debug)]
 pub(super) struct CountedRoute {
-    pub(super) name: Name,
-    pub(super) common: Common,
-    pub(super) rate_limit: Option<rate_limit::Handle>,
-    pub(super) time_limit: Option<time_limit::Handle>,
-    pub(super) counters: Counters<End>,
+    pub name: Name,
+    pub common: Common,
+    pub rate_limit: Option<rate_limit::Handle>,
+    pub time_limit: Option<time_limit::Handle>,
+    pub counters: Counters<End>,
     /// Requests sent to each backend.
-    pub(super) backends: Vec<Counters<OfBackend>>,
+    pub backends: Vec<Counters<OfBackend>>,
 }
 
 /// One request, counted once: by its end, or as abandoned.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) counted: Arc<Counted>,
+    pub counted: Arc<Counted>,
     route: usize,
     over: bool,
 }

@@ -16,8 +16,8 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::spawn::Spawner;
 
 pub(super) struct Shared {
-    pub(super) name: Name,
-    pub(super) version: String,
+    pub name: Name,
+    pub version: String,
     config: Config,
     state: Mutex<State>,
     /// The functions of the checks, by index.

@@ -15,8 +15,8 @@ pub(super) const TIMEOUT: &str = "timeout";
 /// The times that all checks share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    pub(super) interval: Duration,
-    pub(super) limit: Duration,
+    pub interval: Duration,
+    pub limit: Duration,
 }
 
 /// The checks of a service, and the last result of each.
@@ -32,9 +32,9 @@ pub(super) struct State {
 /// The name of a check, and the groups that it counts for.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
-    pub(super) name: Name,
-    pub(super) importance: Importance,
-    pub(super) groups: Vec<Group>,
+    pub name: Name,
+    pub importance: Importance,
+    pub groups: Vec<Group>,
 }
 
 #[derive(Debug)]
@@ -69,9 +69,9 @@ pub(super) enum Begin {
 /// A change of the status of a check, for the log.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Change {
-    pub(super) check: Name,
-    pub(super) status: Status,
-    pub(super) text: Option<String>,
+    pub check: Name,
+    pub status: Status,
+    pub text: Option<String>,
 }
 
 impl State {

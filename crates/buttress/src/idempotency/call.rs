@@ -25,13 +25,13 @@ use crate::vocabulary::error::{Error, ErrorKind};
 
 /// The parts of a call that it needs until its handler begins.
 pub(super) struct Call<S, Req, T, M, V> {
-    pub(super) shared: Arc<Shared<V>>,
-    pub(super) service: S,
+    pub shared: Arc<Shared<V>>,
+    pub service: S,
     /// `true` if `service` was polled ready.
-    pub(super) ready: bool,
-    pub(super) request: Req,
-    pub(super) tape: T,
-    pub(super) form: M,
+    pub ready: bool,
+    pub request: Req,
+    pub tape: T,
+    pub form: M,
 }
 
 // Written by hand, and not a boxed `dyn Future`, which needs `S: 'static`. The compiler's `Send` check

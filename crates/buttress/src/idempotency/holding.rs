@@ -102,10 +102,10 @@ impl<V> fmt::Debug for Holding<V> {
 
 /// A claim that is being requested. Dropping it releases a claim that may have been granted.
 pub(super) struct Asking<'a, V> {
-    pub(super) shared: &'a Arc<Shared<V>>,
-    pub(super) identity: &'a Identity,
-    pub(super) claim: ClaimId,
-    pub(super) open: bool,
+    pub shared: &'a Arc<Shared<V>>,
+    pub identity: &'a Identity,
+    pub claim: ClaimId,
+    pub open: bool,
 }
 
 impl<V> Drop for Asking<'_, V> {

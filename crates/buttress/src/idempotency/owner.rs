@@ -6,10 +6,10 @@ use super::store::{ClaimId, KeyClaim};
 /// The call that has a key.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
-    pub(super) identity: Identity,
-    pub(super) id: ClaimId,
+    pub identity: Identity,
+    pub id: ClaimId,
     /// `true` if later calls know that a call of this process has the key.
-    pub(super) listed: bool,
+    pub listed: bool,
 }
 
 impl Owner {

@@ -39,7 +39,7 @@ pin_project! {
         until: Instant,
         // Since when the handler is not polled, because the lease has ended and the store fails.
         held_since: Option<Instant>,
-        pub(super) standing: Standing,
+        pub standing: Standing,
     }
 }
 

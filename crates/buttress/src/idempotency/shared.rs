@@ -46,19 +46,19 @@ pub(super) const BY_HAND: Duration = Duration::from_secs(60);
 
 /// The state that the services of one layer share.
 pub(super) struct Shared<V> {
-    pub(super) config: Config,
-    pub(super) store: Arc<dyn Backend<V>>,
-    pub(super) waiters: Waiters<V>,
-    pub(super) counters: Counters<Counter>,
+    pub config: Config,
+    pub store: Arc<dyn Backend<V>>,
+    pub waiters: Waiters<V>,
+    pub counters: Counters<Counter>,
     /// Claims held by calls of this layer.
-    pub(super) in_flight: AtomicUsize,
-    pub(super) tasks: Arc<Tasks>,
-    pub(super) outage: Outage,
+    pub in_flight: AtomicUsize,
+    pub tasks: Arc<Tasks>,
+    pub outage: Outage,
     /// When the next sweep is due, in nanoseconds since the layer was made.
     next_sweep: AtomicU64,
     made: Instant,
     /// A function pointer, because the function needs more bounds on `V` than dropping a call has.
-    pub(super) release_later: fn(&Arc<Self>, Owner),
+    pub release_later: fn(&Arc<Self>, Owner),
 }
 
 impl<V: Send + 'static> Shared<V> {

@@ -66,13 +66,13 @@ pub(crate) struct Place(u64);
 /// The request of a newcomer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
-    pub(crate) cost: u32,
+    pub cost: u32,
     /// The most waiters that there may be, this one included.
-    pub(crate) capacity: usize,
+    pub capacity: usize,
     /// How long the place is kept. `None` for an unlimited time.
-    pub(crate) longest: Option<Duration>,
+    pub longest: Option<Duration>,
     /// How long a grant is kept for a waiter that is not polled. `None` for an unlimited time.
-    pub(crate) claim: Option<Duration>,
+    pub claim: Option<Duration>,
 }
 
 /// The result of joining the queue.
@@ -211,11 +211,11 @@ impl<R: Resource> WaitQueue<R> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Gauges {
     /// How many calls wait now.
-    pub(crate) waiting: usize,
+    pub waiting: usize,
     /// The most calls that ever waited at the same time.
-    pub(crate) peak: usize,
+    pub peak: usize,
     /// The cost of all waiters in the queue.
-    pub(crate) owed: u64,
+    pub owed: u64,
 }
 
 impl<R: Resource> fmt::Debug for WaitQueue<R> {

@@ -18,8 +18,8 @@ pub(crate) const CALLS_NOT_COUNTED: u64 = 0b11 << 30;
 /// The contribution of one call to a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Sample {
-    pub(crate) failed: bool,
-    pub(crate) slow: bool,
+    pub failed: bool,
+    pub slow: bool,
 }
 
 impl Sample {
@@ -31,9 +31,9 @@ impl Sample {
 /// The numbers in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Tally {
-    pub(crate) total: u64,
-    pub(crate) failed: u64,
-    pub(crate) slow: u64,
+    pub total: u64,
+    pub failed: u64,
+    pub slow: u64,
 }
 
 /// Windows with their own word, for the tests.

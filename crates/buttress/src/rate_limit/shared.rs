@@ -30,8 +30,8 @@ counters! {
 /// A refill rate: tokens per period.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refill {
-    pub(super) tokens: u32,
-    pub(super) period: Duration,
+    pub tokens: u32,
+    pub period: Duration,
 }
 
 impl Refill {

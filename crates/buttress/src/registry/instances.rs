@@ -19,20 +19,20 @@ pub(super) type Group<H> = BTreeMap<String, H>;
 /// Settings of instances that are not in the document.
 #[derive(Default)]
 pub(super) struct Setup {
-    pub(super) clock: Clock,
-    pub(super) observer: Option<Arc<dyn Observer>>,
-    pub(super) count_calls: bool,
+    pub clock: Clock,
+    pub observer: Option<Arc<dyn Observer>>,
+    pub count_calls: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Instances {
-    pub(super) setup: Setup,
-    pub(super) balancers: Group<balance::Rules>,
-    pub(super) bulkheads: Group<bulkhead::Handle>,
-    pub(super) circuit_breakers: Group<circuit_breaker::Handle>,
-    pub(super) rate_limiters: Group<rate_limit::Handle>,
-    pub(super) retries: Group<retry::Handle>,
-    pub(super) time_limiters: Group<time_limit::Handle>,
+    pub setup: Setup,
+    pub balancers: Group<balance::Rules>,
+    pub bulkheads: Group<bulkhead::Handle>,
+    pub circuit_breakers: Group<circuit_breaker::Handle>,
+    pub rate_limiters: Group<rate_limit::Handle>,
+    pub retries: Group<retry::Handle>,
+    pub time_limiters: Group<time_limit::Handle>,
 }
 
 impl Instances {

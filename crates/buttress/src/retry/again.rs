@@ -22,11 +22,11 @@ type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>:
 /// The parts that attempts after the first need.
 pub(super) struct Spare<S, Req, C, Q> {
     /// The service and the request of the next attempt. `None` if no attempt can follow.
-    pub(super) next: Option<(S, Req)>,
-    pub(super) classify: C,
-    pub(super) clone: Q,
+    pub next: Option<(S, Req)>,
+    pub classify: C,
+    pub clone: Q,
     /// When the first attempt began. Read only if the total time counts.
-    pub(super) started: Option<Instant>,
+    pub started: Option<Instant>,
 }
 
 impl<S, Req, C: Clone, Q: Clone> Spare<S, Req, C, Q> {

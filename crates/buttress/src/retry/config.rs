@@ -10,10 +10,10 @@ use crate::vocabulary::setters::setters;
 /// The rules of a retry.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Policy {
-    pub(super) attempts: u32,
-    pub(super) backoff: Backoff,
-    pub(super) total_time: Option<Duration>,
-    pub(super) max_hint: Duration,
+    pub attempts: u32,
+    pub backoff: Backoff,
+    pub total_time: Option<Duration>,
+    pub max_hint: Duration,
 }
 
 /// The configuration of a retry: how many attempts a call gets, and the waits between them.

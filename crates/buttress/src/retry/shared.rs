@@ -35,9 +35,9 @@ const MOST_ATTEMPTS: u32 = COUNTED - 1;
 /// The facts that a first attempt needs.
 pub(super) struct First {
     /// `true` if another attempt may follow.
-    pub(super) repeats: bool,
+    pub repeats: bool,
     /// When the attempt began. Read only if the total time counts.
-    pub(super) started: Option<Instant>,
+    pub started: Option<Instant>,
 }
 
 /// The state that the services of one layer share.

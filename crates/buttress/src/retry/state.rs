@@ -10,9 +10,9 @@ use crate::vocabulary::rng::Rng;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     /// `true` if the request can be sent again.
-    pub(super) is_repeatable: bool,
+    pub is_repeatable: bool,
     /// How long the failure asks callers to wait.
-    pub(super) hint: Option<Duration>,
+    pub hint: Option<Duration>,
 }
 
 /// The attempts of one call until now.

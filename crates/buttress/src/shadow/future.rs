@@ -37,12 +37,12 @@ pin_project! {
 
 /// The parts that a mirrored call needs.
 pub(super) struct Plan<N, Req, Q, C, J> {
-    pub(super) mirror: N,
-    pub(super) request: Req,
-    pub(super) copy: Q,
-    pub(super) compare: C,
-    pub(super) judge: J,
-    pub(super) shared: Arc<Shared>,
+    pub mirror: N,
+    pub request: Req,
+    pub copy: Q,
+    pub compare: C,
+    pub judge: J,
+    pub shared: Arc<Shared>,
 }
 
 impl<F, N, Req, Q, C, J> ResponseFuture<F, N, Req, Q, C, J> {

@@ -37,14 +37,14 @@ impl Counter {
 /// The state that the services of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) name: Name,
-    pub(super) rate_limit: Option<rate_limit::Handle>,
-    pub(super) circuit_breaker: circuit_breaker::Handle,
-    pub(super) retry: retry::Handle,
-    pub(super) time_limit: time_limit::Handle,
-    pub(super) counters: Counters<Counter>,
+    pub name: Name,
+    pub rate_limit: Option<rate_limit::Handle>,
+    pub circuit_breaker: circuit_breaker::Handle,
+    pub retry: retry::Handle,
+    pub time_limit: time_limit::Handle,
+    pub counters: Counters<Counter>,
     /// Attempts that the retry made and the gate refused.
-    pub(super) stopped_retries: AtomicU64,
+    pub stopped_retries: AtomicU64,
 }
 
 impl Shared {

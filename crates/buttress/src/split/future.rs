@@ -40,10 +40,10 @@ pin_project! {
 
 /// The parts that a fallback needs.
 pub(super) struct Spare<S, Req, F> {
-    pub(super) old: S,
-    pub(super) kept: Kept<Req>,
-    pub(super) rule: F,
-    pub(super) shared: Arc<Shared>,
+    pub old: S,
+    pub kept: Kept<Req>,
+    pub rule: F,
+    pub shared: Arc<Shared>,
 }
 
 impl<S: Service<Req>, N: Service<Req>, Req, F> ResponseFuture<S, N, Req, F> {

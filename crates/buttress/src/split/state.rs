@@ -44,10 +44,10 @@ pub(super) fn side(forced: Option<Side>, share: Share, point: impl FnOnce() -> u
 /// A change of the share, evenly over a time. All times are nanoseconds since the split was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ramp {
-    pub(super) from: Share,
-    pub(super) to: Share,
-    pub(super) begin: u64,
-    pub(super) length: u64,
+    pub from: Share,
+    pub to: Share,
+    pub begin: u64,
+    pub length: u64,
 }
 
 impl Ramp {

@@ -26,16 +26,16 @@ pub(crate) enum Restart {
 /// The rules of the supervision.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    pub(crate) restart: Restart,
+    pub restart: Restart,
     /// The wait before the first restart. Each further restart waits twice as long.
-    pub(crate) first_wait: Duration,
-    pub(crate) longest_wait: Duration,
+    pub first_wait: Duration,
+    pub longest_wait: Duration,
     /// The failures within [`window`](Self::window) that end the sidecar.
-    pub(crate) failures: usize,
+    pub failures: usize,
     /// A child that ran for this time has recovered: the next restart waits for the first wait again.
-    pub(crate) window: Duration,
+    pub window: Duration,
     /// From the first signal to stop until SIGKILL.
-    pub(crate) stop_limit: Duration,
+    pub stop_limit: Duration,
 }
 
 impl Default for Rules {

@@ -142,9 +142,9 @@ pub(crate) fn kill(id: &str) {
 /// An answer to a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
-    pub(crate) status: String,
-    pub(crate) head: String,
-    pub(crate) body: String,
+    pub status: String,
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {

@@ -69,7 +69,7 @@ impl Operation {
 
 /// The failures of a consumer's operations.
 pub(super) struct Troubles {
-    pub(super) clock: Clock,
+    pub clock: Clock,
     shared: Arc<Shared>,
     outage: Mutex<Outage<{ Operation::COUNT }>>,
 }

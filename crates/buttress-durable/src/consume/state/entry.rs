@@ -13,7 +13,7 @@ pub(in crate::consume) type EntryId = u64;
 /// The state of a held message when the consumer sent a request about it to the transport or to the store of letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::consume) struct Hold {
-    pub(in crate::consume) id: EntryId,
+    pub id: EntryId,
     /// How many times the token, or the claim, had been replaced by then.
     pub(super) turn: u32,
 }
@@ -22,20 +22,20 @@ pub(in crate::consume) struct Hold {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::consume) struct Ends {
     /// Became dead letters.
-    pub(in crate::consume) dead: u64,
+    pub dead: u64,
     /// Returned to the transport.
-    pub(in crate::consume) returned: u64,
+    pub returned: u64,
     /// Forgotten at the end of the drain, because another consumer owns them.
-    pub(in crate::consume) revoked: u64,
+    pub revoked: u64,
 }
 
 /// A replay stops at a key: it leaves out the later letters of the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::consume) struct Stop {
-    pub(in crate::consume) replay: ReplayId,
-    pub(in crate::consume) key: Key,
+    pub replay: ReplayId,
+    pub key: Key,
     /// How many letters were returned unhandled.
-    pub(in crate::consume) left_out: usize,
+    pub left_out: usize,
 }
 
 /// The number of a question about a key.
@@ -74,22 +74,22 @@ pub(in crate::consume) enum Stage {
 
 #[derive(Debug)]
 pub(super) struct Entry<T> {
-    pub(super) origin: Origin<T>,
-    pub(super) content: Arc<Content>,
-    pub(super) lane: LaneKey,
-    pub(super) stage: Stage,
+    pub origin: Origin<T>,
+    pub content: Arc<Content>,
+    pub lane: LaneKey,
+    pub stage: Stage,
     /// Attempts that failed and counted.
-    pub(super) attempts: u32,
+    pub attempts: u32,
     /// Failures in a row that did not count.
-    pub(super) refusals: u32,
+    pub refusals: u32,
     /// Its shard was revoked while the handler ran: it blocks its lane, and nothing is settled.
-    pub(super) gone: bool,
+    pub gone: bool,
     /// How many times the token, or the claim, was replaced.
-    pub(super) turn: u32,
+    pub turn: u32,
     /// The token was replaced during the report to the transport, which has to be repeated.
-    pub(super) renewed: bool,
+    pub renewed: bool,
     /// The lane stands still until the transport has answered.
-    pub(super) holds_lane: bool,
+    pub holds_lane: bool,
 }
 
 impl<T> Entry<T> {
@@ -125,17 +125,17 @@ pub(in crate::consume) enum Work {
 /// The end of a message that became a dead letter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::consume) struct Burial {
-    pub(in crate::consume) reason: Reason,
-    pub(in crate::consume) error: String,
-    pub(in crate::consume) attempts: u32,
+    pub reason: Reason,
+    pub error: String,
+    pub attempts: u32,
     /// The replays so far.
-    pub(in crate::consume) replays: u32,
+    pub replays: u32,
     /// The claim on the letter that this one replaces.
-    pub(in crate::consume) replay: Option<Replay>,
+    pub replay: Option<Replay>,
     /// The consumer replays the letter after this time.
-    pub(in crate::consume) due_in: Option<Duration>,
+    pub due_in: Option<Duration>,
     /// Whether later messages of the key are parked behind it.
-    pub(in crate::consume) holds_key: bool,
+    pub holds_key: bool,
 }
 
 /// How a handler ended.

@@ -9,8 +9,8 @@ use crate::consume::content::Content;
 /// The messages of one key, in the order of their delivery.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) queue: VecDeque<EntryId>,
-    pub(super) gate: Gate,
+    pub queue: VecDeque<EntryId>,
+    pub gate: Gate,
 }
 
 impl Lane {

@@ -9,9 +9,9 @@ const PANICS: u32 = u32::MAX;
 /// Dead letters whose first writes lose their answers, and which may renew no claim.
 #[derive(Clone)]
 pub(super) struct Faulty {
-    pub(super) store: MemoryDeadLetters,
-    pub(super) failing_writes: Arc<Mutex<u32>>,
-    pub(super) renews: bool,
+    pub store: MemoryDeadLetters,
+    pub failing_writes: Arc<Mutex<u32>>,
+    pub renews: bool,
 }
 
 impl DeadLetters for Faulty {

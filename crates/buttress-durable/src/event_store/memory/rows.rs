@@ -22,7 +22,7 @@ pub(super) struct Rows {
     /// Every event, in its order: the event at position n is the n-th.
     log: Vec<Recorded>,
     streams: HashMap<StreamId, Stream>,
-    pub(super) snapshots: HashMap<StreamId, Snapshot>,
+    pub snapshots: HashMap<StreamId, Snapshot>,
     projections: BTreeMap<String, Projection>,
     transactions: u64,
 }

@@ -28,17 +28,17 @@ use crate::event_store::store::Store;
 use crate::event_store::stream::Position;
 
 pub(super) struct Running<St, H, M> {
-    pub(super) progress: Progress,
-    pub(super) troubles: Troubles,
+    pub progress: Progress,
+    pub troubles: Troubles,
     appended: watch::Receiver<u64>,
     control: watch::Receiver<Control>,
     resumes: u64,
     /// Whether an unknown projection is created. A rebuild creates its name once: a swap removes it.
-    pub(super) creates: bool,
+    pub creates: bool,
     /// Whether the last answer was that another worker has the lease, or that the projection is unknown.
-    pub(super) is_refused: bool,
+    pub is_refused: bool,
     // The last field: its drop reports the end of the projection.
-    pub(super) projection: Projection<St, H, M>,
+    pub projection: Projection<St, H, M>,
 }
 
 impl<St, H, M> Running<St, H, M>

@@ -74,28 +74,28 @@ pub struct Replayed {
 /// The commands of operators.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Control {
-    pub(super) is_paused: bool,
-    pub(super) is_shutting_down: bool,
+    pub is_paused: bool,
+    pub is_shutting_down: bool,
     /// How many times an operator has resumed the projection.
-    pub(super) resumes: u64,
+    pub resumes: u64,
     /// How many times an operator has asked for a replay of parked events.
-    pub(super) replays: u64,
+    pub replays: u64,
 }
 
 /// The state that operators can read.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    pub(super) stats: Stats,
-    pub(super) stopped: Option<Stopped>,
+    pub stats: Stats,
+    pub stopped: Option<Stopped>,
     /// The operations that fail now, and their last errors.
-    pub(super) troubles: Vec<(&'static str, String)>,
+    pub troubles: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) layer: Name,
-    pub(super) name: Arc<str>,
-    pub(super) control: watch::Sender<Control>,
+    pub layer: Name,
+    pub name: Arc<str>,
+    pub control: watch::Sender<Control>,
     numbers: Mutex<Numbers>,
     replays: Mutex<VecDeque<ReplayRequest>>,
 }

@@ -19,13 +19,13 @@ const FAR_BEHIND: u64 = 10_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rules {
     /// The most events of one call.
-    pub(super) batch: usize,
+    pub batch: usize,
     /// The attempts per event.
-    pub(super) attempts: u32,
-    pub(super) lease: Duration,
-    pub(super) poll: Duration,
+    pub attempts: u32,
+    pub lease: Duration,
+    pub poll: Duration,
     /// Whether replayed events are left out.
-    pub(super) is_live_only: bool,
+    pub is_live_only: bool,
 }
 
 /// The next step of a projection.

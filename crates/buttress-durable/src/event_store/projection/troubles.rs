@@ -81,13 +81,13 @@ impl Trouble {
 
 /// A failed call of the handler.
 pub(super) struct Fault {
-    pub(super) text: String,
+    pub text: String,
     /// Whether it uses up an attempt.
-    pub(super) counts: bool,
+    pub counts: bool,
     /// Whether another attempt cannot help.
-    pub(super) is_final: bool,
+    pub is_final: bool,
     /// The reason of its dead letter.
-    pub(super) reason: Reason,
+    pub reason: Reason,
 }
 
 impl Fault {

@@ -15,10 +15,10 @@ use crate::event_store::stream::StreamId;
 
 /// When snapshots are saved, and how they are encoded.
 pub(super) struct Snapshots<A, C> {
-    pub(super) every: u64,
-    pub(super) schema: u32,
-    pub(super) encode: fn(&C, &A) -> Result<Vec<u8>, CodecError>,
-    pub(super) decode: fn(&C, &Vec<u8>) -> Result<A, CodecError>,
+    pub every: u64,
+    pub schema: u32,
+    pub encode: fn(&C, &A) -> Result<Vec<u8>, CodecError>,
+    pub decode: fn(&C, &Vec<u8>) -> Result<A, CodecError>,
 }
 
 impl<A, C> Clone for Snapshots<A, C> {

@@ -30,18 +30,18 @@ pub(super) enum Fate {
 /// and after them.
 #[derive(Clone)]
 pub(super) struct Faulty {
-    pub(super) memory: MemoryStore,
+    pub memory: MemoryStore,
     fates: Arc<Mutex<VecDeque<Fate>>>,
     commits: Arc<Mutex<VecDeque<Fate>>>,
     /// The version after which each read of a stream began.
-    pub(super) reads: Arc<Mutex<Vec<u64>>>,
+    pub reads: Arc<Mutex<Vec<u64>>>,
     /// How many operations work before one panics.
     panics_after: Arc<AtomicUsize>,
     /// How long a read of all events takes.
     reading: Duration,
     readers: Arc<AtomicUsize>,
     /// The most reads of all events at the same time.
-    pub(super) most_readers: Arc<AtomicUsize>,
+    pub most_readers: Arc<AtomicUsize>,
 }
 
 impl Faulty {

@@ -7,10 +7,10 @@ use crate::event_store::Aggregate;
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Order {
-    pub(super) created: bool,
-    pub(super) submitted: bool,
+    pub created: bool,
+    pub submitted: bool,
     /// Numbers and prices in cents.
-    pub(super) items: Vec<(u32, u64)>,
+    pub items: Vec<(u32, u64)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

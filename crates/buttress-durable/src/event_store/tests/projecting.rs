@@ -19,7 +19,7 @@ use crate::outbox::MessageId;
 /// The read model: the positions that took effect, in their order, and the sum of the numbers of each stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Model {
-    pub(super) positions: Vec<u64>,
+    pub positions: Vec<u64>,
     sums: BTreeMap<String, u64>,
 }
 

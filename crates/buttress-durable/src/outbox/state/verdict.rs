@@ -8,11 +8,11 @@ use crate::text;
 
 /// The reason why a delivery failed.
 pub(in crate::outbox) struct Failure {
-    pub(in crate::outbox) error: String,
+    pub error: String,
     /// Whether the delivery used up an attempt.
-    pub(in crate::outbox) counts: bool,
+    pub counts: bool,
     /// The wait that the publisher asks for.
-    pub(in crate::outbox) hint: Option<Duration>,
+    pub hint: Option<Duration>,
 }
 
 impl Failure {
@@ -24,11 +24,11 @@ impl Failure {
 /// The limits on attempts and starts of a message.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::outbox) struct Limits {
-    pub(in crate::outbox) attempts: u32,
-    pub(in crate::outbox) max_starts: u32,
-    pub(in crate::outbox) max_hint: Duration,
+    pub attempts: u32,
+    pub max_starts: u32,
+    pub max_hint: Duration,
     /// Whether a dead letter holds its key.
-    pub(in crate::outbox) hold_key: bool,
+    pub hold_key: bool,
 }
 
 impl Limits {

@@ -21,16 +21,16 @@ pub struct Definition<I, F: Format = InMemory> {
 }
 
 pub(in crate::saga) struct Inner<I, F: Format> {
-    pub(in crate::saga) name: Name,
-    pub(in crate::saga) version: u32,
-    pub(in crate::saga) codec: F,
-    pub(in crate::saga) plan: Plan,
-    pub(in crate::saga) steps: Vec<StepCode<I, F>>,
+    pub name: Name,
+    pub version: u32,
+    pub codec: F,
+    pub plan: Plan,
+    pub steps: Vec<StepCode<I, F>>,
     /// Names, kinds and edges of the steps in one text, recorded with every saga. It reveals a
     /// change of the steps without a new version.
-    pub(in crate::saga) shape: String,
+    pub shape: String,
     /// The comparison of inputs; `None` compares their encoded forms.
-    pub(in crate::saga) same_input: Option<fn(&I, &I) -> bool>,
+    pub same_input: Option<fn(&I, &I) -> bool>,
 }
 
 impl<I> Definition<I> {

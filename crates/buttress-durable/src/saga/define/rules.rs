@@ -16,11 +16,11 @@ use crate::saga::model::retry::Retry;
 /// The limits and retries of one step. `None` leaves them to the executor.
 #[derive(Clone, Debug, Default)]
 pub(in crate::saga) struct Rules {
-    pub(in crate::saga) timeout: Option<Duration>,
-    pub(in crate::saga) undo_timeout: Option<Duration>,
-    pub(in crate::saga) undo_retry: Option<Retry>,
-    pub(in crate::saga) run_again: Option<Retry>,
-    pub(in crate::saga) hint: Option<Hint>,
+    pub timeout: Option<Duration>,
+    pub undo_timeout: Option<Duration>,
+    pub undo_retry: Option<Retry>,
+    pub run_again: Option<Retry>,
+    pub hint: Option<Hint>,
 }
 
 impl Rules {

@@ -20,7 +20,7 @@ pub(in crate::saga) const UNLIMITED: Duration = Duration::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::saga) struct PayloadType {
     id: TypeId,
-    pub(in crate::saga) name: &'static str,
+    pub name: &'static str,
 }
 
 impl PayloadType {

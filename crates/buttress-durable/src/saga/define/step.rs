@@ -27,19 +27,19 @@ pub(in crate::saga) type Decode<F> = fn(&F, &<F as Format>::Encoded) -> Result<O
 
 /// The code of a step, without the types of its services.
 pub(in crate::saga) struct StepCode<I, F: Format> {
-    pub(in crate::saga) act: Act<I>,
-    pub(in crate::saga) undo: Option<Undo<I>>,
+    pub act: Act<I>,
+    pub undo: Option<Undo<I>>,
     /// The length of a step that waits. Such a step has no action.
-    pub(in crate::saga) wait: Option<Length<I>>,
+    pub wait: Option<Length<I>>,
     /// The output of a step that waits, after its time. `None` if it fails then.
-    pub(in crate::saga) waited: Option<fn() -> Output>,
+    pub waited: Option<fn() -> Output>,
     /// The type of the signal for which the step waits.
-    pub(in crate::saga) payload: Option<PayloadType>,
+    pub payload: Option<PayloadType>,
     /// Commits the child that the step holds.
-    pub(in crate::saga) commit: Option<Commit>,
-    pub(in crate::saga) encode: Encode<F>,
-    pub(in crate::saga) decode: Decode<F>,
-    pub(in crate::saga) rules: Rules,
+    pub commit: Option<Commit>,
+    pub encode: Encode<F>,
+    pub decode: Decode<F>,
+    pub rules: Rules,
 }
 
 /// Encodes the output of a step whose output is a `T`.

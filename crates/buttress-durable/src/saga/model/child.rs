@@ -15,11 +15,11 @@ const AWAITS: &str = "awaits";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct Parent {
     /// The id of the parent.
-    pub(in crate::saga) saga: u128,
+    pub saga: u128,
     /// The name of the step that runs the child, up to the length that a store keeps.
-    pub(in crate::saga) step: String,
+    pub step: String,
     /// Whether the child waits for the decision of the parent when its steps are done.
-    pub(in crate::saga) holds: bool,
+    pub holds: bool,
 }
 
 /// An id as its text.

@@ -51,18 +51,18 @@ impl Wait {
 /// The facts about a step that the state machine needs.
 #[derive(Clone, Debug, Default)]
 pub(in crate::saga) struct StepPlan {
-    pub(in crate::saga) name: Name,
-    pub(in crate::saga) kind: Kind,
-    pub(in crate::saga) on_crash: OnCrash,
-    pub(in crate::saga) has_undo: bool,
+    pub name: Name,
+    pub kind: Kind,
+    pub on_crash: OnCrash,
+    pub has_undo: bool,
     /// What the step waits for. Such a step calls no service.
-    pub(in crate::saga) waits: Option<Wait>,
+    pub waits: Option<Wait>,
     /// Whether the action of the step is a child saga.
-    pub(in crate::saga) runs_child: bool,
+    pub runs_child: bool,
     /// The steps that must be done before this one.
-    pub(in crate::saga) parents: Vec<u16>,
+    pub parents: Vec<u16>,
     /// The steps that wait for this one.
-    pub(in crate::saga) children: Vec<u16>,
+    pub children: Vec<u16>,
 }
 
 impl StepPlan {
@@ -80,21 +80,21 @@ impl StepPlan {
 /// The facts about a definition that the state machine needs.
 #[derive(Clone, Debug)]
 pub(in crate::saga) struct Plan {
-    pub(in crate::saga) steps: Vec<StepPlan>,
+    pub steps: Vec<StepPlan>,
     /// The numbers of all steps, each after all steps that must be done before it.
-    pub(in crate::saga) order: Vec<u16>,
+    pub order: Vec<u16>,
     /// How many steps of one saga run concurrently.
-    pub(in crate::saga) max_concurrent: usize,
+    pub max_concurrent: usize,
     /// Whether sagas may wait without a worker: for a time, for a signal, or for their parent.
-    pub(in crate::saga) has_waits: bool,
+    pub has_waits: bool,
     /// Whether a step waits for a signal.
-    pub(in crate::saga) has_signals: bool,
+    pub has_signals: bool,
     /// Whether a step runs a child saga.
-    pub(in crate::saga) has_children: bool,
+    pub has_children: bool,
     /// Whether a step holds its child saga until all steps are done.
-    pub(in crate::saga) holds_children: bool,
+    pub holds_children: bool,
     /// Whether the sagas can be children.
-    pub(in crate::saga) can_be_child: bool,
+    pub can_be_child: bool,
 }
 
 impl Plan {

@@ -13,8 +13,8 @@ const LONGEST_HINT: Duration = Duration::from_secs(5 * 60);
 /// The attempts of an undo, of a pivot in doubt, or of a retryable step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(in crate::saga) struct Retry {
-    pub(in crate::saga) attempts: u32,
-    pub(in crate::saga) backoff: Backoff,
+    pub attempts: u32,
+    pub backoff: Backoff,
 }
 
 impl Retry {

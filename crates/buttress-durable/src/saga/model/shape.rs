@@ -3,10 +3,10 @@
 /// A step in a recorded shape.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct ShapeStep {
-    pub(in crate::saga) name: String,
+    pub name: String,
     /// The letter of its sort: `c`, `p` and `r` for an action, `C` and `P` for a child saga, `w` for a time, `s` and `o`
     /// for a signal.
-    pub(in crate::saga) sort: char,
+    pub sort: char,
 }
 
 /// Reads the steps of a shape that is not a digest. Returns `None` for a digest, and for a text that is not a shape.

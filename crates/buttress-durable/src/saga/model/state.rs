@@ -63,22 +63,22 @@ impl Hold {
 /// The state of a saga according to its log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct State {
-    pub(in crate::saga) phase: Phase,
-    pub(in crate::saga) steps: Vec<Step>,
+    pub phase: Phase,
+    pub steps: Vec<Step>,
     /// An operator must decide.
-    pub(in crate::saga) stuck: bool,
+    pub stuck: bool,
     /// The steps that wait, each with the length of its wait from its last entry on.
-    pub(in crate::saga) waits: Vec<(u16, Duration)>,
-    pub(in crate::saga) hold: Hold,
+    pub waits: Vec<(u16, Duration)>,
+    pub hold: Hold,
 }
 
 /// The facts beside the log that a decision needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::saga) struct Situation {
-    pub(in crate::saga) cancelled: bool,
-    pub(in crate::saga) past_deadline: bool,
+    pub cancelled: bool,
+    pub past_deadline: bool,
     /// Whether this worker has committed the children of a committed saga.
-    pub(in crate::saga) children_committed: bool,
+    pub children_committed: bool,
 }
 
 /// The reason why a saga unwinds.

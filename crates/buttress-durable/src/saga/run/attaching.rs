@@ -36,7 +36,7 @@ pub(in crate::saga) struct Watched<I, F: Format, St> {
     core: Arc<Core<I, F, St>>,
     saga: SagaId,
     /// Notified when the run of the saga here ends.
-    pub(in crate::saga) ended: Arc<Notify>,
+    pub ended: Arc<Notify>,
 }
 
 impl<I, F: Format, St> Watched<I, F, St> {

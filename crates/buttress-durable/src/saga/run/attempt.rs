@@ -40,9 +40,9 @@ pub(in crate::saga) enum Attempt {
 /// Why an attempt was not done.
 #[derive(Debug)]
 pub(in crate::saga) struct Failure {
-    pub(in crate::saga) why: String,
+    pub why: String,
     /// How long the failure asks to wait before the next attempt.
-    pub(in crate::saga) hint: Option<Duration>,
+    pub hint: Option<Duration>,
 }
 
 impl From<String> for Failure {
@@ -56,25 +56,25 @@ pub(in crate::saga) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + 
 /// The conditions that the saga sets for an attempt.
 #[derive(Clone, Debug)]
 pub(in crate::saga) struct Terms {
-    pub(in crate::saga) key: StepKey,
+    pub key: StepKey,
     /// When the attempt is cut short, and why.
-    pub(in crate::saga) cut: Option<Cut>,
-    pub(in crate::saga) clock: Clock,
+    pub cut: Option<Cut>,
+    pub clock: Clock,
     /// Whether an execution before this one may have had an effect.
-    pub(in crate::saga) doubt: bool,
+    pub doubt: bool,
     /// The permit under which the attempt may call the service.
-    pub(in crate::saga) permit: Permit,
+    pub permit: Permit,
     /// Reads the hint of an error.
-    pub(in crate::saga) hint: Option<Hint>,
+    pub hint: Option<Hint>,
     /// The bond with the parent, if the step runs a child saga.
-    pub(in crate::saga) bond: Option<Arc<Bond>>,
+    pub bond: Option<Arc<Bond>>,
 }
 
 /// When an attempt is cut short, and the text of its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct Cut {
-    pub(in crate::saga) at: Instant,
-    pub(in crate::saga) why: &'static str,
+    pub at: Instant,
+    pub why: &'static str,
 }
 
 /// The text of an attempt that exceeded the limit of its step.

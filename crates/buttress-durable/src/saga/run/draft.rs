@@ -15,32 +15,32 @@ pub(in crate::saga) const MOST_ENTRIES: usize = 1000;
 /// A step that may start once the store has recorded its start.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::saga) struct Launch {
-    pub(in crate::saga) step: u16,
-    pub(in crate::saga) direction: Direction,
+    pub step: u16,
+    pub direction: Direction,
     /// Whether an earlier execution of the step may have had an effect.
-    pub(in crate::saga) doubt: bool,
+    pub doubt: bool,
 }
 
 /// The entries of the next write, and the state after them.
 pub(in crate::saga) struct Draft<P> {
-    pub(in crate::saga) state: State,
-    pub(in crate::saga) entries: Vec<Entry<P>>,
+    pub state: State,
+    pub entries: Vec<Entry<P>>,
     /// The outputs of the actions that these entries complete.
-    pub(in crate::saga) outputs: Vec<(u16, Output)>,
+    pub outputs: Vec<(u16, Output)>,
     /// The steps that may start once the entries are stored.
-    pub(in crate::saga) launch: Vec<Launch>,
+    pub launch: Vec<Launch>,
     /// The time until the saga is due, if it only waits after these entries. No worker runs it until then.
-    pub(in crate::saga) due_in: Option<Duration>,
+    pub due_in: Option<Duration>,
     /// Whether a wait for a signal ends here without one. Everything else in the draft follows from this end.
-    pub(in crate::saga) ends_without_signal: bool,
+    pub ends_without_signal: bool,
     /// Whether the draft leaves commands to the next one.
-    pub(in crate::saga) leaves_commands: bool,
+    pub leaves_commands: bool,
     /// How many signals the draft depends on. The store leaves it out if the saga has more.
-    pub(in crate::saga) seen_signals: Option<u64>,
+    pub seen_signals: Option<u64>,
     /// Whether the run knew that the saga is cancelled when it decided the draft.
-    pub(in crate::saga) knows_cancel: bool,
+    pub knows_cancel: bool,
     /// Room for the commands of the state machine.
-    pub(in crate::saga) commands: Vec<Command>,
+    pub commands: Vec<Command>,
 }
 
 impl<P> Draft<P> {

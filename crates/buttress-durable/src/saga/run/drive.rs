@@ -44,7 +44,7 @@ pub(in crate::saga) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 pub(in crate::saga) struct Control {
     cancelled: AtomicBool,
     signalled: AtomicBool,
-    pub(in crate::saga) notify: Notify,
+    pub notify: Notify,
 }
 
 impl Control {
@@ -75,41 +75,41 @@ impl Control {
 
 /// A running saga.
 pub(in crate::saga) struct Run<I, F: Format, St> {
-    pub(in crate::saga) core: Arc<Core<I, F, St>>,
-    pub(in crate::saga) id: SagaId,
-    pub(in crate::saga) epoch: u64,
-    pub(in crate::saga) control: Arc<Control>,
+    pub core: Arc<Core<I, F, St>>,
+    pub id: SagaId,
+    pub epoch: u64,
+    pub control: Arc<Control>,
     /// The state according to the log in the store.
-    pub(in crate::saga) durable: State,
-    pub(in crate::saga) position: u64,
-    pub(in crate::saga) reasons: Reasons,
+    pub durable: State,
+    pub position: u64,
+    pub reasons: Reasons,
     /// The last texts of the log about steps that were not done.
-    pub(in crate::saga) notes: HashMap<u16, String>,
+    pub notes: HashMap<u16, String>,
     /// When the waits in progress end.
-    pub(in crate::saga) alarms: Vec<(u16, Instant)>,
+    pub alarms: Vec<(u16, Instant)>,
     /// How long the steps in the log wait in all.
-    pub(in crate::saga) limits: HashMap<u16, Duration>,
-    pub(in crate::saga) signals: Signals<F::Encoded>,
+    pub limits: HashMap<u16, Duration>,
+    pub signals: Signals<F::Encoded>,
     /// The histories of the steps according to the log, by this worker's clock.
-    pub(in crate::saga) histories: Histories,
+    pub histories: Histories,
     /// The steps whose child saga is stuck, each with the reason.
-    pub(in crate::saga) blocked: Vec<(u16, String)>,
+    pub blocked: Vec<(u16, String)>,
     /// Whether this run has committed the children of the saga.
-    pub(in crate::saga) children_committed: bool,
+    pub children_committed: bool,
     /// The place of a resumed saga among those that run concurrently.
-    pub(in crate::saga) turn: Place,
+    pub turn: Place,
     /// `Some` until the saga is in the store.
-    pub(in crate::saga) creating: Option<Creating<F::Encoded>>,
-    pub(in crate::saga) reply: Option<Reply>,
-    pub(in crate::saga) step_runs: StepRuns<I, F, St>,
+    pub creating: Option<Creating<F::Encoded>>,
+    pub reply: Option<Reply>,
+    pub step_runs: StepRuns<I, F, St>,
     /// Dropped last, however the run ends: also after a panic, or with its runtime.
-    pub(in crate::saga) _registered: Registered<I, F, St>,
+    pub _registered: Registered<I, F, St>,
 }
 
 /// The registration of a saga that runs on this executor.
 pub(in crate::saga) struct Registered<I, F: Format, St> {
-    pub(in crate::saga) core: Arc<Core<I, F, St>>,
-    pub(in crate::saga) id: SagaId,
+    pub core: Arc<Core<I, F, St>>,
+    pub id: SagaId,
 }
 
 impl<I, F: Format, St> Drop for Registered<I, F, St> {
@@ -120,11 +120,11 @@ impl<I, F: Format, St> Drop for Registered<I, F, St> {
 
 /// The data for the creation of a saga in the store.
 pub(in crate::saga) struct Creating<P> {
-    pub(in crate::saga) input: P,
-    pub(in crate::saga) deadline: Option<Duration>,
+    pub input: P,
+    pub deadline: Option<Duration>,
     /// When the caller began to wait.
-    pub(in crate::saga) asked: Instant,
-    pub(in crate::saga) created: oneshot::Sender<Result<(), StoreError>>,
+    pub asked: Instant,
+    pub created: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl<I, F, St> Run<I, F, St>

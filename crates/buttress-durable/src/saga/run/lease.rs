@@ -49,7 +49,7 @@ impl Tenure {
 /// The lease of this worker, under which it may start steps.
 #[derive(Debug)]
 pub(in crate::saga) struct Lease {
-    pub(in crate::saga) worker: WorkerId,
+    pub worker: WorkerId,
     length: Duration,
     known: Arc<Known>,
     renewed: Notify,

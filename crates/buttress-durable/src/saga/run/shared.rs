@@ -21,37 +21,37 @@ use crate::saga::run::versions::Version;
 use crate::saga::store::SagaId;
 
 pub(in crate::saga) struct Core<I, F: Format, St> {
-    pub(in crate::saga) definition: Definition<I, F>,
-    pub(in crate::saga) store: St,
-    pub(in crate::saga) config: Config,
-    pub(in crate::saga) lease: Lease,
-    pub(in crate::saga) troubles: Troubles,
-    pub(in crate::saga) counters: Counters,
-    pub(in crate::saga) active: Mutex<HashMap<SagaId, Arc<Control>>>,
-    pub(in crate::saga) shutting_down: AtomicBool,
-    pub(in crate::saga) shut_down: AtomicBool,
+    pub definition: Definition<I, F>,
+    pub store: St,
+    pub config: Config,
+    pub lease: Lease,
+    pub troubles: Troubles,
+    pub counters: Counters,
+    pub active: Mutex<HashMap<SagaId, Arc<Control>>>,
+    pub shutting_down: AtomicBool,
+    pub shut_down: AtomicBool,
     /// Notified when a saga ends here.
-    pub(in crate::saga) idle: Notify,
+    pub idle: Notify,
     /// Sagas for whose end callers wait here. Notified when the saga ends here.
-    pub(in crate::saga) watched: Mutex<HashMap<SagaId, Arc<Notify>>>,
+    pub watched: Mutex<HashMap<SagaId, Arc<Notify>>>,
     /// Sagas that are being taken or resumed here, and the number of tasks that do so. Locked
     /// before `active`.
-    pub(in crate::saga) taking: Mutex<HashMap<SagaId, u32>>,
+    pub taking: Mutex<HashMap<SagaId, u32>>,
     /// Sagas that this worker took over and cannot resume.
-    pub(in crate::saga) left: Mutex<HashSet<SagaId>>,
+    pub left: Mutex<HashSet<SagaId>>,
     /// Only one recovery runs at a time: sagas that another one has taken are not registered as
     /// running yet.
-    pub(in crate::saga) recovering: tokio::sync::Mutex<()>,
+    pub recovering: tokio::sync::Mutex<()>,
     /// Serialises operators' decisions.
-    pub(in crate::saga) deciding: tokio::sync::Mutex<()>,
+    pub deciding: tokio::sync::Mutex<()>,
     /// Slots for sagas that were taken over and run.
-    pub(in crate::saga) slots: Arc<Semaphore>,
+    pub slots: Arc<Semaphore>,
     /// Held by each saga that was taken over, while it waits for a slot and while it runs.
-    pub(in crate::saga) resumed: Arc<Resumed>,
+    pub resumed: Arc<Resumed>,
     /// Versions of the definition whose sagas were found and logged.
-    pub(in crate::saga) other_versions: Mutex<BTreeSet<u32>>,
+    pub other_versions: Mutex<BTreeSet<u32>>,
     /// The executors of other versions that also run here. None of them holds this value.
-    pub(in crate::saga) versions: Mutex<Vec<Arc<dyn Version<F>>>>,
+    pub versions: Mutex<Vec<Arc<dyn Version<F>>>>,
 }
 
 impl<I, F: Format, St> Core<I, F, St> {

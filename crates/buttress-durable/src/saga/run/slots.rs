@@ -28,8 +28,8 @@ pub(in crate::saga) enum Turn {
 #[derive(Debug, Default)]
 pub(in crate::saga) struct Place {
     /// Counts the saga, also while it waits for its slot.
-    pub(in crate::saga) counted: Option<Arc<()>>,
-    pub(in crate::saga) slot: Option<OwnedSemaphorePermit>,
+    pub counted: Option<Arc<()>>,
+    pub slot: Option<OwnedSemaphorePermit>,
 }
 
 impl<I, F, St> Run<I, F, St>

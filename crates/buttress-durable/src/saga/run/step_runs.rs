@@ -24,14 +24,14 @@ use crate::saga::store::SagaId;
 
 /// The steps of one saga that are in progress, and the data that they need.
 pub(in crate::saga) struct StepRuns<I, F: Format, St> {
-    pub(in crate::saga) core: Arc<Core<I, F, St>>,
-    pub(in crate::saga) saga: SagaId,
-    pub(in crate::saga) input: Arc<I>,
-    pub(in crate::saga) outputs: Outputs,
+    pub core: Arc<Core<I, F, St>>,
+    pub saga: SagaId,
+    pub input: Arc<I>,
+    pub outputs: Outputs,
     /// When the saga must have passed its point of no return.
-    pub(in crate::saga) deadline: Option<Instant>,
+    pub deadline: Option<Instant>,
     /// `Some` if a step runs a child saga.
-    pub(in crate::saga) bond: Option<Arc<Bond>>,
+    pub bond: Option<Arc<Bond>>,
     underway: Vec<Underway>,
     ended: Vec<Finished>,
 }
@@ -58,11 +58,11 @@ enum Phase {
 
 /// A step that is not in progress any more.
 pub(in crate::saga) struct Finished {
-    pub(in crate::saga) step: u16,
-    pub(in crate::saga) direction: Direction,
-    pub(in crate::saga) ended: Ended,
+    pub step: u16,
+    pub direction: Direction,
+    pub ended: Ended,
     /// The text about the attempts, if there were several.
-    pub(in crate::saga) attempted: Option<String>,
+    pub attempted: Option<String>,
 }
 
 impl Finished {

@@ -48,8 +48,8 @@ impl<'de> Deserialize<'de> for Claims {
 /// The time in which a token is valid, since 1970, without leeway.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Validity {
-    pub(super) from: Option<Duration>,
-    pub(super) until: Duration,
+    pub from: Option<Duration>,
+    pub until: Duration,
 }
 
 impl Validity {
@@ -68,13 +68,13 @@ impl Validity {
 /// The claims that a token must have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    pub(super) audiences: Vec<String>,
-    pub(super) any_audience: bool,
-    pub(super) issuers: Vec<String>,
-    pub(super) any_issuer: bool,
+    pub audiences: Vec<String>,
+    pub any_audience: bool,
+    pub issuers: Vec<String>,
+    pub any_issuer: bool,
     /// Claims and the value that each must have.
-    pub(super) required: Vec<(String, String)>,
-    pub(super) scopes: Vec<String>,
+    pub required: Vec<(String, String)>,
+    pub scopes: Vec<String>,
 }
 
 impl Rules {

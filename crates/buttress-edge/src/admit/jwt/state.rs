@@ -61,8 +61,8 @@ pub(super) enum Step {
 /// A decision. The caller begins a fetch first if `fetch` says so.
 #[derive(Clone, Debug)]
 pub(super) struct Decision {
-    pub(super) step: Step,
-    pub(super) fetch: bool,
+    pub step: Step,
+    pub fetch: bool,
 }
 
 impl State {

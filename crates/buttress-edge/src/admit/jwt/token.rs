@@ -13,11 +13,11 @@ pub(super) const LONGEST: usize = 16 * 1024;
 
 /// A token whose signature is not verified yet.
 pub(super) struct Token<'t> {
-    pub(super) kid: Option<String>,
-    pub(super) algorithm: Algorithm,
+    pub kid: Option<String>,
+    pub algorithm: Algorithm,
     /// The bytes that are signed.
-    pub(super) message: &'t [u8],
-    pub(super) signature: Vec<u8>,
+    pub message: &'t [u8],
+    pub signature: Vec<u8>,
     claims: &'t str,
 }
 

@@ -15,13 +15,13 @@ use super::wire::Record;
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     /// An instance without a heartbeat for this time expires.
-    pub(super) ttl: Duration,
+    pub ttl: Duration,
     /// Instances that stop together expire after this time without a heartbeat.
-    pub(super) longest: Duration,
-    pub(super) max_services: usize,
-    pub(super) max_instances: usize,
+    pub longest: Duration,
+    pub max_services: usize,
+    pub max_instances: usize,
     /// The most bytes of all instances together, as [`weight`] counts them.
-    pub(super) max_bytes: usize,
+    pub max_bytes: usize,
 }
 
 impl Rules {
@@ -50,10 +50,10 @@ pub(super) type Version = u64;
 /// The set of a service, as callers get it. All callers share it: they are many, and it can be large.
 #[derive(Debug)]
 pub(super) struct Set {
-    pub(super) version: Version,
-    pub(super) instances: Vec<(Arc<str>, Arc<Record>)>,
+    pub version: Version,
+    pub instances: Vec<(Arc<str>, Arc<Record>)>,
     /// The set as an answer, once a caller has asked for it.
-    pub(super) page: OnceLock<Bytes>,
+    pub page: OnceLock<Bytes>,
 }
 
 /// All instances.

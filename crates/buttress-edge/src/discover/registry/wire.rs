@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
-    pub(super) address: String,
+    pub address: String,
     #[serde(default = "one")]
-    pub(super) weight: u32,
+    pub weight: u32,
     #[serde(default)]
-    pub(super) metadata: BTreeMap<String, String>,
+    pub metadata: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {
@@ -24,38 +24,38 @@ fn one() -> u32 {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Taken {
     /// An instance expires after this time without a heartbeat, in milliseconds.
-    pub(super) ttl_ms: u64,
+    pub ttl_ms: u64,
 }
 
 /// An instance in the answer of a registry, as the registry writes it.
 #[derive(Debug, Serialize)]
 pub(super) struct Entry<'e> {
-    pub(super) id: &'e str,
+    pub id: &'e str,
     #[serde(flatten)]
-    pub(super) record: &'e Record,
+    pub record: &'e Record,
 }
 
 /// The set of a service, as the registry writes it.
 #[derive(Debug, Serialize)]
 pub(super) struct Sent<'e> {
     /// Differs from the version of every other set of the service, also from the versions of an earlier registry.
-    pub(super) version: String,
-    pub(super) instances: Vec<Entry<'e>>,
+    pub version: String,
+    pub instances: Vec<Entry<'e>>,
 }
 
 /// An instance in the answer of a registry, as a client reads it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Listed {
-    pub(super) id: String,
+    pub id: String,
     #[serde(flatten)]
-    pub(super) record: Record,
+    pub record: Record,
 }
 
 /// The set of a service, as a client reads it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Page {
-    pub(super) version: String,
-    pub(super) instances: Vec<Listed>,
+    pub version: String,
+    pub instances: Vec<Listed>,
 }
 
 impl From<Listed> for Instance {

@@ -18,8 +18,8 @@ use crate::race::both;
 /// An answer, and how long it is valid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Answer<T> {
-    pub(super) found: Vec<T>,
-    pub(super) valid: Duration,
+    pub found: Vec<T>,
+    pub valid: Duration,
 }
 
 /// Makes the resolver: of the operating system's configuration, unless servers are given.

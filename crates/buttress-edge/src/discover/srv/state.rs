@@ -11,10 +11,10 @@ const OVER_ZERO: u64 = 100;
 /// An SRV record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Record {
-    pub(super) priority: u16,
-    pub(super) weight: u16,
-    pub(super) port: u16,
-    pub(super) target: String,
+    pub priority: u16,
+    pub weight: u16,
+    pub port: u16,
+    pub target: String,
 }
 
 /// Returns `true` if the records say that there is no instance: their only target is the root.

@@ -5,8 +5,8 @@ use buttress::health::Finding;
 /// The sides that a share sends requests to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Needs {
-    pub(super) old: bool,
-    pub(super) new: bool,
+    pub old: bool,
+    pub new: bool,
 }
 
 impl Needs {
@@ -20,9 +20,9 @@ impl Needs {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Answer {
     /// `None` for a route with one side.
-    pub(super) side: Option<&'static str>,
+    pub side: Option<&'static str>,
     /// Why the side is not ready otherwise. `None` if it was not asked.
-    pub(super) ready: Option<Result<(), String>>,
+    pub ready: Option<Result<(), String>>,
 }
 
 /// Returns UP if all sides that were asked are ready, DEGRADED if only some are, and DOWN if none is.

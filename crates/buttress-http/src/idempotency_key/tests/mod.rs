@@ -161,11 +161,11 @@ impl Service<Request<Script>> for Inner {
 /// The response that a client receives.
 #[derive(Debug, PartialEq)]
 pub(super) struct Got {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
-    pub(super) trailers: Option<HeaderMap>,
-    pub(super) error: Option<String>,
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+    pub trailers: Option<HeaderMap>,
+    pub error: Option<String>,
 }
 
 impl Got {

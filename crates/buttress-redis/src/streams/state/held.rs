@@ -34,18 +34,18 @@ impl Phase {
 
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) epoch: u64,
+    pub epoch: u64,
     /// When the lease ends at the earliest.
-    pub(super) until: Instant,
-    pub(super) phase: Phase,
+    pub until: Instant,
+    pub phase: Phase,
     /// When a shard that is handed over is released at the latest.
-    pub(super) hand_over: Option<Instant>,
+    pub hand_over: Option<Instant>,
     /// Entries that are buffered or in the consumer.
-    pub(super) outstanding: BTreeSet<EntryId>,
+    pub outstanding: BTreeSet<EntryId>,
     /// Whether a read is in progress.
-    pub(super) reading: bool,
+    pub reading: bool,
     /// Entries that were settled while a read was in progress.
-    pub(super) settled: BTreeSet<EntryId>,
+    pub settled: BTreeSet<EntryId>,
     /// Whether the pending entries are read again after the read in progress.
     again: bool,
 }

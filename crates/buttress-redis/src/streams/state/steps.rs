@@ -8,19 +8,19 @@ use super::super::entry_id::EntryId;
 /// A lease on a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::streams) struct Claim {
-    pub(in crate::streams) shard: usize,
+    pub shard: usize,
     /// The number of the lease in this source. Each lease has another number.
-    pub(in crate::streams) epoch: u64,
+    pub epoch: u64,
 }
 
 /// An entry that was read under a lease.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::streams) struct Token {
-    pub(in crate::streams) shard: usize,
-    pub(in crate::streams) epoch: u64,
-    pub(in crate::streams) id: EntryId,
+    pub shard: usize,
+    pub epoch: u64,
+    pub id: EntryId,
     /// The bytes of the entry.
-    pub(in crate::streams) size: usize,
+    pub size: usize,
 }
 
 /// Which entries a read asks for.
@@ -37,21 +37,21 @@ pub(in crate::streams) enum Ask {
 /// A read of one shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::streams) struct Read {
-    pub(in crate::streams) claim: Claim,
-    pub(in crate::streams) ask: Ask,
-    pub(in crate::streams) count: usize,
+    pub claim: Claim,
+    pub ask: Ask,
+    pub count: usize,
 }
 
 /// The answer to a read: ids, sizes and contents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::streams) struct Page<E> {
-    pub(in crate::streams) entries: Vec<(EntryId, usize, E)>,
+    pub entries: Vec<(EntryId, usize, E)>,
     /// Where to continue, for a read of pending entries that is not complete.
-    pub(in crate::streams) next: Option<EntryId>,
+    pub next: Option<EntryId>,
     /// Pending ids whose entries were trimmed.
-    pub(in crate::streams) deleted: Vec<EntryId>,
+    pub deleted: Vec<EntryId>,
     /// The last id that was delivered to the group, if nothing new was there and the read asked for it.
-    pub(in crate::streams) at: Option<EntryId>,
+    pub at: Option<EntryId>,
 }
 
 impl<E> Default for Page<E> {
@@ -64,11 +64,11 @@ impl<E> Default for Page<E> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(in crate::streams) struct Seen {
     /// Members, this one included.
-    pub(in crate::streams) members: usize,
+    pub members: usize,
     /// Shards whose lease was renewed.
-    pub(in crate::streams) mine: BTreeSet<usize>,
+    pub mine: BTreeSet<usize>,
     /// Shards without a lease.
-    pub(in crate::streams) free: BTreeSet<usize>,
+    pub free: BTreeSet<usize>,
 }
 
 /// The next thing that a source does.

@@ -14,17 +14,17 @@ const MOST_PROBES: u32 = ASIDE - UNCOUNTED - 1;
 /// The data that changes rarely, and the rules for it.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) rules: Arc<Config>,
+    pub rules: Arc<Config>,
     /// Probes in progress, each with its number and start.
-    pub(super) probes: Vec<(u32, Instant)>,
-    pub(super) last_probe: u32,
-    pub(super) successes: u32,
+    pub probes: Vec<(u32, Instant)>,
+    pub last_probe: u32,
+    pub successes: u32,
     /// Failed probes since the circuit was last closed.
-    pub(super) reopened: u32,
+    pub reopened: u32,
     /// How long the circuit opened last, in nanoseconds.
-    pub(super) opened_for: u64,
+    pub opened_for: u64,
     /// The numbers that a window of time held when its circuit stopped counting.
-    pub(super) counted: Tally,
+    pub counted: Tally,
 }
 
 impl Machine {

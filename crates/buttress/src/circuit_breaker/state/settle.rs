@@ -13,9 +13,9 @@ use crate::vocabulary::observe::CircuitState;
 /// The effect of settling a call.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Settled {
-    pub(crate) transition: Option<Transition>,
+    pub transition: Option<Transition>,
     /// A probe returned its place without a change of state.
-    pub(crate) freed: bool,
+    pub freed: bool,
 }
 
 impl State {

@@ -5,8 +5,8 @@ use super::NONE;
 /// Both ends of a list.
 #[derive(Clone, Copy)]
 pub(super) struct Ends {
-    pub(super) newest: u32,
-    pub(super) oldest: u32,
+    pub newest: u32,
+    pub oldest: u32,
 }
 
 impl Ends {

@@ -22,9 +22,9 @@ pub(in crate::idempotency) struct Place<'a, V> {
 /// The next step of the first waiter of a queue.
 pub(in crate::idempotency) struct Turn {
     /// `true` if a call of this process has the key.
-    pub(in crate::idempotency) owned: bool,
+    pub owned: bool,
     /// When the lease of that call ends.
-    pub(in crate::idempotency) until: Instant,
+    pub until: Instant,
 }
 
 impl<'a, V> Place<'a, V> {

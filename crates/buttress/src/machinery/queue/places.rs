@@ -21,15 +21,15 @@ pub(super) struct Places {
 }
 
 pub(super) struct Entry {
-    pub(super) cost: u32,
+    pub cost: u32,
     /// The cost of all earlier entries, since the queue was created.
     before: u64,
-    pub(super) deadline: Option<Instant>,
-    pub(super) claim: Option<Duration>,
+    pub deadline: Option<Instant>,
+    pub claim: Option<Duration>,
     /// `None` until the waiter is polled.
-    pub(super) waker: Option<Waker>,
+    pub waker: Option<Waker>,
     /// When the waiter will poll by itself.
-    pub(super) looks_at: Option<Instant>,
+    pub looks_at: Option<Instant>,
 }
 
 impl Places {

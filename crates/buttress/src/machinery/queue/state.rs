@@ -14,7 +14,7 @@ const GRAIN: Duration = Duration::from_millis(5);
 const TRIFLE: Duration = Duration::from_micros(1);
 
 pub(super) struct State<T> {
-    pub(super) places: Places,
+    pub places: Places,
     /// Decisions for waiters that have not polled yet.
     settled: BTreeMap<u64, Settled<T>>,
     /// When the grants in `settled` expire.

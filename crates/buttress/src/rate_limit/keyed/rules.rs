@@ -17,11 +17,11 @@ use crate::vocabulary::reading::{Reading, snapshot};
 /// The rules of a bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
-    pub(crate) plan: Plan,
+    pub plan: Plan,
     /// The bits of an `f32`, as errors carry it.
-    pub(crate) per_second: u32,
-    pub(crate) refill_tokens: u32,
-    pub(crate) refill_period: Duration,
+    pub per_second: u32,
+    pub refill_tokens: u32,
+    pub refill_period: Duration,
 }
 
 impl Rule {

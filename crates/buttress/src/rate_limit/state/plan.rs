@@ -52,9 +52,9 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Taken {
     /// The new spent position.
-    pub(crate) spent: u64,
+    pub spent: u64,
     /// `true` if less than one token is left.
-    pub(crate) low: bool,
+    pub low: bool,
 }
 
 impl Plan {

@@ -26,7 +26,7 @@ const DRAFT_BYTES: usize = 4 << 20;
 pub(in crate::saga) struct Signals<P> {
     known: Vec<Signal<P>>,
     /// Whether the store may have more signals.
-    pub(in crate::saga) is_stale: bool,
+    pub is_stale: bool,
 }
 
 impl<P> Default for Signals<P> {

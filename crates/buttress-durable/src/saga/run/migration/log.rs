@@ -53,11 +53,11 @@ pub enum MigrationError {
 #[derive(Clone, Debug)]
 pub(super) struct OldStep {
     /// Its name in the new version.
-    pub(super) name: String,
+    pub name: String,
     /// Its name in the old version.
-    pub(super) recorded: String,
+    pub recorded: String,
     /// The letter of its sort; `None` if the shape in the log is a digest.
-    pub(super) sort: Option<char>,
+    pub sort: Option<char>,
 }
 
 /// The log of one saga of another version. A function of the user's [moves](crate::saga::Executor::migrate) it to the
