@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::{Clock, InvalidConfig};
 
 use crate::check::check_name;
@@ -34,49 +35,36 @@ impl Subscribe {
         }
     }
 
-    /// Sets how many unsettled messages of a shard RabbitMQ delivers to a member. Default: an equal part of
-    /// the messages that the consumer holds (its concurrency and its prefetch), or of 128 if it holds more; e.g. 16 of 8
-    /// shards with default settings. Between 1 and 2000.
-    ///
-    /// By default the consumer gets an equal part of its room from each shard, so that one shard cannot take it all. A
-    /// prefetch that you set is this limit too. Give all members of a group the same settings: RabbitMQ puts the
-    /// messages of a lost member behind returned messages that still wait. If members with a smaller prefetch follow
-    /// and are lost too, later messages of a key come before earlier ones.
-    pub fn prefetch(mut self, messages: u16) -> Self {
-        self.prefetch = Some(messages);
-        self
-    }
+    setters! {
+        /// Sets how many unsettled messages of a shard RabbitMQ delivers to a member. Default: an equal part of the
+        /// messages that the consumer holds (its concurrency and its prefetch), or of 128 if it holds more; e.g. 16 of
+        /// 8 shards with default settings. Between 1 and 2000.
+        ///
+        /// By default the consumer gets an equal part of its room from each shard, so that one shard cannot take it
+        /// all. A prefetch that you set is this limit too. Give all members of a group the same settings: RabbitMQ puts
+        /// the messages of a lost member behind returned messages that still wait. If members with a smaller prefetch
+        /// follow and are lost too, later messages of a key come before earlier ones.
+        prefetch(messages: u16) => Some(messages);
 
-    /// Sets after how many returned deliveries RabbitMQ moves a message to the group's dead queue. Default: 1000.
-    /// At least 1.
-    ///
-    /// It is the last resort. The consumer makes a dead letter after
-    /// [`max_redeliveries`](buttress_durable::consume::Config::max_redeliveries), which is 20 by default. Keep this
-    /// number far above: shutdowns and lost connections count too.
-    pub fn delivery_limit(mut self, deliveries: u32) -> Self {
-        self.delivery_limit = deliveries;
-        self
-    }
+        /// Sets after how many returned deliveries RabbitMQ moves a message to the group's dead queue. Default: 1000.
+        /// At least 1.
+        ///
+        /// It is the last resort. The consumer makes a dead letter after
+        /// [`max_redeliveries`](buttress_durable::consume::Config::max_redeliveries), which is 20 by default. Keep this
+        /// number far above: shutdowns and lost connections count too.
+        delivery_limit(deliveries: u32);
 
-    /// Sets the largest size of a shard's queue in bytes. Default: no limit. At least 1.
-    ///
-    /// A full queue refuses messages ([`PublishError::Full`](crate::PublishError::Full)), and drops none.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.max_bytes = Some(bytes);
-        self
-    }
+        /// Sets the largest size of a shard's queue in bytes. Default: no limit. At least 1.
+        ///
+        /// A full queue refuses messages ([`PublishError::Full`](crate::PublishError::Full)), and drops none.
+        max_bytes(bytes: u64) => Some(bytes);
 
-    /// Sets how long a message waits that [`Dead::retry`](crate::Dead::retry) returns to its queue. Default: 5
-    /// seconds. Between 1 ms and 30 days.
-    pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = wait;
-        self
-    }
+        /// Sets how long a message waits that [`Dead::retry`](crate::Dead::retry) returns to its queue. Default: 5
+        /// seconds. Between 1 ms and 30 days.
+        retry_after(wait: Duration);
 
-    /// Sets the clock of waits. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+        /// Sets the clock of waits. Default: tokio's clock.
+        clock(clock: Clock);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

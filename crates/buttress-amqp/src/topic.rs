@@ -1,5 +1,6 @@
 //! [`Topic`]: the exchange of a kind of messages, and the names of its queues.
 
+use buttress::__setters as setters;
 use buttress::InvalidConfig;
 use buttress_durable::outbox::NewMessage;
 
@@ -25,23 +26,19 @@ impl Topic {
         Self { name: name.into(), shards: 8, create: true }
     }
 
-    /// Sets the number of shards. Default: 8. Between 1 and 256.
-    ///
-    /// All messages of a key go to one shard, and one member of a group consumes a shard at a time. So at most this
-    /// many members of a group work concurrently. The number cannot be changed later: the keys would move to other
-    /// shards, and their order would be lost.
-    pub fn shards(mut self, shards: u16) -> Self {
-        self.shards = shards;
-        self
-    }
+    setters! {
+        /// Sets the number of shards. Default: 8. Between 1 and 256.
+        ///
+        /// All messages of a key go to one shard, and one member of a group consumes a shard at a time. So at most this
+        /// many members of a group work concurrently. The number cannot be changed later: the keys would move to other
+        /// shards, and their order would be lost.
+        shards(shards: u16);
 
-    /// Sets whether missing exchanges and queues are declared. Default: `true`.
-    ///
-    /// With `false` an operator declares them, and a missing one is
-    /// [`SetupError::Missing`](crate::SetupError::Missing). Arguments are then not compared.
-    pub fn create(mut self, create: bool) -> Self {
-        self.create = create;
-        self
+        /// Sets whether missing exchanges and queues are declared. Default: `true`.
+        ///
+        /// With `false` an operator declares them, and a missing one is
+        /// [`SetupError::Missing`](crate::SetupError::Missing). Arguments are then not compared.
+        create(create: bool);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

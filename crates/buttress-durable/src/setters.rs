@@ -1,27 +1,6 @@
 //! The fields of configurations, and their by-value setters, each of which sets the field with the same name.
 
-/// Writes a setter per line. `in part` names the field that has the set field. `=> value` says how the field keeps the argument, where it is not kept unchanged.
-macro_rules! setters {
-    ($($(#[$doc:meta])+ $field:ident($given:ident: $type:ty) $(in $part:ident)? $(=> $kept:expr)?;)+) => {$(
-        $(#[$doc])+
-        pub fn $field(mut self, $given: $type) -> Self {
-            self.$($part.)?$field = $crate::setters::kept!($given $(, $kept)?);
-            self
-        }
-    )+};
-}
-pub(crate) use setters;
-
-/// The last of its arguments.
-macro_rules! kept {
-    ($given:ident) => {
-        $given
-    };
-    ($given:ident, $kept:expr) => {
-        $kept
-    };
-}
-pub(crate) use kept;
+pub(crate) use buttress::__setters as setters;
 
 /// Writes a struct of settings with its `Default` and its `new`. The default of a field is behind its type.
 macro_rules! settings {
@@ -82,30 +61,20 @@ macro_rules! common_setters {
             if name.as_str().is_empty() { buttress::Name::from($unnamed) } else { name }
         }
 
-        #[doc = concat!("Sets the name in logs and metrics. Default: \"", $unnamed, "\".")]
-        pub fn name(mut self, name: impl Into<buttress::Name>) -> Self {
-            self.common.name = name.into();
-            self
-        }
+        $crate::setters::setters! {
+            #[doc = concat!("Sets the name in logs and metrics. Default: \"", $unnamed, "\".")]
+            name(name: impl Into<buttress::Name>) sets common.name => name.into();
 
-        /// Sets the clock. Default: tokio's clock.
-        pub fn clock(mut self, clock: buttress::Clock) -> Self {
-            self.common.clock = clock;
-            self
-        }
+            /// Sets the clock. Default: tokio's clock.
+            clock(clock: buttress::Clock) sets common.clock;
 
-        /// Sets the source of random ids and jitter. Default: a source with a different seed in every
-        /// process.
-        pub fn rng(mut self, rng: buttress::Rng) -> Self {
-            self.common.rng = rng;
-            self
-        }
+            /// Sets the source of random ids and jitter. Default: a source with a different seed in every
+            /// process.
+            rng(rng: buttress::Rng) sets common.rng;
 
-        #[doc = concat!("Sets where ", $runs, ".")]
-        /// Default: `tokio::spawn`.
-        pub fn spawner(mut self, spawner: buttress::Spawner) -> Self {
-            self.common.spawner = spawner;
-            self
+            #[doc = concat!("Sets where ", $runs, ".")]
+            /// Default: `tokio::spawn`.
+            spawner(spawner: buttress::Spawner) sets common.spawner;
         }
     };
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::{Clock, InvalidConfig};
 use buttress_http::context::Trust;
 
@@ -44,79 +45,55 @@ impl Config {
         Self::default()
     }
 
-    /// Sets the name of the proxy in `Via` and `Proxy-Status`: a token that starts with a letter. Default: `buttress`.
-    ///
-    /// The proxy answers 508 to a request whose `Via` field already has this name five times.
-    /// Proxies in a row need different names.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
+    setters! {
+        /// Sets the name of the proxy in `Via` and `Proxy-Status`: a token that starts with a letter. Default:
+        /// `buttress`.
+        ///
+        /// The proxy answers 508 to a request whose `Via` field already has this name five times.
+        /// Proxies in a row need different names.
+        name(name: impl Into<String>) => name.into();
 
-    /// Sets the longest time to connect to a backend, name resolution included. Default: 2 seconds. A backend on the
-    /// same network answers in milliseconds, and a lost packet is repeated after 1 second.
-    pub fn connect_limit(mut self, limit: Duration) -> Self {
-        self.connect = limit;
-        self
-    }
+        /// Sets the longest time to connect to a backend, name resolution included. Default: 2 seconds. A backend on
+        /// the same network answers in milliseconds, and a lost packet is repeated after 1 second.
+        connect_limit(limit: Duration) sets connect;
 
-    /// Sets the longest time that a backend takes for the head of its answer. Default: 10 seconds.
-    ///
-    /// The time starts when the last byte of the request's body was handed to the connection. For a
-    /// request without a body it starts with the attempt.
-    pub fn head_limit(mut self, limit: Duration) -> Self {
-        self.head = limit;
-        self
-    }
+        /// Sets the longest time that a backend takes for the head of its answer. Default: 10 seconds.
+        ///
+        /// The time starts when the last byte of the request's body was handed to the connection. For a
+        /// request without a body it starts with the attempt.
+        head_limit(limit: Duration) sets head;
 
-    /// Sets the longest time between two frames of a body, in either direction. Default: 60 seconds. A
-    /// slow but steady stream has no limit.
-    pub fn idle_limit(mut self, limit: Duration) -> Self {
-        self.idle = limit;
-        self
-    }
+        /// Sets the longest time between two frames of a body, in either direction. Default: 60 seconds. A
+        /// slow but steady stream has no limit.
+        idle_limit(limit: Duration) sets idle;
 
-    /// Sets how long an unused connection to a backend is kept. Default: 15 seconds, below the 60 to
-    /// 75 seconds after which servers close connections.
-    pub fn pool_idle_limit(mut self, limit: Duration) -> Self {
-        self.pool_idle = limit;
-        self
-    }
+        /// Sets how long an unused connection to a backend is kept. Default: 15 seconds, below the 60 to
+        /// 75 seconds after which servers close connections.
+        pool_idle_limit(limit: Duration) sets pool_idle;
 
-    /// Sets how many unused connections are kept per backend. Default: 32.
-    pub fn pool_size(mut self, connections: usize) -> Self {
-        self.pool_size = connections;
-        self
-    }
+        /// Sets how many unused connections are kept per backend. Default: 32.
+        pool_size(connections: usize);
 
-    /// Sets the peers whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Real-IP` and
-    /// `Forwarded` are kept, and `X-Shadow`, the mark of a [copy](crate::RouteShadow). Default: none, and these fields are
-    /// replaced or removed.
-    ///
-    /// Use [`Trust::gateways`] for a load balancer in front of the proxy: it believes the load balancer, whichever client
-    /// is behind it. [`Trust::networks`] believes only requests of your own services.
-    ///
-    /// The address of the peer is the extension
-    /// [`PeerAddr`](buttress_http::client_key::PeerAddr) of the request.
-    pub fn trust(mut self, trust: Trust) -> Self {
-        self.trust = trust;
-        self
-    }
+        /// Sets the peers whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Real-IP` and `Forwarded`
+        /// are kept, and `X-Shadow`, the mark of a [copy](crate::RouteShadow). Default: none, and these fields are
+        /// replaced or removed.
+        ///
+        /// Use [`Trust::gateways`] for a load balancer in front of the proxy: it believes the load balancer, whichever
+        /// client is behind it. [`Trust::networks`] believes only requests of your own services.
+        ///
+        /// The address of the peer is the extension
+        /// [`PeerAddr`](buttress_http::client_key::PeerAddr) of the request.
+        trust(trust: Trust);
 
-    /// Sets the authorities that vouch for backends of `https`. Default: the authorities of the operating system, which
-    /// are read before the first connection. Without usable ones the connection fails, and the request is answered with
-    /// 502.
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn roots(mut self, roots: crate::Roots) -> Self {
-        self.roots = Some(roots);
-        self
-    }
+        /// Sets the authorities that vouch for backends of `https`. Default: the authorities of the operating system,
+        /// which are read before the first connection. Without usable ones the connection fails, and the request is
+        /// answered with 502.
+        #[cfg(feature = "tls")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+        roots(roots: crate::Roots) => Some(roots);
 
-    /// Sets the clock of all limits. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+        /// Sets the clock of all limits. Default: tokio's.
+        clock(clock: Clock);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

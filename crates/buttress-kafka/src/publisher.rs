@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use buttress::{Clock, InvalidConfig};
 use buttress_durable::outbox::Message;
 use tokio::sync::oneshot;
 
@@ -16,47 +15,13 @@ use crate::topic::Topic;
 /// The client looks for overdue messages once a second.
 const OVERDUE: Duration = Duration::from_secs(2);
 
-/// The settings of a publisher.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Publish {
-    limit: Duration,
-    clock: Clock,
-}
-
-impl Default for Publish {
-    fn default() -> Self {
-        Self { limit: Duration::from_secs(5), clock: Clock::default() }
-    }
-}
-
-impl Publish {
-    /// Creates the default settings.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+buttress_durable::publish_settings! {
     /// Sets how long the brokers may take to confirm a message. Default: 5 seconds. Between 100 ms and 1 hour. The
     /// answer about an outage comes up to 2 seconds later. Keep it below the relay's `publish_timeout`, so that the
     /// relay gets the reason.
-    pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
-        self
-    }
-
+    limit: at least Duration::from_millis(100);
     /// Sets the clock of the limit. Default: tokio's clock. The client has its own clock besides.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
-        InvalidConfig::check_range(
-            "limit",
-            self.limit,
-            Duration::from_millis(100)..=Duration::from_secs(3600),
-        )
-    }
+    clock;
 }
 
 /// The confirmation of the brokers.
@@ -223,9 +188,9 @@ buttress_durable::publisher!(
     |publisher| publisher.shared.topic,
     /// The classifier for a relay over a [`Publisher`]: an outage uses up no attempt.
     ///
-    /// An error that [lasts](PublishError::is_lasting), or that the brokers gave for this message, is a failure: after its
-    /// attempts the message becomes a dead letter. Every other error is ignored: the brokers are unavailable, did not
-    /// confirm in time, or have no topic. The relay keeps the message and repeats it.
+    /// An error that [lasts](PublishError::is_lasting), or that the brokers gave for this message, is a failure: after
+    /// its attempts the message becomes a dead letter. Every other error is ignored: the brokers are unavailable, did
+    /// not confirm in time, or have no topic. The relay keeps the message and repeats it.
     ///
     /// With the relay's default classifier, an outage that outlasts all attempts makes dead letters.
 );

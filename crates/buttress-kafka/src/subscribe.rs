@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::InvalidConfig;
 use buttress_durable::consume::Start;
 
@@ -25,39 +26,29 @@ impl Subscribe {
         Self { group: group.into(), start: Start::default(), session, grace, window: 1000 }
     }
 
-    /// Sets where a new group starts. Default: [`Start::First`].
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
+    setters! {
+        /// Sets where a new group starts. Default: [`Start::First`].
+        start(start: Start);
 
-    /// Sets how long the partitions of a member that does not answer stay with it: the `session.timeout.ms` of Kafka.
-    /// Default: 10 seconds. Between 100 ms and 30 minutes; brokers take 6 seconds and more by default.
-    ///
-    /// After a crash other members take over within this time and a rebalance.
-    pub fn session(mut self, session: Duration) -> Self {
-        self.session = session;
-        self
-    }
+        /// Sets how long the partitions of a member that does not answer stay with it: the `session.timeout.ms` of
+        /// Kafka. Default: 10 seconds. Between 100 ms and 30 minutes; brokers take 6 seconds and more by default.
+        ///
+        /// After a crash other members take over within this time and a rebalance.
+        session(session: Duration);
 
-    /// Sets how long a partition that goes to another member waits for its messages that are being handled. Default: 1.5
-    /// seconds. Between 0 and 1 minute.
-    ///
-    /// A message that is not handled by then is handled by the other member too. The other partitions of this member
-    /// deliver nothing meanwhile.
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
+        /// Sets how long a partition that goes to another member waits for its messages that are being handled.
+        /// Default: 1.5 seconds. Between 0 and 1 minute.
+        ///
+        /// A message that is not handled by then is handled by the other member too. The other partitions of this
+        /// member deliver nothing meanwhile.
+        grace(grace: Duration);
 
-    /// Sets how many messages of a partition are delivered, counted from its first message that is not handled.
-    /// Default: 1000. Between 1 and 100 000.
-    ///
-    /// Kafka keeps one position per partition. So a message that waits for its next attempt holds the position, and after
-    /// a crash up to this many handled messages of each partition are handled again.
-    pub fn window(mut self, messages: usize) -> Self {
-        self.window = messages;
-        self
+        /// Sets how many messages of a partition are delivered, counted from its first message that is not handled.
+        /// Default: 1000. Between 1 and 100 000.
+        ///
+        /// Kafka keeps one position per partition. So a message that waits for its next attempt holds the position, and
+        /// after a crash up to this many handled messages of each partition are handled again.
+        window(messages: usize);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

@@ -1,5 +1,6 @@
 //! [`Topic`]: a topic, and how it is declared.
 
+use buttress::__setters as setters;
 use buttress::InvalidConfig;
 
 use crate::check::check_name;
@@ -29,30 +30,23 @@ impl Topic {
         &self.name
     }
 
-    /// Sets the number of partitions. Default: 8. Between 1 and 10 000.
-    ///
-    /// All messages of a key go to one partition, and one member of a group owns a partition at a time. So at most this
-    /// many members of a group work concurrently. Do not change the number later: keys would move to other
-    /// partitions, and their order would be lost.
-    pub fn partitions(mut self, partitions: i32) -> Self {
-        self.partitions = partitions;
-        self
-    }
+    setters! {
+        /// Sets the number of partitions. Default: 8. Between 1 and 10 000.
+        ///
+        /// All messages of a key go to one partition, and one member of a group owns a partition at a time. So at most
+        /// this many members of a group work concurrently. Do not change the number later: keys would move to other
+        /// partitions, and their order would be lost.
+        partitions(partitions: i32);
 
-    /// Sets on how many brokers a new topic is stored. Default: the `default.replication.factor` of the broker. Between 1
-    /// and 100. A topic that exists is not compared.
-    pub fn replicas(mut self, replicas: i32) -> Self {
-        self.replicas = Some(replicas);
-        self
-    }
+        /// Sets on how many brokers a new topic is stored. Default: the `default.replication.factor` of the broker.
+        /// Between 1 and 100. A topic that exists is not compared.
+        replicas(replicas: i32) => Some(replicas);
 
-    /// Sets whether a missing topic is created. Default: `true`.
-    ///
-    /// With `false` an operator creates it, and a missing topic is
-    /// [`SetupError::Missing`](crate::SetupError::Missing).
-    pub fn create(mut self, create: bool) -> Self {
-        self.create = create;
-        self
+        /// Sets whether a missing topic is created. Default: `true`.
+        ///
+        /// With `false` an operator creates it, and a missing topic is
+        /// [`SetupError::Missing`](crate::SetupError::Missing).
+        create(create: bool);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

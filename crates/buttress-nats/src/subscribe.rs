@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::{Clock, InvalidConfig, Rng};
 use buttress_durable::consume::Start;
 
@@ -32,41 +33,28 @@ impl Subscribe {
         }
     }
 
-    /// Sets where a new group starts. Default: [`Start::First`].
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
+    setters! {
+        /// Sets where a new group starts. Default: [`Start::First`].
+        start(start: Start);
 
-    /// Sets how long a member owns its shards without a renewal. Default: 10 seconds. Between 1 second and 1 hour.
-    ///
-    /// The messages of a member that crashed wait this long, and up to a second more. A member renews four times per
-    /// lease. All members of a group use the same value.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
+        /// Sets how long a member owns its shards without a renewal. Default: 10 seconds. Between 1 second and 1 hour.
+        ///
+        /// The messages of a member that crashed wait this long, and up to a second more. A member renews four times
+        /// per lease. All members of a group use the same value.
+        lease(lease: Duration);
 
-    /// Sets how long the server waits for a message that is neither settled nor kept. Default: 30 seconds. Between 1
-    /// second and 1 hour.
-    ///
-    /// The consumer keeps its messages twice in this time, so a handler may take longer. A member that takes over a
-    /// shard does not wait for it.
-    pub fn ack_wait(mut self, wait: Duration) -> Self {
-        self.ack_wait = wait;
-        self
-    }
+        /// Sets how long the server waits for a message that is neither settled nor kept. Default: 30 seconds. Between
+        /// 1 second and 1 hour.
+        ///
+        /// The consumer keeps its messages twice in this time, so a handler may take longer. A member that takes over a
+        /// shard does not wait for it.
+        ack_wait(wait: Duration);
 
-    /// Sets the clock of leases and waits. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
+        /// Sets the clock of leases and waits. Default: tokio's clock.
+        clock(clock: Clock);
 
-    /// Sets the source of the member's id. Default: a source with a different seed in every process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = rng;
-        self
+        /// Sets the source of the member's id. Default: a source with a different seed in every process.
+        rng(rng: Rng);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use buttress::__setters as setters;
 use buttress::InvalidConfig;
 use buttress_durable::outbox::NewMessage;
 
@@ -68,56 +69,38 @@ impl Topic {
         }
     }
 
-    /// Sets the number of shards. Default: 8. Between 1 and 256.
-    ///
-    /// All messages of a key go to one shard, and one member of a group pulls from a shard at a time. So at most this
-    /// many members of a group work concurrently. The number cannot be changed later: the keys would move to other
-    /// shards, and their order would be lost.
-    pub fn shards(mut self, shards: u16) -> Self {
-        self.shards = shards;
-        self
-    }
+    setters! {
+        /// Sets the number of shards. Default: 8. Between 1 and 256.
+        ///
+        /// All messages of a key go to one shard, and one member of a group pulls from a shard at a time. So at most
+        /// this many members of a group work concurrently. The number cannot be changed later: the keys would move to
+        /// other shards, and their order would be lost.
+        shards(shards: u16);
 
-    /// Sets how long the stream keeps messages. Default: [`Retain::Forever`].
-    pub fn retain(mut self, retain: Retain) -> Self {
-        self.retain = retain;
-        self
-    }
+        /// Sets how long the stream keeps messages. Default: [`Retain::Forever`].
+        retain(retain: Retain);
 
-    /// Sets where the server keeps the stream. Default: [`Storage::File`].
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.storage = storage;
-        self
-    }
+        /// Sets where the server keeps the stream. Default: [`Storage::File`].
+        storage(storage: Storage);
 
-    /// Sets on how many servers of a cluster the stream and its groups are stored. Default: 1. Between 1 and 5.
-    pub fn replicas(mut self, replicas: usize) -> Self {
-        self.replicas = replicas;
-        self
-    }
+        /// Sets on how many servers of a cluster the stream and its groups are stored. Default: 1. Between 1 and 5.
+        replicas(replicas: usize);
 
-    /// Sets the largest size of the stream in bytes. Default: no limit besides the limits of the account. At least 1.
-    ///
-    /// A full stream refuses messages ([`PublishError::Full`](crate::PublishError::Full)), and drops none.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.max_bytes = Some(bytes);
-        self
-    }
+        /// Sets the largest size of the stream in bytes. Default: no limit besides the limits of the account. At least
+        /// 1.
+        ///
+        /// A full stream refuses messages ([`PublishError::Full`](crate::PublishError::Full)), and drops none.
+        max_bytes(bytes: u64) => Some(bytes);
 
-    /// Sets how long the server recognises a message that is published twice. Default: 2 minutes, as the server has
-    /// it. Between 100 ms and 1 day. The server holds all ids of this time in memory.
-    pub fn duplicate_window(mut self, window: Duration) -> Self {
-        self.duplicate_window = window;
-        self
-    }
+        /// Sets how long the server recognises a message that is published twice. Default: 2 minutes, as the server has
+        /// it. Between 100 ms and 1 day. The server holds all ids of this time in memory.
+        duplicate_window(window: Duration);
 
-    /// Sets whether a missing stream is created. Default: `true`.
-    ///
-    /// With `false` an operator creates it, and a missing stream is
-    /// [`SetupError::Missing`](crate::SetupError::Missing).
-    pub fn create(mut self, create: bool) -> Self {
-        self.create = create;
-        self
+        /// Sets whether a missing stream is created. Default: `true`.
+        ///
+        /// With `false` an operator creates it, and a missing stream is
+        /// [`SetupError::Missing`](crate::SetupError::Missing).
+        create(create: bool);
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {

@@ -96,7 +96,6 @@ pub mod scripted;
 #[cfg(feature = "serde")]
 mod seconds;
 mod server;
-mod setters;
 mod sweep;
 mod tcp_proxy;
 pub mod tokio_engine;

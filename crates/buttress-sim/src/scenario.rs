@@ -5,6 +5,7 @@ mod running;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::{__const_setters as const_setters, __setters as setters};
 use buttress::{AsRefusal, InvalidConfig, Spawner, VirtualClock};
 use tower::Service;
 
@@ -13,7 +14,6 @@ use crate::fault::Faults;
 use crate::load::{Load, Request};
 use crate::measure::Recorder;
 use crate::outcome::Outcome;
-use crate::setters::setters;
 use crate::world::World;
 use crate::{Seed, tokio_engine};
 
@@ -125,22 +125,18 @@ impl Scenario {
         self
     }
 
-    /// Sets the requests and their times. Default: 100 per second at random times.
-    pub fn load(mut self, load: Load) -> Self {
-        self.load = load;
-        self
-    }
-
-    /// Sets the faults. Default: none.
-    pub fn faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
-        self
-    }
-
     setters! {
+        /// Sets the requests and their times. Default: 100 per second at random times.
+        load(load: Load);
+
+        /// Sets the faults. Default: none.
+        faults(faults: Faults);
+    }
+
+    const_setters! {
         /// Sets the warm-up. Totals count only requests that begin after it; windows count all
         /// requests. Default: 0. Must be shorter than the run.
-        pub const fn warm_up(warm_up: Duration);
+        warm_up(warm_up: Duration);
     }
 
     /// Sets the length of each window of the measurements. The last window is shorter if the length
@@ -150,25 +146,25 @@ impl Scenario {
         self
     }
 
-    setters! {
+    const_setters! {
         /// Sets the engine that runs the tasks. Default: [`Engine::Own`].
-        pub const fn engine(engine: Engine);
+        engine(engine: Engine);
 
         /// Draws the order of simultaneous events from the seed. Applies to [`Engine::Own`] only.
         /// Default: off.
-        pub const fn vary_ties(vary: bool);
+        vary_ties(vary: bool);
 
         /// Sets whether the trace has the jobs of stations. The simulation then also checks the
         /// invariants after each job. Default: off. It
         /// costs about a third of the speed.
-        pub const fn full_trace(full: bool);
+        full_trace(full: bool);
 
         /// Keeps every event in [`Outcome::events`]. Memory then grows with the run. Default: off.
-        pub const fn keep_events(keep: bool);
+        keep_events(keep: bool);
 
         /// Sets the share of the offered load that a stable system must serve. Default: 0.9. Between 0
         /// and 1.
-        pub const fn healthy(share: f64);
+        healthy(share: f64);
     }
 
     /// Sets the station whose calls are the attempts of a request. Default: the first station that

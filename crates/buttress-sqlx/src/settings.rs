@@ -71,17 +71,7 @@ impl Settings {
     }
 }
 
-/// Writes a by-value setter per line, with the field that it sets.
-macro_rules! setters {
-    ($($(#[$attribute:meta])+ $setter:ident($given:ident: $type:ty) sets $($field:ident).+;)+) => {$(
-        $(#[$attribute])+
-        pub fn $setter(mut self, $given: $type) -> Self {
-            self.$($field).+ = $given.into();
-            self
-        }
-    )+};
-}
-pub(crate) use setters;
+pub(crate) use buttress::__setters as setters;
 
 /// The setters that both configurations have with the same meaning.
 macro_rules! common_setters {
@@ -92,7 +82,7 @@ macro_rules! common_setters {
             ///
             /// The number is fixed when the tables are created, also by a store without the part
             /// `outbox`. A store that is opened later refuses another number.
-            partitions(partitions: u16) sets settings.partitions;
+            partitions(partitions: u16) sets settings.partitions => Some(partitions);
 
             /// Sets how many results of idempotency keys the store keeps. Default: no limit. At
             /// least 1.
@@ -104,7 +94,7 @@ macro_rules! common_setters {
             /// result was removed runs **again**, so prefer short lifetimes of results to bound the
             /// database.
             #[cfg(feature = "idempotency")]
-            results(most: u64) sets settings.results;
+            results(most: u64) sets settings.results => Some(most);
 
             /// Sets how long the store keeps receipts of the
             /// [inbox](buttress_durable::outbox::Inbox), and records of the
@@ -117,7 +107,7 @@ macro_rules! common_setters {
             /// [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry) plus the
             /// longest time that a dead letter waits before an operator requeues it.
             #[cfg(any(feature = "saga", feature = "outbox"))]
-            keep_receipts(time: impl Into<Option<Duration>>) sets settings.keep_receipts;
+            keep_receipts(time: impl Into<Option<Duration>>) sets settings.keep_receipts => time.into();
 
             /// Sets where the tasks of the store run. Default: `tokio::spawn`. sqlx needs a tokio
             /// runtime in any case.

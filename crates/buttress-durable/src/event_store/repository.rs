@@ -19,6 +19,7 @@ use super::store::{Append, Store};
 use super::stream::{StreamId, Version};
 use crate::event::{DomainEvent, newest};
 use crate::outbox::MessageId;
+use crate::setters::setters;
 use snapshotting::Snapshots;
 
 /// How many events a load reads with one query at most.
@@ -98,16 +99,12 @@ where
         self
     }
 
-    /// Sets the clock of the waits. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
+    setters! {
+        /// Sets the clock of the waits. Default: tokio's clock.
+        clock(clock: Clock);
 
-    /// Sets the source of event ids and jitter. Default: a source with a different seed in every process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = rng;
-        self
+        /// Sets the source of event ids and jitter. Default: a source with a different seed in every process.
+        rng(rng: Rng);
     }
 
     /// Returns the log.

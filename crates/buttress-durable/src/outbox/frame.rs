@@ -56,8 +56,9 @@ macro_rules! publisher {
     };
 }
 
-/// Writes `Publish`, the settings of a publisher: a limit and a clock, and the sizes that only one broker has. The first
-/// argument is the shortest limit. The documentation of each setter is an argument too, because it names the broker.
+/// Writes `Publish`, the settings of a publisher: a limit and a clock, and the sizes that only one broker has. The
+/// first argument is the shortest limit. The documentation of each setter is an argument too, because it names the
+/// broker.
 ///
 /// The crates of brokers use it. It is no part of the API.
 #[doc(hidden)]
@@ -95,25 +96,18 @@ macro_rules! publish_settings {
                 Self::default()
             }
 
-            $(#[$limit])+
-            pub fn limit(mut self, limit: ::std::time::Duration) -> Self {
-                self.limit = limit;
-                self
-            }
+            ::buttress::__setters! {
+                $(#[$limit])+
+                limit(limit: ::std::time::Duration);
 
-            $(#[$clock])+
-            pub fn clock(mut self, clock: ::buttress::Clock) -> Self {
-                self.clock = clock;
-                self
-            }
+                $(#[$clock])+
+                clock(clock: ::buttress::Clock);
 
-            $(
-                $(#[$doc])+
-                pub fn $field(mut self, $given: $type) -> Self {
-                    self.$field = $given;
-                    self
-                }
-            )*
+                $(
+                    $(#[$doc])+
+                    $field($given: $type);
+                )*
+            }
 
             pub(crate) fn check(&self) -> Result<(), ::buttress::InvalidConfig> {
                 let limits = $least..=::std::time::Duration::from_secs(3600);

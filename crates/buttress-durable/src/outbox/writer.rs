@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::message::{MessageId, NewMessage};
 use super::stats::Counts;
 use super::store::Write;
+use crate::setters::setters;
 
 /// The state that the writers and the relays of one outbox share in one process.
 #[derive(Debug, Default)]
@@ -79,22 +80,18 @@ impl<St> Outbox<St> {
         Self { store, notifier: Arc::default(), rng: Rng::default(), strict_order: false }
     }
 
-    /// Sets the source of message ids. Default: a source with a different seed in every process.
-    #[must_use]
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = rng;
-        self
-    }
+    setters! {
+        /// Sets the source of message ids. Default: a source with a different seed in every process.
+        #[must_use]
+        rng(rng: Rng);
 
-    /// Sets whether a write locks the key of its message until the transaction ends. Default: off.
-    ///
-    /// With the lock, overlapping transactions on one key come in the order of their commits.
-    /// Without it, only transactions that do not overlap are in order. The lock makes the writers
-    /// of a key wait for each other.
-    #[must_use]
-    pub fn strict_order(mut self, strict: bool) -> Self {
-        self.strict_order = strict;
-        self
+        /// Sets whether a write locks the key of its message until the transaction ends. Default: off.
+        ///
+        /// With the lock, overlapping transactions on one key come in the order of their commits.
+        /// Without it, only transactions that do not overlap are in order. The lock makes the writers
+        /// of a key wait for each other.
+        #[must_use]
+        strict_order(strict: bool);
     }
 
     /// Creates a message with a new random id. The headers `x-correlation-id` and `traceparent` carry the current

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::{Clock, InvalidConfig, circuit_breaker, retry};
 
 /// The configuration of a [`ServiceClient`](super::ServiceClient).
@@ -56,8 +57,8 @@ impl Config {
     }
 
     /// Sets the time for all attempts and the waits between them, up to the head of the answer. An earlier deadline of
-    /// the [context](buttress::context) counts. [`bytes`](super::ClientRequest::bytes) and `json` read the body within the
-    /// same time. Default: 12 s.
+    /// the [context](buttress::context) counts. [`bytes`](super::ClientRequest::bytes) and `json` read the body within
+    /// the same time. Default: 12 s.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.total = limit;
         self
@@ -121,16 +122,12 @@ impl Config {
         self
     }
 
-    /// Sets the longest body of a request that is kept to be sent again, in bytes. Default: 64 KiB.
-    pub fn replay_buffer(mut self, bytes: usize) -> Self {
-        self.replay_buffer = bytes;
-        self
-    }
+    setters! {
+        /// Sets the longest body of a request that is kept to be sent again, in bytes. Default: 64 KiB.
+        replay_buffer(bytes: usize);
 
-    /// Sets the longest body that [`bytes`](super::ClientRequest::bytes) reads, in bytes. Default: 10 MiB.
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.max_body = bytes;
-        self
+        /// Sets the longest body that [`bytes`](super::ClientRequest::bytes) reads, in bytes. Default: 10 MiB.
+        max_body(bytes: usize);
     }
 
     /// Sets the authorities that vouch for a service behind `https`. Default: the authorities of the operating system.

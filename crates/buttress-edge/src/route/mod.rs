@@ -11,6 +11,7 @@ mod to;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::rate_limit::KeyedHandle;
 use buttress::{InvalidConfig, bulkhead, circuit_breaker, rate_limit, retry};
 use buttress_http::client_key::AddressKeys;
@@ -106,45 +107,33 @@ impl Route {
         }
     }
 
-    /// Sets the host: a name, or `*.` and a name for all names below it. Default: any host.
-    ///
-    /// Case, a trailing dot and the port of the request do not matter.
-    pub fn host(mut self, host: impl Into<String>) -> Self {
-        self.host = Some(host.into());
-        self
-    }
+    setters! {
+        /// Sets the host: a name, or `*.` and a name for all names below it. Default: any host.
+        ///
+        /// Case, a trailing dot and the port of the request do not matter.
+        host(host: impl Into<String>) => Some(host.into());
 
-    /// Sets the prefix of the path, in whole segments. `/api` matches `/api` and `/api/x`, and not
-    /// `/apiary`. Default: `/`, which matches every path.
-    ///
-    /// Requests are matched with escapes of unreserved characters decoded: `/%61pi` is `/api`.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
+        /// Sets the prefix of the path, in whole segments. `/api` matches `/api` and `/api/x`, and not
+        /// `/apiary`. Default: `/`, which matches every path.
+        ///
+        /// Requests are matched with escapes of unreserved characters decoded: `/%61pi` is `/api`.
+        prefix(prefix: impl Into<String>) => prefix.into();
 
-    /// Sets the methods. Default: every method but CONNECT and TRACE, which a proxy never forwards.
-    /// GET does not include HEAD. An empty list is an error of the proxy.
-    ///
-    /// If only the method of a request has no route, the proxy answers 405.
-    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.methods = Some(methods.into_iter().collect());
-        self
-    }
+        /// Sets the methods. Default: every method but CONNECT and TRACE, which a proxy never forwards.
+        /// GET does not include HEAD. An empty list is an error of the proxy.
+        ///
+        /// If only the method of a request has no route, the proxy answers 405.
+        methods(methods: impl IntoIterator<Item = Method>) => Some(methods.into_iter().collect());
 
-    /// Removes this prefix from the path before the request is forwarded. It must be a prefix of
-    /// the route's own, in whole segments. Default: nothing is removed.
-    ///
-    /// If nothing of the path remains, it becomes `/`.
-    pub fn strip(mut self, prefix: impl Into<String>) -> Self {
-        self.strip = Some(prefix.into());
-        self
-    }
+        /// Removes this prefix from the path before the request is forwarded. It must be a prefix of
+        /// the route's own, in whole segments. Default: nothing is removed.
+        ///
+        /// If nothing of the path remains, it becomes `/`.
+        strip(prefix: impl Into<String>) => Some(prefix.into());
 
-    /// Sets the backends. A route without backends and without a [service](Self::to_service) is an error of the proxy.
-    pub fn to(mut self, upstream: Upstream) -> Self {
-        self.upstream = Some(upstream);
-        self
+        /// Sets the backends. A route without backends and without a [service](Self::to_service) is an error of the
+        /// proxy.
+        to(upstream: Upstream) sets upstream => Some(upstream);
     }
 
     /// Answers the requests with a tower service of this process in place of backends: an axum router, or a service
@@ -152,11 +141,11 @@ impl Route {
     ///
     /// Everything before the backends is the same: checks of the path, admission, limits, the drain and the numbers of
     /// the route. The service gets the request as a backend would, with the target that [`strip`](Self::strip) leaves.
-    /// `Host` is the client's, and the request keeps its extensions. The [`Subject`](crate::Subject) that the
-    /// admission has found is an extension. The [context](buttress::context::Context) is the current one of the call,
-    /// so a client that the service calls sends its ids and the remaining time. Under a
-    /// [`ContextLayer`](buttress_http::context::ContextLayer) the request has the fields of the context too, as one to a
-    /// backend has.
+    /// `Host` is the client's, and the request keeps its extensions. The [`Subject`](crate::Subject) that the admission
+    /// has found is an extension. The [context](buttress::context::Context) is the current one of the call, so a client
+    /// that the service calls sends its ids and the remaining time. Under a
+    /// [`ContextLayer`](buttress_http::context::ContextLayer) the request has the fields of the context too, as one to
+    /// a backend has.
     ///
     /// Each request gets a clone of the service, and waits until that clone is ready.
     ///
@@ -195,47 +184,39 @@ impl Route {
         self
     }
 
-    /// Sends a share of the requests to a new set of backends, which must speak the same version of HTTP. Default: all
-    /// requests go to the backends of [`to`](Self::to), which are the old side then.
-    pub fn split(mut self, split: RouteSplit) -> Self {
-        self.split = Some(split);
-        self
+    setters! {
+        /// Sends a share of the requests to a new set of backends, which must speak the same version of HTTP. Default:
+        /// all requests go to the backends of [`to`](Self::to), which are the old side then.
+        split(split: RouteSplit) => Some(split);
+
+        /// Sends a copy of some requests to other backends too, which must speak the same version of HTTP. The client
+        /// never notices them. Default: no request is copied.
+        shadow(shadow: RouteShadow) => Some(shadow);
     }
 
-    /// Sends a copy of some requests to other backends too, which must speak the same version of HTTP. The client never
-    /// notices them. Default: no request is copied.
-    pub fn shadow(mut self, shadow: RouteShadow) -> Self {
-        self.shadow = Some(shadow);
-        self
-    }
-
-    /// States that the route admits every caller. A route that says neither this nor [`admit`](Self::admit), or both, is
-    /// an error of the proxy.
+    /// States that the route admits every caller. A route that says neither this nor [`admit`](Self::admit), or both,
+    /// is an error of the proxy.
     pub fn public(mut self) -> Self {
         self.public = true;
         self
     }
 
-    /// Sets who may use the route. The proxy answers all others with 401 and `WWW-Authenticate`, 403 or 503.
-    ///
-    /// A request that is denied spends no token of a limit. The subject of an admitted request is the client of
-    /// [`per_client`](Self::per_client), and the [identity](buttress::context::Context::identity) of the context in
-    /// which the proxy forwards the request.
-    pub fn admit(mut self, admit: impl Admit + 'static) -> Self {
-        self.admit = Some(Admits(Arc::new(admit)));
-        self
-    }
+    setters! {
+        /// Sets who may use the route. The proxy answers all others with 401 and `WWW-Authenticate`, 403 or 503.
+        ///
+        /// A request that is denied spends no token of a limit. The subject of an admitted request is the client of
+        /// [`per_client`](Self::per_client), and the [identity](buttress::context::Context::identity) of the context in
+        /// which the proxy forwards the request.
+        admit(admit: impl Admit + 'static) => Some(Admits(Arc::new(admit)));
 
-    /// Sends the subject of an admitted request to the backend in this field, e.g. `x-user`. Default: the backend does
-    /// not get the subject.
-    ///
-    /// The proxy removes this field from the requests of all of its routes, also in another case and with `_` for `-`.
-    /// So a client cannot write it. A request whose admission found no subject arrives without the field. A field
-    /// that the proxy writes or removes for another reason is an error of the proxy, and so is this setting on a public
-    /// route.
-    pub fn forward_identity(mut self, field: impl Into<String>) -> Self {
-        self.identity = Some(field.into());
-        self
+        /// Sends the subject of an admitted request to the backend in this field, e.g. `x-user`. Default: the backend
+        /// does not get the subject.
+        ///
+        /// The proxy removes this field from the requests of all of its routes, also in another case and with `_` for
+        /// `-`. So a client cannot write it. A request whose admission found no subject arrives without the field. A
+        /// field that the proxy writes or removes for another reason is an error of the proxy, and so is this setting
+        /// on a public route.
+        forward_identity(field: impl Into<String>) sets identity => Some(field.into());
     }
 
     /// Sends the credentials of requests to the backend: `Authorization`, and the fields that the [`Admit`] of any
@@ -253,31 +234,27 @@ impl Route {
         self
     }
 
-    /// Sets the longest body of a request, in bytes. A longer one is answered with 413. Default:
-    /// unlimited.
-    pub fn max_request_body(mut self, bytes: u64) -> Self {
-        self.max_request_body = Some(bytes);
-        self
-    }
+    setters! {
+        /// Sets the longest body of a request, in bytes. A longer one is answered with 413. Default:
+        /// unlimited.
+        max_request_body(bytes: u64) => Some(bytes);
 
-    /// Limits the requests of the route per time window. Routes with the handle of one limiter share its tokens.
-    /// Default: unlimited.
-    ///
-    /// A request waits in the queue of the limiter, if it has one. A request without a token is answered with 429. A
-    /// request that the proxy refuses for another reason spends no token.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use buttress::rate_limit::{Config, RateLimitLayer};
-    /// use buttress_edge::Route;
-    ///
-    /// let limit = RateLimitLayer::new(Config::new().refill(100, Duration::from_secs(1)))?;
-    /// let route = Route::new("orders").rate_limit(limit.handle());
-    /// # Ok::<(), buttress::InvalidConfig>(())
-    /// ```
-    pub fn rate_limit(mut self, limiter: rate_limit::Handle) -> Self {
-        self.limits.rate = Some(limiter);
-        self
+        /// Limits the requests of the route per time window. Routes with the handle of one limiter share its tokens.
+        /// Default: unlimited.
+        ///
+        /// A request waits in the queue of the limiter, if it has one. A request without a token is answered with 429.
+        /// A request that the proxy refuses for another reason spends no token.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// use buttress::rate_limit::{Config, RateLimitLayer};
+        /// use buttress_edge::Route;
+        ///
+        /// let limit = RateLimitLayer::new(Config::new().refill(100, Duration::from_secs(1)))?;
+        /// let route = Route::new("orders").rate_limit(limit.handle());
+        /// # Ok::<(), buttress::InvalidConfig>(())
+        /// ```
+        rate_limit(limiter: rate_limit::Handle) sets limits.rate => Some(limiter);
     }
 
     /// Limits the requests of each client per time. Default: unlimited.
@@ -305,33 +282,27 @@ impl Route {
         self
     }
 
-    /// Limits how many requests of the route run concurrently. A request runs until the client has the whole answer.
-    /// Default: unlimited.
-    ///
-    /// A request waits in the queue of the bulkhead, if it has one. A request without a permit is answered with 503.
-    pub fn max_concurrent(mut self, bulkhead: bulkhead::Handle) -> Self {
-        self.limits.concurrent = Some(bulkhead);
-        self
-    }
+    setters! {
+        /// Limits how many requests of the route run concurrently. A request runs until the client has the whole
+        /// answer. Default: unlimited.
+        ///
+        /// A request waits in the queue of the bulkhead, if it has one. A request without a permit is answered with
+        /// 503.
+        max_concurrent(bulkhead: bulkhead::Handle) sets limits.concurrent => Some(bulkhead);
 
-    /// Stops requests while the backends of the route fail together. Default: no circuit breaker.
-    ///
-    /// An open circuit answers 503. Failures are the failures that [`Upstream`] counts, and a passed
-    /// [`time_limit`](Self::time_limit). The head of an answer decides. An ejection stops requests to one backend. The
-    /// circuit stops requests to all backends.
-    pub fn circuit_breaker(mut self, circuit: circuit_breaker::Handle) -> Self {
-        self.limits.circuit = Some(circuit);
-        self
-    }
+        /// Stops requests while the backends of the route fail together. Default: no circuit breaker.
+        ///
+        /// An open circuit answers 503. Failures are the failures that [`Upstream`] counts, and a passed
+        /// [`time_limit`](Self::time_limit). The head of an answer decides. An ejection stops requests to one backend.
+        /// The circuit stops requests to all backends.
+        circuit_breaker(circuit: circuit_breaker::Handle) sets limits.circuit => Some(circuit);
 
-    /// Sets the longest time of all attempts together, until the head of the answer. Default: unlimited; each attempt
-    /// has the limits of [`Config`](crate::Config).
-    ///
-    /// A request that takes longer is answered with 504, or with 408 if its client has not sent the body. The time
-    /// begins when the request has passed the other limits of the route.
-    pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.limits.time = Some(limit);
-        self
+        /// Sets the longest time of all attempts together, until the head of the answer. Default: unlimited; each
+        /// attempt has the limits of [`Config`](crate::Config).
+        ///
+        /// A request that takes longer is answered with 504, or with 408 if its client has not sent the body. The time
+        /// begins when the request has passed the other limits of the route.
+        time_limit(limit: Duration) sets limits.time => Some(limit);
     }
     /// Repeats requests that failed, by these rules. Default: no retries.
     ///

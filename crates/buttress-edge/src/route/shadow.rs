@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use buttress::__setters as setters;
 use buttress::InvalidConfig;
 use buttress::shadow::{Config, Handle, NotCompared, Shadow};
 use http::{HeaderName, Method};
@@ -24,13 +25,13 @@ const LONGEST: u64 = 1 << 30;
 
 /// Backends that get a copy of some requests of a route, for [`Route::shadow`](crate::Route::shadow).
 ///
-/// The client gets the answer of the route's own backends, as if there were no copy. A copy has the field `x-shadow: 1`,
-/// and the same context without its deadline. The proxy removes this field from requests of clients, so a service can
-/// believe it.
+/// The client gets the answer of the route's own backends, as if there were no copy. A copy has the field `x-shadow:
+/// 1`, and the same context without its deadline. The proxy removes this field from requests of clients, so a service
+/// can believe it.
 ///
-/// A copy has no `Authorization`, no `Cookie`, no `X-API-Key`, and no field that the [`Admit`](crate::Admit) of any route
-/// [names](crate::Admit::credentials), unless [`forward_credentials`](Self::forward_credentials) says so. A credential in
-/// the target, e.g. in a query, reaches the mirror, and a credential in any other field too.
+/// A copy has no `Authorization`, no `Cookie`, no `X-API-Key`, and no field that the [`Admit`](crate::Admit) of any
+/// route [names](crate::Admit::credentials), unless [`forward_credentials`](Self::forward_credentials) says so. A
+/// credential in the target, e.g. in a query, reaches the mirror, and a credential in any other field too.
 ///
 /// Copied are GET, HEAD and OPTIONS without a body and without `Upgrade`. A mirror that changes something at a GET
 /// changes it a second time. A route with other methods only is an error of [`Proxy::new`](crate::Proxy::new).
@@ -61,8 +62,8 @@ const LONGEST: u64 = 1 << 30;
 /// value of a field, nothing of a body and no address. [`keep_one_in`](Config::keep_one_in) limits these lines.
 ///
 /// In the [numbers](Upstream::stats) of the mirror a copy is `abandoned` if the proxy does not read its answer to the
-/// end. The proxy stops at a body that is too long, and at the limit of the copy. Where the heads decide, it stops after
-/// 64 KiB or 1 second.
+/// end. The proxy stops at a body that is too long, and at the limit of the copy. Where the heads decide, it stops
+/// after 64 KiB or 1 second.
 ///
 /// ```
 /// use buttress::shadow::Config;
@@ -114,8 +115,8 @@ impl RouteShadow {
         Ok(Self { upstream, mirrored, fields, max_body: DEFAULT, mismatches, forward_credentials })
     }
 
-    /// Creates the mirror with the configuration, the share and the numbers of `before`, and with the comparison and the
-    /// credentials of a new one.
+    /// Creates the mirror with the configuration, the share and the numbers of `before`, and with the comparison and
+    /// the credentials of a new one.
     #[cfg(feature = "document")]
     pub(crate) fn continuing(upstream: Upstream, before: &Self) -> Self {
         let mirror = Mirror::new(upstream.clone());
@@ -126,34 +127,32 @@ impl RouteShadow {
         Self { upstream, mirrored, fields, max_body: DEFAULT, mismatches, forward_credentials }
     }
 
-    /// Compares these fields of the answers too, each with all of its values in their order. Default: none, because a new
-    /// service may set other fields. At most 32.
-    ///
-    /// A name that is not a field, a field of one connection such as `Keep-Alive`, `Via`, and a field that differs
-    /// between two equal answers are errors of [`Proxy::new`](crate::Proxy::new). The last ones are `Date` and the
-    /// fields of a [context](buttress_http::context), such as `X-Request-Id`.
-    pub fn compare_fields(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.fields = fields.into_iter().map(Into::into).collect();
-        self
+    setters! {
+        /// Compares these fields of the answers too, each with all of its values in their order. Default: none, because
+        /// a new service may set other fields. At most 32.
+        ///
+        /// A name that is not a field, a field of one connection such as `Keep-Alive`, `Via`, and a field that differs
+        /// between two equal answers are errors of [`Proxy::new`](crate::Proxy::new). The last ones are `Date` and the
+        /// fields of a [context](buttress_http::context), such as `X-Request-Id`.
+        compare_fields(fields: impl IntoIterator<Item = impl Into<String>>)
+            sets fields => fields.into_iter().map(Into::into).collect();
+
+        /// Sets the longest body that is compared, in bytes. Default: 1 MiB, so that a large answer costs the mirror
+        /// and the proxy no more than that. From 0 to 1 GiB; a larger value is an error of
+        /// [`Proxy::new`](crate::Proxy::new).
+        ///
+        /// With 0 bodies are not compared. Say so for routes whose answers contain a time or an id, and for streams
+        /// without an end.
+        max_compared_body(bytes: u64) sets max_body;
     }
 
-    /// Sets the longest body that is compared, in bytes. Default: 1 MiB, so that a large answer costs the mirror and the
-    /// proxy no more than that. From 0 to 1 GiB; a larger value is an error of [`Proxy::new`](crate::Proxy::new).
-    ///
-    /// With 0 bodies are not compared. Say so for routes whose answers contain a time or an id, and for streams without
-    /// an end.
-    pub fn max_compared_body(mut self, bytes: u64) -> Self {
-        self.max_body = bytes;
-        self
-    }
-
-    /// Sends the mirror the credentials that the route's own backends get. Default: the mirror gets none of them, because
-    /// a service on trial should not see the sessions, keys and tokens of customers.
+    /// Sends the mirror the credentials that the route's own backends get. Default: the mirror gets none of them,
+    /// because a service on trial should not see the sessions, keys and tokens of customers.
     ///
     /// The route's own backends get `Cookie` and `X-API-Key`. They get `Authorization`, and the fields that the
     /// [`Admit`](crate::Admit) of any route [names](crate::Admit::credentials), only if the route
-    /// [forwards](crate::Route::forward_credentials) them. A mirror that checks credentials itself needs them to answer as
-    /// the route's own backends do.
+    /// [forwards](crate::Route::forward_credentials) them. A mirror that checks credentials itself needs them to answer
+    /// as the route's own backends do.
     pub fn forward_credentials(mut self) -> Self {
         self.forward_credentials = true;
         self

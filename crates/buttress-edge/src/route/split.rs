@@ -1,5 +1,6 @@
 //! [`RouteSplit`]: a new set of backends that gets a share of a route's requests.
 
+use buttress::__setters as setters;
 use buttress::split::{Handle, Side, key};
 use buttress::{InvalidConfig, circuit_breaker};
 use http::{HeaderMap, HeaderName};
@@ -67,42 +68,38 @@ impl RouteSplit {
         self
     }
 
-    /// Sends all requests with the same value of this field to one side. A request without the field, or with two of
-    /// them, gets its side at random. Replaces [`stick_by_subject`](Self::stick_by_subject).
-    ///
-    /// A field that the proxy removes before it chooses is an error of [`Proxy::new`](crate::Proxy::new): a field of one
-    /// connection, such as `TE`, and the [identity field](crate::Route::forward_identity) of any route.
-    pub fn stick_by_header(mut self, field: impl Into<String>) -> Self {
-        self.stick = Some(StickBy::Header(field.into()));
-        self
-    }
+    setters! {
+        /// Sends all requests with the same value of this field to one side. A request without the field, or with two
+        /// of them, gets its side at random. Replaces [`stick_by_subject`](Self::stick_by_subject).
+        ///
+        /// A field that the proxy removes before it chooses is an error of [`Proxy::new`](crate::Proxy::new): a field
+        /// of one connection, such as `TE`, and the [identity field](crate::Route::forward_identity) of any route.
+        stick_by_header(field: impl Into<String>) sets stick => Some(StickBy::Header(field.into()));
 
-    /// Lets a request choose its side with this field, whose value is `old` or `new`. Other values are ignored. Default:
-    /// no request chooses. Every client that can send the field can choose.
-    pub fn force_by_header(mut self, field: impl Into<String>) -> Self {
-        self.force = Some(field.into());
-        self
+        /// Lets a request choose its side with this field, whose value is `old` or `new`. Other values are ignored.
+        /// Default: no request chooses. Every client that can send the field can choose.
+        force_by_header(field: impl Into<String>) sets force => Some(field.into());
     }
 
     /// Lets the old side answer a request that the new side has not seen, because no connection could be made, its
     /// circuit is open, or no backend took it. An idempotent request also falls back after a failure and after a status
     /// that [`RetryableStatus`](buttress_http::RetryableStatus) or a circuit would count as one. Default: never.
     ///
-    /// A request does not fall back once its time is over: the [`time_limit`](crate::Route::time_limit) of the route, or an
-    /// earlier deadline. So the new side of a route with a time limit has to fail earlier: let
+    /// A request does not fall back once its time is over: the [`time_limit`](crate::Route::time_limit) of the route,
+    /// or an earlier deadline. So the new side of a route with a time limit has to fail earlier: let
     /// [`head_limit`](crate::Config::head_limit) be below the time limit, or give the new side a
     /// [`circuit_breaker`](Self::circuit_breaker).
     ///
     /// A request whose body was read does not fall back. An `Idempotency-Key` counts if the route says
-    /// [`backend_honours_idempotency_keys`](crate::Route::backend_honours_idempotency_keys): both sides must share their
-    /// records then.
+    /// [`backend_honours_idempotency_keys`](crate::Route::backend_honours_idempotency_keys): both sides must share
+    /// their records then.
     pub fn fall_back(mut self) -> Self {
         self.falls_back = true;
         self
     }
 
-    /// Stops requests to the new side while its backends fail together, or none of them takes a request. Default: no separate
-    /// circuit breaker. The circuit breaker of the route counts both sides.
+    /// Stops requests to the new side while its backends fail together, or none of them takes a request. Default: no
+    /// separate circuit breaker. The circuit breaker of the route counts both sides.
     pub fn circuit_breaker(mut self, circuit: circuit_breaker::Handle) -> Self {
         self.circuit = Some(circuit);
         self

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::Clock;
 use buttress::health::Health;
 use buttress_http::client_key::AddressKey;
@@ -106,73 +107,51 @@ pub struct Served {
 }
 
 impl<S> Serve<S> {
-    /// Begins the drain when `signal` completes. Default: never.
-    ///
-    /// The listener closes then. Idle connections close. Requests that had begun finish, within the time of the drain:
-    /// answers of HTTP/1.1 carry `Connection: close`, and connections of h2 get GOAWAY. A proxy answers requests that
-    /// begin on an open connection with 503.
-    pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.until = Box::pin(signal);
-        self
-    }
+    setters! {
+        /// Begins the drain when `signal` completes. Default: never.
+        ///
+        /// The listener closes then. Idle connections close. Requests that had begun finish, within the time of the
+        /// drain: answers of HTTP/1.1 carry `Connection: close`, and connections of h2 get GOAWAY. A proxy answers
+        /// requests that begin on an open connection with 503.
+        until(signal: impl Future<Output = ()> + Send + 'static) => Box::pin(signal);
 
-    /// Sets the longest time of the drain. Default: 30 seconds. Connections that have not ended then are cut off.
-    pub fn drain(mut self, limit: Duration) -> Self {
-        self.drain = limit;
-        self
-    }
+        /// Sets the longest time of the drain. Default: 30 seconds. Connections that have not ended then are cut off.
+        drain(limit: Duration);
 
-    /// Reports `health` as draining from the beginning of the drain: its readiness is 503 then, also on other listeners,
-    /// and its liveness stays. Default: none.
-    pub fn health(mut self, health: Health) -> Self {
-        self.health = Some(health);
-        self
-    }
+        /// Reports `health` as draining from the beginning of the drain: its readiness is 503 then, also on other
+        /// listeners, and its liveness stays. Default: none.
+        health(health: Health) => Some(health);
 
-    /// Sets the longest time until a client has sent the head of a request. Default: 10 seconds.
-    ///
-    /// The time begins with the connection, again with its first byte, and on HTTP/1.1 with the end of each
-    /// answer, on h2 with the end of the last open request. So it also closes a connection without a first byte, and one
-    /// that stays unused.
-    pub fn head_limit(mut self, limit: Duration) -> Self {
-        self.head = limit;
-        self
-    }
+        /// Sets the longest time until a client has sent the head of a request. Default: 10 seconds.
+        ///
+        /// The time begins with the connection, again with its first byte, and on HTTP/1.1 with the end of each answer,
+        /// on h2 with the end of the last open request. So it also closes a connection without a first byte, and one
+        /// that stays unused.
+        head_limit(limit: Duration) sets head;
 
-    /// Sets the greatest number of connections. Further connections are closed immediately and counted in
-    /// [`Served::refused`].
-    ///
-    /// Default: 10 000, and on Linux no more than the process has file descriptors for, with two for each connection:
-    /// one more for a backend, and 64 for everything else. With the usual soft limit of 1024 that gives 480
-    /// connections. The log says so; raise the limit (`ulimit -n`, `LimitNOFILE`). Requests of HTTP/2 need a connection
-    /// to a backend each, so bound them with [`Route::max_concurrent`](crate::Route::max_concurrent).
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max = Some(connections);
-        self
-    }
+        /// Sets the greatest number of connections. Further connections are closed immediately and counted in
+        /// [`Served::refused`].
+        ///
+        /// Default: 10 000, and on Linux no more than the process has file descriptors for, with two for each
+        /// connection: one more for a backend, and 64 for everything else. With the usual soft limit of 1024 that gives
+        /// 480 connections. The log says so; raise the limit (`ulimit -n`, `LimitNOFILE`). Requests of HTTP/2 need a
+        /// connection to a backend each, so bound them with [`Route::max_concurrent`](crate::Route::max_concurrent).
+        max_connections(connections: usize) sets max => Some(connections);
 
-    /// Sets the greatest number of connections of one address. Default: 256. Further connections are
-    /// closed immediately and counted in [`Served::refused`]. IPv6 addresses count by their first 64 bits.
-    pub fn max_per_address(mut self, connections: usize) -> Self {
-        self.max_per_address = connections;
-        self
-    }
+        /// Sets the greatest number of connections of one address. Default: 256. Further connections are
+        /// closed immediately and counted in [`Served::refused`]. IPv6 addresses count by their first 64 bits.
+        max_per_address(connections: usize);
 
-    /// Speaks TLS 1.2 and 1.3 with this certificate, and nothing else. Default: no TLS.
-    ///
-    /// The client chooses HTTP/1.1 or HTTP/2 in the handshake (ALPN). The handshake is a part of the
-    /// [`head_limit`](Self::head_limit). The proxy writes `X-Forwarded-Proto: https`.
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn tls(mut self, certificate: crate::Certificate) -> Self {
-        self.certificate = Some(certificate);
-        self
-    }
+        /// Speaks TLS 1.2 and 1.3 with this certificate, and nothing else. Default: no TLS.
+        ///
+        /// The client chooses HTTP/1.1 or HTTP/2 in the handshake (ALPN). The handshake is a part of the
+        /// [`head_limit`](Self::head_limit). The proxy writes `X-Forwarded-Proto: https`.
+        #[cfg(feature = "tls")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+        tls(certificate: crate::Certificate) sets certificate => Some(certificate);
 
-    /// Sets the clock of the drain and of the first byte. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+        /// Sets the clock of the drain and of the first byte. Default: tokio's.
+        clock(clock: Clock);
     }
 }
 

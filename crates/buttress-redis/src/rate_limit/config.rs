@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__const_setters as const_setters;
 use buttress::{InvalidConfig, Name};
 
 use crate::check::check_duration;
@@ -59,10 +60,9 @@ impl Config {
         }
     }
 
-    /// Sets how many tokens a key has after a quiet time. Default: 10. At least 1.
-    pub const fn max_tokens(mut self, tokens: u32) -> Self {
-        self.max_tokens = tokens;
-        self
+    const_setters! {
+        /// Sets how many tokens a key has after a quiet time. Default: 10. At least 1.
+        max_tokens(tokens: u32);
     }
 
     /// Sets the refill rate: `tokens` are refilled evenly in every `period`. Default: 10 per second. At least 1 token,
@@ -72,34 +72,24 @@ impl Config {
         self
     }
 
-    /// Sets the behaviour while Redis is unavailable. Default: [`OnOutage::Local`] with a share of 0.5, for two
-    /// processes. Set the share to 1 divided by the number of your processes.
-    pub const fn on_outage(mut self, policy: OnOutage) -> Self {
-        self.on_outage = policy;
-        self
-    }
+    const_setters! {
+        /// Sets the behaviour while Redis is unavailable. Default: [`OnOutage::Local`] with a share of 0.5, for two
+        /// processes. Set the share to 1 divided by the number of your processes.
+        on_outage(policy: OnOutage);
 
-    /// Sets how long a call waits for Redis, connecting included. Default: 50 ms, longer than Redis takes within a
-    /// data centre. Between 1 ms and 365 days.
-    pub const fn call_limit(mut self, limit: Duration) -> Self {
-        self.call_limit = limit;
-        self
-    }
+        /// Sets how long a call waits for Redis, connecting included. Default: 50 ms, longer than Redis takes within a
+        /// data centre. Between 1 ms and 365 days.
+        call_limit(limit: Duration);
 
-    /// Sets how long Redis is not asked after a failure. Default: 1 second. Between 1 ms and 365 days.
-    ///
-    /// Then one call asks, and the others do not wait for it.
-    pub const fn retry_after(mut self, time: Duration) -> Self {
-        self.retry_after = time;
-        self
-    }
+        /// Sets how long Redis is not asked after a failure. Default: 1 second. Between 1 ms and 365 days.
+        ///
+        /// Then one call asks, and the others do not wait for it.
+        retry_after(time: Duration);
 
-    /// Sets how many keys have a local bucket. Default: 10 000. Between 1 and 10 000 000.
-    ///
-    /// Beyond it the process forgets the bucket that is nearest to being full. A forgotten bucket is full again.
-    pub const fn local_keys(mut self, keys: usize) -> Self {
-        self.local_keys = keys;
-        self
+        /// Sets how many keys have a local bucket. Default: 10 000. Between 1 and 10 000 000.
+        ///
+        /// Beyond it the process forgets the bucket that is nearest to being full. A forgotten bucket is full again.
+        local_keys(keys: usize);
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

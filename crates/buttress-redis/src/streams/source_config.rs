@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buttress::__const_setters as const_setters;
 use buttress::InvalidConfig;
 use buttress_durable::consume::Start;
 
@@ -38,37 +39,28 @@ impl SourceConfig {
         Self::default()
     }
 
-    /// Sets where the group begins if it does not exist. Default: [`Start::First`].
-    pub const fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
+    const_setters! {
+        /// Sets where the group begins if it does not exist. Default: [`Start::First`].
+        start(start: Start);
 
-    /// Sets how long a shard stays with a process that does not renew its lease. Default: 10 seconds. Between 100 ms
-    /// and 365 days.
-    ///
-    /// After a crash another process takes over within this time and one second. A process that does not run for
-    /// this long, e.g. because its machine is suspended, loses its shards.
-    pub const fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
+        /// Sets how long a shard stays with a process that does not renew its lease. Default: 10 seconds. Between 100
+        /// ms and 365 days.
+        ///
+        /// After a crash another process takes over within this time and one second. A process that does not run for
+        /// this long, e.g. because its machine is suspended, loses its shards.
+        lease(lease: Duration);
 
-    /// Sets how long a shard that goes to another process waits for its messages that are being handled. Default: 30
-    /// seconds, as the handler's limit of a consumer. Between 1 ms and 365 days.
-    ///
-    /// A message that is not handled by then is handled by the other process too.
-    pub const fn handover(mut self, handover: Duration) -> Self {
-        self.handover = handover;
-        self
-    }
+        /// Sets how long a shard that goes to another process waits for its messages that are being handled. Default:
+        /// 30 seconds, as the handler's limit of a consumer. Between 1 ms and 365 days.
+        ///
+        /// A message that is not handled by then is handled by the other process too.
+        handover(handover: Duration);
 
-    /// Sets how many messages the source holds besides the messages of the consumer. Default: 256. Between 1 and 10 000.
-    ///
-    /// Above 16 MiB the source reads one message at a time.
-    pub const fn read_ahead(mut self, messages: usize) -> Self {
-        self.read_ahead = messages;
-        self
+        /// Sets how many messages the source holds besides the messages of the consumer. Default: 256. Between 1 and 10
+        /// 000.
+        ///
+        /// Above 16 MiB the source reads one message at a time.
+        read_ahead(messages: usize);
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

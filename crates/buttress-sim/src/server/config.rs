@@ -2,10 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::__const_setters as const_setters;
 use buttress::InvalidConfig;
 
 use crate::Distribution;
-use crate::setters::setters;
 
 /// A queue discipline and a bound on the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,10 +43,10 @@ impl Queue {
         Self { order: Order::CoDel { target, interval }, bound: u32::MAX }
     }
 
-    setters! {
+    const_setters! {
         /// Lets at most `waiting` jobs wait, and rejects further calls immediately. 0 means no queue.
         /// Default: no bound.
-        pub const fn bound(waiting: u32);
+        bound(waiting: u32);
     }
 }
 
@@ -100,19 +100,19 @@ impl Server {
         }
     }
 
-    setters! {
+    const_setters! {
         /// Sets the number of concurrent jobs. Default: 1. At least 1. With `u32::MAX` no job ever
         /// waits.
-        pub const fn servers(servers: u32);
+        servers(servers: u32);
 
         /// Sets the queue. Default: [`Queue::fifo`].
-        pub const fn queue(queue: Queue);
+        queue(queue: Queue);
 
         /// Sets the effect of a caller that leaves. Default: [`Leave::Continue`].
-        pub const fn leave(leave: Leave);
+        leave(leave: Leave);
 
         /// Sets the share of jobs that end in an error, after their time. Default: 0. Between 0 and 1.
-        pub const fn errors(share: f64);
+        errors(share: f64);
     }
 
     /// Multiplies the time of each job by the factor that `factor` returns for the load at its

@@ -95,17 +95,17 @@ impl PostgresConfig {
     setters! {
         /// Sets the schema of the tables. The store creates the schema if it does not exist. Default:
         /// `public`. Between 1 and 63 bytes.
-        schema(schema: impl Into<String>) sets schema;
+        schema(schema: impl Into<String>) => schema.into();
 
         /// Sets how long the server may work on one statement of the store. Default: 10 s. Between 1 ms
         /// and 1 hour.
-        statement_timeout(timeout: Duration) sets statement_timeout;
+        statement_timeout(timeout: Duration);
 
         /// Sets how long a statement of the store waits for a row that another transaction is changing.
         /// Default: 5 s. Between 1 ms and 1 hour.
         ///
         /// The store's own transactions take milliseconds.
-        lock_timeout(timeout: Duration) sets lock_timeout;
+        lock_timeout(timeout: Duration);
 
         /// Sets how long a caller waits for a connection. Default: 10 s. Between 1 ms and 1 hour.
         acquire_timeout(timeout: Duration) sets settings.acquire_timeout;
@@ -145,7 +145,7 @@ impl PostgresConfig {
         ///
         /// PgBouncer needs `ignore_startup_parameters=extra_float_digits`, because sqlx sends that
         /// parameter.
-        transaction_pooling(pooling: bool) sets transaction_pooling;
+        transaction_pooling(pooling: bool);
 
         /// Sets how many operations may wait for each writer. Default: 1024. At least 1. Further
         /// callers wait for a place.
@@ -158,7 +158,7 @@ impl PostgresConfig {
         /// Sets the source of wall time, for tests. Default: the database's clock.
         ///
         /// In production all processes must share one clock, and the database's clock is shared.
-        clock(clock: Clock) sets clock;
+        clock(clock: Clock) => Some(clock);
     }
 
     common_setters!();

@@ -80,11 +80,11 @@ impl SqliteConfig {
 
     setters! {
         /// Sets when a commit returns. Default: [`Synchronous::Full`].
-        synchronous(synchronous: Synchronous) sets synchronous;
+        synchronous(synchronous: Synchronous);
 
         /// Sets how long a statement waits for a writer in another process, or for one outside the
         /// store's queue. Default: 5 s. Above zero, at most 1 hour.
-        busy_timeout(timeout: Duration) sets busy_timeout;
+        busy_timeout(timeout: Duration);
 
         /// Sets how long [`begin`](crate::SqliteStore::begin) waits for its turn, and how long a caller
         /// waits for a connection of the pool. Default: 10 s. Above zero, at most 1 hour.
@@ -129,7 +129,7 @@ impl SqliteConfig {
         /// Sets the clock whose wall time is stored. Default: the system's clock.
         ///
         /// Waits on the database always run on tokio's clock.
-        clock(clock: Clock) sets clock;
+        clock(clock: Clock);
     }
 
     common_setters!();

@@ -59,25 +59,25 @@ configuration! {
 impl Config {
     setters! {
         /// Sets the rule by which the balancer chooses. Default: [`Policy::PeakEwma`].
-        pub fn policy(policy: Policy);
+        policy(policy: Policy);
 
         /// Sets when the balancer ejects an endpoint that fails, and for how long. Default: never, because a result
         /// must be classified rightly first.
-        pub fn eject(outliers: Outliers) => Some(outliers);
+        eject(outliers: Outliers) => Some(outliers);
 
         /// Sets how long a call waits for an endpoint that can take it. Default: 1 second, because a caller can do
         /// more with a fast refusal than with a slow one. The deadline of the request ends the wait earlier. At most
         /// 365 days. Zero refuses without waiting.
-        pub fn max_wait(wait: Duration);
+        max_wait(wait: Duration);
 
         /// Sets how long a new endpoint takes to get its whole share. Default: 10 seconds, because a process that has
         /// just started has cold caches and no connections. At most 365 days. Zero means immediately.
         ///
         /// Endpoints of the first set do not ramp, and neither do calls with a key.
-        pub fn ramp(time: Duration);
+        ramp(time: Duration);
 
         /// Sets the source of random draws and jitter. Default: a source with a different seed in every process.
-        pub fn rng(rng: Rng) => Some(rng);
+        rng(rng: Rng) => Some(rng);
     }
 
     common_setters!();

@@ -34,24 +34,24 @@ document! {
 impl Outliers {
     setters! {
         /// Sets how many failures in a row take an endpoint out. Default: 5. At least 1.
-        pub fn consecutive_failures(failures: u32);
+        consecutive_failures(failures: u32);
 
         /// Sets the share of failures in the window that takes an endpoint out. Default: 0.5. Above 0, at most 1.
-        pub fn failure_rate(share: f64);
+        failure_rate(share: f64);
 
         /// Sets how many calls the window must have before the share of failures counts. Default: 20. At least 1.
-        pub fn minimum_calls(calls: u32);
+        minimum_calls(calls: u32);
 
         /// Sets the length of the window. Default: 10 seconds. Longer than zero, at most 365 days. It cannot change
         /// while the balancer runs.
-        pub fn window(window: Duration);
+        window(window: Duration);
 
         /// Sets how long an endpoint is out the first time. Default: 10 seconds. Longer than zero, at most 365 days.
-        pub fn away(time: Duration);
+        away(time: Duration);
 
         /// Sets the longest time that an endpoint is out. Default: 300 seconds. At least [`away`](Self::away), at most
         /// 365 days.
-        pub fn longest(time: Duration);
+        longest(time: Duration);
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

@@ -25,24 +25,24 @@ impl Config {
     setters! {
         /// Sets how many calls run concurrently. Default: 10, small enough to protect a pool of
         /// connections. At least 1.
-        pub fn max_concurrent(calls: u32);
+        max_concurrent(calls: u32);
 
         /// Sets how many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
         /// [`Handle::acquire`](super::Handle::acquire). Default: 0, because a queue turns overload into
         /// latency.
-        pub fn queue(calls: u32);
+        queue(calls: u32);
 
         /// Sets how long a call keeps its place in the queue. A call that has its permit may wait
         /// longer for the inner service. Default: no bound. A caller that stops waiting drops the call,
         /// which leaves the queue. Longer than zero, at most 365 days.
-        pub fn max_wait(wait: Duration) => Some(wait);
+        max_wait(wait: Duration) => Some(wait);
 
         /// Sets how long a waiter that is not polled keeps a permit that it was granted.
         ///
         /// The permit then goes to the next waiter, or to any caller if no other call waits. The first
         /// waiter keeps its place at the head of the queue: when it is polled again, it gets the next
         /// permit. Default: 1 second. Longer than zero, at most 365 days.
-        pub fn claim_within(time: Duration);
+        claim_within(time: Duration);
     }
 
     common_setters!();

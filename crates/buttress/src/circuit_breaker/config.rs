@@ -62,7 +62,7 @@ impl Config {
         /// after failures in a row.
         ///
         /// The share is checked at each failure. Above 0, at most 1. Default: unset.
-        pub fn failure_rate(share: f64) => Some(share);
+        failure_rate(share: f64) => Some(share);
     }
 
     /// Opens the circuit when this share of the calls in the window, or more, took `duration` or
@@ -87,16 +87,16 @@ impl Config {
         /// Computes rates over the calls of the last `length`, in twenty slices. Default: unset, so the count
         /// window is used. Above zero, at most 365 days. A call counts for at least 19 twentieths of
         /// `length`, and never longer than `length`.
-        pub fn time_window(length: Duration) => Some(length);
+        time_window(length: Duration) => Some(length);
 
         /// Sets how many calls the window must hold before rates are judged. Default: 10, so that the
         /// first failure of a quiet service is not a rate of 100 %. At least 1, at most the count
         /// window.
-        pub fn min_calls(calls: u32);
+        min_calls(calls: u32);
 
         /// Sets how long the circuit stays open before it probes. Default: 30 seconds, which is long
         /// enough for a restart. Longer than zero, at most 365 days.
-        pub fn open_for(time: Duration);
+        open_for(time: Duration);
     }
 
     /// Multiplies the open time by `factor` at each failed probe, up to `longest`. Closing the
@@ -120,24 +120,24 @@ impl Config {
     setters! {
         /// Sets how many probes may run concurrently while the circuit is half-open. Default: 1, so
         /// that a recovering service meets little load. At least 1.
-        pub fn half_open_calls(calls: u32);
+        half_open_calls(calls: u32);
 
         /// Sets how many probes must succeed to close the circuit. Default: 1. At least 1. A probe that
         /// fails opens the circuit again and resets the count.
-        pub fn successes_to_close(successes: u32);
+        successes_to_close(successes: u32);
 
         /// Sets how long a probe may stay unsettled before another probe takes its place, so that a
         /// hung call cannot keep the circuit half-open forever. Default: 60 seconds, beyond most time
         /// limits. Longer than zero, at most 365 days.
-        pub fn probe_lease(time: Duration);
+        probe_lease(time: Duration);
 
         /// Sets the outcome of a call that is dropped before it ended. Default: `Ignored`, because
         /// callers drop calls for their own reasons. If a time limit is *outside* of the breaker,
         /// choose `Failure`.
-        pub fn dropped_calls(outcome: Outcome);
+        dropped_calls(outcome: Outcome);
 
         /// Sets the outcome of a call whose inner service panics. Default: `Failure`.
-        pub fn panicked_calls(outcome: Outcome);
+        panicked_calls(outcome: Outcome);
     }
 
     common_setters!();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::instance::Instance;
 use super::resolve::Resolve;
 use crate::vocabulary::clock::Clock;
+use crate::vocabulary::setters::setters;
 use crate::vocabulary::spawn::blocking;
 use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
@@ -38,8 +39,8 @@ pub struct File {
 /// orders-2    10.0.0.2:8001   zone=b
 /// ```
 ///
-/// A file without an instance is an error, because a file that is being written can look empty. A file whose only
-/// line is `none` says that no instance exists. Replace the file with a rename, so that no half of it is read. It must be a
+/// A file without an instance is an error, because a file that is being written can look empty. A file whose only line
+/// is `none` says that no instance exists. Replace the file with a rename, so that no half of it is read. It must be a
 /// regular file. A relative path begins at the working directory of the process.
 pub fn file(path: impl Into<PathBuf>) -> File {
     let (every, clock) = (Duration::from_secs(5), Clock::default());
@@ -47,16 +48,12 @@ pub fn file(path: impl Into<PathBuf>) -> File {
 }
 
 impl File {
-    /// Sets the time between two readings. Default: 5 seconds.
-    pub fn every(mut self, every: Duration) -> Self {
-        self.every = every;
-        self
-    }
+    setters! {
+        /// Sets the time between two readings. Default: 5 seconds.
+        every(every: Duration);
 
-    /// Sets the clock. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+        /// Sets the clock. Default: tokio's.
+        clock(clock: Clock);
     }
 }
 

@@ -8,6 +8,7 @@ use tower::{BoxError, Service};
 use crate::machinery::cloned::Cloned;
 use crate::rate_limit;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::setters::setters;
 
 /// The decision of an authorization service about a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -80,19 +81,15 @@ impl<Req, S> Route<Req, S> {
         self
     }
 
-    /// Sets how many authorized requests may pass. The limiter refuses without waiting, whatever
-    /// queue `config` has. Default: no limit.
-    pub fn rate_limit(mut self, config: rate_limit::Config) -> Self {
-        self.rate_limit = Some(config);
-        self
-    }
+    setters! {
+        /// Sets how many authorized requests may pass. The limiter refuses without waiting, whatever
+        /// queue `config` has. Default: no limit.
+        rate_limit(config: rate_limit::Config) => Some(config);
 
-    /// Sets how long a request may take, from its arrival at the gateway to its answer:
-    /// authorization, wait for a backend, and the backend's work. Default: no limit. Longer than
-    /// zero, at most 365 days.
-    pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = Some(limit);
-        self
+        /// Sets how long a request may take, from its arrival at the gateway to its answer:
+        /// authorization, wait for a backend, and the backend's work. Default: no limit. Longer than
+        /// zero, at most 365 days.
+        time_limit(limit: Duration) => Some(limit);
     }
 }
 

@@ -27,20 +27,20 @@ impl Config {
         /// intervals is UNKNOWN.
         ///
         /// Default: 10 s, the default period of Kubernetes probes. Longer than zero, at most 365 days.
-        pub fn interval(interval: Duration);
+        interval(interval: Duration);
 
         /// Sets how long one run of a check may take. A run that takes longer is cancelled, and the
         /// check is DOWN with the text `timeout`.
         ///
         /// Default: 5 s. Longer than zero, at most the interval, so that every check starts once per
         /// interval.
-        pub fn limit(limit: Duration);
+        limit(limit: Duration);
 
         /// Sets the clock. Default: tokio's.
-        pub fn clock(clock: Clock);
+        clock(clock: Clock);
 
         /// Sets the executor of the checks. Default: `tokio::spawn`.
-        pub fn spawner(spawner: Spawner);
+        spawner(spawner: Spawner);
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

@@ -92,19 +92,19 @@ impl Config {
     setters! {
         /// Sets how long an answer is kept. Default: 300 s, longer than most clients retry. Clients
         /// that retry after hours need more. Longer than zero, at most 365 days.
-        pub fn result_lifetime(lifetime: Duration);
+        result_lifetime(lifetime: Duration);
 
         /// Sets how long a claim holds without being renewed. The layer renews it after every third of
         /// this time while the handler runs.
         ///
         /// Default: 30 s. After a crash, the key is free again after at most 30 s. A pause of the
         /// process of up to 20 s has no effect. At least 3 ms, at most 365 days.
-        pub fn lease(lease: Duration);
+        lease(lease: Duration);
 
         /// Sets whether a call whose key is in flight is refused immediately, with the
         /// [`in_flight_hint`](Self::in_flight_hint) as `retry_after`. Default: off. The call waits for
         /// the answer of the call in flight.
-        pub fn refuse_in_flight(refuse: bool);
+        refuse_in_flight(refuse: bool);
 
         /// Sets the `retry_after` of a call that is refused because its key is in flight.
         ///
@@ -112,7 +112,7 @@ impl Config {
         /// long before that, so a client that waits for the hint waits too long. Over HTTP the default
         /// is 1 s. The refusal returns the rest of the lease if that is shorter than the hint. Longer
         /// than zero, at most 365 days.
-        pub fn in_flight_hint(hint: Duration) => Some(hint);
+        in_flight_hint(hint: Duration) => Some(hint);
     }
 
     /// Sets the [`in_flight_hint`](Self::in_flight_hint) unless it is set already. It is for layers
@@ -125,22 +125,22 @@ impl Config {
     setters! {
         /// Sets how long a call whose key is in flight waits before it is refused. Default: 30 s, the
         /// default lease. At most 365 days.
-        pub fn longest_wait(wait: Duration);
+        longest_wait(wait: Duration);
 
         /// Sets how often the first waiter for a call of another process asks the store. A failed
         /// operation of the store waits as long before its next attempt.
         ///
         /// Default: 100 ms. Calls that wait for a call of the same layer do not poll: they are woken.
         /// Longer than zero, at most 365 days.
-        pub fn poll_interval(interval: Duration);
+        poll_interval(interval: Duration);
 
         /// Sets whether a request without a key is refused. Default: off. It passes through
         /// unprotected.
-        pub fn key_required(required: bool);
+        key_required(required: bool);
 
         /// Sets the state of the key after a call whose answer is not kept. Default: [`Leave::Free`].
         /// After an error the handler is done, and a retry may succeed.
-        pub fn failed_calls(leave: Leave);
+        failed_calls(leave: Leave);
 
         /// Sets whether the handler runs **again** after a call that did its work but whose result
         /// could not be kept.
@@ -150,12 +150,12 @@ impl Config {
         /// [`result_lifetime`](Self::result_lifetime), and repetitions are refused as
         /// [`ResultNotKept`](crate::ErrorKind::ResultNotKept). A payment is therefore not made twice
         /// because its receipt was long.
-        pub fn rerun_if_not_kept(rerun: bool);
+        rerun_if_not_kept(rerun: bool);
 
         /// Sets the state of the key after a call that panics or is dropped. Default: [`Leave::Free`],
         /// so that a retry need not wait. Choose [`Leave::UntilLeaseEnds`] if a dropped call may still
         /// have its effect elsewhere.
-        pub fn abandoned_calls(leave: Leave);
+        abandoned_calls(leave: Leave);
 
         /// Sets the reaction to a call whose key cannot be claimed because the store does not work.
         /// Default: [`StoreFailure::Closed`], so that no handler runs unprotected.
@@ -167,12 +167,12 @@ impl Config {
         /// [`StoreFailure::Open`], or [`LostClaim::Answer`], the handler continues. A handler that
         /// completes its claim in its own transaction continues as well, because the store refuses that
         /// transaction after a takeover.
-        pub fn store_failure(policy: StoreFailure);
+        store_failure(policy: StoreFailure);
 
         /// Sets how many times a store operation is attempted before it counts as failed. One poll interval
         /// passes between two attempts. Only transient failures are attempted again. Default: 3. At
         /// least 1.
-        pub fn store_attempts(attempts: u32);
+        store_attempts(attempts: u32);
 
         /// Sets how long the layer waits for a store operation with all its attempts.
         ///
@@ -183,11 +183,11 @@ impl Config {
         /// whose answer was lost. A call whose key cannot be claimed is handled as
         /// [`store_failure`](Self::store_failure) says. A call whose answer cannot be stored still gets
         /// its answer.
-        pub fn patience(patience: Duration);
+        patience(patience: Duration);
 
         /// Sets the answer to a caller whose claim was taken over. Default: [`LostClaim::Refuse`], so
         /// that a key never has two answers.
-        pub fn lost_claim(policy: LostClaim);
+        lost_claim(policy: LostClaim);
     }
 
     /// Sets how often expired entries are removed from the store, and how many in one operation.
@@ -207,17 +207,17 @@ impl Config {
         /// concurrently. At least 1. Default: 1000. A call above the limit is refused as
         /// [`DetachedFull`](crate::ErrorKind::DetachedFull). The setting has no effect on other layers,
         /// whose handlers run with their callers.
-        pub fn max_detached(handlers: u32);
+        max_detached(handlers: u32);
 
         /// Sets the source of claim ids. Default: a separate source with a random seed.
         ///
         /// A seeded source makes the same ids in every run, for simulations. Layers that share a store
         /// must then have different seeds, because a claim with the same id is the same claim.
-        pub fn rng(rng: Rng);
+        rng(rng: Rng);
 
         /// Sets the executor of detached handlers and of the clean-up after dropped calls. Default:
         /// `tokio::spawn`. Without a runtime, the clean-up does not run, and the lease ends by itself.
-        pub fn spawner(spawner: Spawner);
+        spawner(spawner: Spawner);
     }
 
     common_setters!();

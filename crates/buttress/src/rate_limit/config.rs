@@ -48,7 +48,7 @@ impl Config {
         /// Sets the size of the bucket: how many tokens can be taken together after a quiet time.
         /// Default: 10, one second's worth of the default rate. At least 1. For window policies, the
         /// limit of a window.
-        pub fn max_tokens(tokens: u32);
+        max_tokens(tokens: u32);
     }
 
     /// Sets the refill rate: `tokens` are refilled evenly in every `period`. Default: 10 per second. At least
@@ -75,12 +75,12 @@ impl Config {
         /// Sets how many calls may wait, in [`queued`](super::RateLimitLayer::queued) layers and
         /// [`Handle::acquire`](super::Handle::acquire). Default: 1000, which bounds memory even if
         /// [`max_wait`](Self::max_wait) is long.
-        pub fn queue(calls: u32);
+        queue(calls: u32);
 
         /// Sets how long a call may wait for its tokens. A call that needs a longer wait is
         /// refused immediately. A call that has its tokens may wait longer for the inner service.
         /// Default: 1 second. Longer than zero, at most 365 days.
-        pub fn max_wait(wait: Duration);
+        max_wait(wait: Duration);
 
         /// Sets how long a [`backpressure`](super::RateLimitLayer::backpressure) service that is not
         /// polled keeps a token that it was granted while it waited.
@@ -88,7 +88,7 @@ impl Config {
         /// The token then goes to the next waiter, or to any caller if no other service waits. The
         /// service keeps its place at the head of the queue: when it is polled again, it is served
         /// first. Default: 1 second. Longer than zero, at most 365 days.
-        pub fn claim_within(time: Duration);
+        claim_within(time: Duration);
     }
 
     common_setters!();

@@ -52,29 +52,29 @@ impl Config {
     setters! {
         /// Sets how many attempts a call gets in total, the first included. Default: 3. At least 1.
         /// More attempts mostly add load.
-        pub fn attempts(attempts: u32) in policy;
+        attempts(attempts: u32) sets policy.attempts;
 
         /// Sets the wait before each further attempt. Default: [`Backoff::exponential`] from 100 ms.
-        pub fn backoff(backoff: Backoff) in policy;
+        backoff(backoff: Backoff) sets policy.backoff;
 
         /// Sets how long after `call` an attempt may begin. Default: no bound.
         ///
         /// If the next attempt would begin at or after this time, the retry returns the failure without
         /// waiting. It does not cancel an attempt in progress; a time limit does that. Longer than zero,
         /// at most 365 days.
-        pub fn total_time(time: Duration) in policy => Some(time);
+        total_time(time: Duration) sets policy.total_time => Some(time);
 
         /// Sets the longest hint of a failure (`Retry-After`, a limiter's own) that the retry waits
         /// for. A longer hint ends the call with that failure. Default: 5 minutes, so that a server
         /// cannot delay callers for a day. Longer than zero, at most 365 days.
-        pub fn max_hint(time: Duration) in policy;
+        max_hint(time: Duration) sets policy.max_hint;
 
         /// Sets the budget that limits retries. Default: none. Set one on every retry in front of a
         /// service that other callers use too.
-        pub fn budget(budget: Budget) => Some(budget);
+        budget(budget: Budget) => Some(budget);
 
         /// Sets the source of jitter. Default: a source with a different seed in every process.
-        pub fn rng(rng: Rng) => Some(rng);
+        rng(rng: Rng) => Some(rng);
     }
 
     common_setters!();

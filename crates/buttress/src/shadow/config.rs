@@ -34,25 +34,25 @@ impl Config {
     setters! {
         /// Sets the share of the requests that are mirrored. Default: 0, because a mirror doubles the load of the
         /// services that both use. From 0 to 1, and both are exact.
-        pub fn share(share: f64);
+        share(share: f64);
 
         /// Sets how many mirrored calls may run concurrently. Beyond, requests are not mirrored, and counted. Default:
         /// 32, so that a slow mirror holds little memory. At least 1.
-        pub fn max_running(calls: u64);
+        max_running(calls: u64);
 
         /// Sets how long a mirrored call and its comparison may take. Default: 10 seconds, because a mirror that hangs
         /// must release its slot. Longer than zero, at most 365 days.
-        pub fn within(limit: Duration);
+        within(limit: Duration);
 
         /// Sets that the first of each `n` mismatches is kept: it is an event, and the callback gets it. All are
         /// counted. Default: 100, because a new service that differs everywhere differs in every request. At least 1.
-        pub fn keep_one_in(n: u64);
+        keep_one_in(n: u64);
 
         /// Sets the executor of mirrored calls. Default: tokio's.
-        pub fn spawner(spawner: Spawner);
+        spawner(spawner: Spawner);
 
         /// Sets the source of random draws. Default: a source with a different seed in every process.
-        pub fn rng(rng: Rng) => Some(rng);
+        rng(rng: Rng) => Some(rng);
     }
 
     /// Sets a callback for the mismatches that are kept. It runs on the task of the mirrored call, which holds its slot

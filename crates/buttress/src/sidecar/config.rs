@@ -46,28 +46,28 @@ impl Config {
     setters! {
         /// Sets the limiter of incoming requests. Default: no limiter, because the right limit depends
         /// on the callers.
-        pub fn rate_limit(config: rate_limit::Config) => Some(config);
+        rate_limit(config: rate_limit::Config) => Some(config);
 
         /// Sets the circuit breaker. Default: 5 exhausted requests in a row open the circuit for 30
         /// seconds, and 2 successes close it. One success alone may be chance.
-        pub fn circuit_breaker(config: circuit_breaker::Config);
+        circuit_breaker(config: circuit_breaker::Config);
 
         /// Sets how long one attempt may take. Default: 5 seconds. Longer than zero, at most 365 days.
-        pub fn time_limit(limit: Duration);
+        time_limit(limit: Duration);
 
         /// Sets the retry. Default: 4 attempts, with doubling waits from 100 ms and full jitter.
-        pub fn retry(config: retry::Config);
+        retry(config: retry::Config);
 
         /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name
         /// of the pattern elsewhere.
-        pub fn name(name: impl Into<Name>) => name.into();
+        name(name: impl Into<Name>) => name.into();
 
         /// Sets the clock of all parts. Default: tokio's.
-        pub fn clock(clock: Clock);
+        clock(clock: Clock);
 
         /// Sets an observer of the events of all parts. Default: none. `tracing` receives every event
         /// in any case.
-        pub fn observer(observer: impl Observer + 'static) => Some(Arc::new(observer));
+        observer(observer: impl Observer + 'static) => Some(Arc::new(observer));
     }
 
     pub(super) fn time_limit_config(&self) -> time_limit::Config {

@@ -21,11 +21,11 @@ impl Config {
     setters! {
         /// Sets the share of the requests that the new side gets. Default: 0, so that a split changes nothing until an
         /// operator raises the share. From 0 to 1, and both are exact.
-        pub fn share(share: f64);
+        share(share: f64);
 
         /// Sets the source of random draws, for requests without a key. Default: a source with a different seed in
         /// every process.
-        pub fn rng(rng: Rng) => Some(rng);
+        rng(rng: Rng) => Some(rng);
     }
 
     /// Sets the salt of the keys. Default: the name of the split.

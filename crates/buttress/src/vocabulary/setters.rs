@@ -1,32 +1,56 @@
 //! `settings!`, `document!` and `configuration!`: the fields of a configuration. `setters!`: the by-value setters of a
 //! configuration. Each sets the field with the same name.
 
-/// Makes one setter per line. `in part` names the field that has the set field. `=> value` converts
-/// the argument for the field. Without it, the field keeps the argument unchanged.
-macro_rules! setters {
+/// Makes one setter per line. `sets part.field` names the field that is set, if it has another name than the setter or
+/// is a field of a part. `=> value` converts the argument for the field. Without it, the field keeps the argument
+/// unchanged.
+///
+/// The crates of the workspace use it. It is no part of the API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __setters {
     ($(
-        $(#[$doc:meta])+
-        pub fn $field:ident($given:ident: $type:ty) $(in $part:ident)? $(=> $kept:expr)?;
+        $(#[$attribute:meta])+
+        $setter:ident($given:ident: $type:ty) $(sets $($field:ident).+)? $(=> $kept:expr)?;
     )+) => {$(
-        $(#[$doc])+
-        pub fn $field(mut self, $given: $type) -> Self {
-            self.$($part.)?$field = $crate::vocabulary::setters::kept!($given $(, $kept)?);
+        $(#[$attribute])+
+        pub fn $setter(mut self, $given: $type) -> Self {
+            $crate::__set!(self, [$setter $(, $($field).+)?], [$given $(, $kept)?]);
             self
         }
     )+};
 }
-pub(crate) use setters;
+pub(crate) use __setters as setters;
 
-/// Expands to its last argument.
-macro_rules! kept {
-    ($given:ident) => {
-        $given
+/// Makes one setter per line that constants can use. It sets the field with its name.
+///
+/// The crates of the workspace use it. It is no part of the API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __const_setters {
+    ($($(#[$attribute:meta])+ $field:ident($given:ident: $type:ty);)+) => {$(
+        $(#[$attribute])+
+        pub const fn $field(mut self, $given: $type) -> Self {
+            self.$field = $given;
+            self
+        }
+    )+};
+}
+
+/// Assigns the last value to the last field.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __set {
+    ($this:tt, [$setter:ident], $value:tt) => {
+        $crate::__set!($this, [$setter, $setter], $value)
     };
-    ($given:ident, $kept:expr) => {
-        $kept
+    ($this:tt, [$setter:ident, $($field:ident).+], [$given:ident]) => {
+        $this.$($field).+ = $given
+    };
+    ($this:tt, [$setter:ident, $($field:ident).+], [$given:ident, $kept:expr]) => {
+        $this.$($field).+ = $kept
     };
 }
-pub(crate) use kept;
 
 /// Makes a struct of settings with its `Default` and its `new`. The default of a field is behind
 /// its type.

@@ -278,25 +278,25 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
     setters! {
         /// Sets whether the step can be undone, is the point of no return, or comes after it. Default:
         /// [`Kind::Compensatable`].
-        kind(kind: Kind) in plan;
+        kind(kind: Kind) sets plan.kind;
 
         /// Sets how the saga continues after a crash left the action without an outcome. Default:
         /// [`OnCrash::RunAgain`].
-        on_crash(on_crash: OnCrash) in plan;
+        on_crash(on_crash: OnCrash) sets plan.on_crash;
 
         /// Sets how long one attempt of the action may take, with all its layers. Default: no limit.
         /// [`build`](Builder::build) refuses zero.
         ///
         /// An attempt that takes longer is in doubt, unless no call had reached the service. The limit
         /// does not apply to the undo.
-        timeout(timeout: Duration) in rules => Some(timeout);
+        timeout(timeout: Duration) sets rules.timeout => Some(timeout);
 
         /// Sets how long one attempt of the undo may take, with all its layers. Default: no limit.
         /// [`build`](Builder::build) refuses zero.
         ///
         /// An attempt that takes longer has failed, and the undo is attempted again according to
         /// [`undo_retry`](Self::undo_retry). After the last attempt the saga is stuck.
-        undo_timeout(timeout: Duration) in rules => Some(timeout);
+        undo_timeout(timeout: Duration) sets rules.undo_timeout => Some(timeout);
     }
 
     /// Sets how many times the undo of the step is attempted before the saga is stuck, and the wait

@@ -18,6 +18,7 @@ pub use service::{RegistryService, RegistryStats};
 
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::{Clock, InvalidConfig};
 use buttress_http::context::Trust;
 
@@ -68,8 +69,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// their service, stop together, the network to the registry has probably failed and not the instances. Each of these
 /// instances then stays for three times the `ttl` after its last heartbeat.
 ///
-/// A registry that has just started does not know which instances exist. Until one `ttl` after its start it answers 503, so
-/// that balancers keep their sets. Instances announce themselves again with their next heartbeat.
+/// A registry that has just started does not know which instances exist. Until one `ttl` after its start it answers
+/// 503, so that balancers keep their sets. Instances announce themselves again with their next heartbeat.
 ///
 /// One process is the registry. While the registry is unavailable, balancers keep the last set.
 #[derive(Clone, Debug)]
@@ -141,19 +142,15 @@ impl Registry {
         Ok(self)
     }
 
-    /// Sets how many requests of one address may wait for a change at the same time, at least 1. Default: 256, so that one
-    /// client cannot take all 1 000 places. IPv6 addresses count by their first 64 bits, and requests without the
-    /// extension [`PeerAddr`](buttress_http::client_key::PeerAddr) share one count. Behind a proxy all clients have its
-    /// address: set 1 000 there.
-    pub fn waits_per_address(mut self, requests: usize) -> Self {
-        self.waits_per_address = requests;
-        self
-    }
+    setters! {
+        /// Sets how many requests of one address may wait for a change at the same time, at least 1. Default: 256, so
+        /// that one client cannot take all 1 000 places. IPv6 addresses count by their first 64 bits, and requests
+        /// without the extension [`PeerAddr`](buttress_http::client_key::PeerAddr) share one count. Behind a proxy all
+        /// clients have its address: set 1 000 there.
+        waits_per_address(requests: usize);
 
-    /// Sets the clock of heartbeats and waits. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+        /// Sets the clock of heartbeats and waits. Default: tokio's.
+        clock(clock: Clock);
     }
 
     /// Makes the registry a service. It starts now.

@@ -65,32 +65,23 @@ impl fmt::Debug for Common {
 /// The by-value setters that every `Config` shares.
 macro_rules! common_setters {
     () => {
-        /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name of the
-        /// pattern elsewhere.
-        pub fn name(mut self, name: impl Into<$crate::Name>) -> Self {
-            self.common.name = name.into();
-            self
-        }
+        $crate::__setters! {
+            /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name of the
+            /// pattern elsewhere.
+            name(name: impl Into<$crate::Name>) sets common.name => name.into();
 
-        /// Sets the clock. Default: tokio's.
-        pub fn clock(mut self, clock: $crate::Clock) -> Self {
-            self.common.clock = clock;
-            self
-        }
+            /// Sets the clock. Default: tokio's.
+            clock(clock: $crate::Clock) sets common.clock;
 
-        /// Sets an observer of the events. Default: none. `tracing` receives every event in any
-        /// case.
-        pub fn observer(mut self, observer: impl $crate::Observer + 'static) -> Self {
-            self.common.observer = Some(std::sync::Arc::new(observer));
-            self
-        }
+            /// Sets an observer of the events. Default: none. `tracing` receives every event in any
+            /// case.
+            observer(observer: impl $crate::Observer + 'static)
+                sets common.observer => Some(std::sync::Arc::new(observer));
 
-        /// Sets whether calls that pass are counted too. Default: off, because the count would be
-        /// the only write for a healthy call. Refusals, failures and transitions are always
-        /// counted.
-        pub fn count_calls(mut self, count: bool) -> Self {
-            self.common.count_calls = count;
-            self
+            /// Sets whether calls that pass are counted too. Default: off, because the count would be
+            /// the only write for a healthy call. Refusals, failures and transitions are always
+            /// counted.
+            count_calls(count: bool) sets common.count_calls;
         }
     };
 }
