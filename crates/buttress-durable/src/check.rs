@@ -4,19 +4,6 @@ use buttress::InvalidConfig;
 use std::fmt;
 use std::time::Duration;
 
-/// Refuses values outside `low..=high`.
-pub(crate) fn check_range<T: PartialOrd + fmt::Display>(
-    field: &str,
-    value: T,
-    low: T,
-    high: T,
-) -> Result<(), InvalidConfig> {
-    if value >= low && value <= high {
-        return Ok(());
-    }
-    Err(InvalidConfig::new(field, value, format!("between {low} and {high}")))
-}
-
 /// Refuses values below `low`.
 pub(crate) fn check_at_least<T: PartialOrd + fmt::Display>(
     field: &str,

@@ -31,7 +31,6 @@ mod cloned;
 mod ended;
 mod epoch;
 mod hashing;
-mod id;
 mod instant;
 mod metric_names;
 mod outage;

@@ -1,36 +1,6 @@
 //! The fields of configurations, and their by-value setters, each of which sets the field with the same name.
 
-pub(crate) use buttress::__setters as setters;
-
-/// Writes a struct of settings with its `Default` and its `new`. The default of a field is behind its type.
-macro_rules! settings {
-    (
-        $(#[$meta:meta])+
-        pub struct $name:ident {
-            $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr,)+
-        }
-    ) => {
-        $(#[$meta])+
-        #[must_use]
-        pub struct $name {
-            $($(#[$attribute])* pub(super) $field: $type,)+
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)+ }
-            }
-        }
-
-        impl $name {
-            /// Creates the default configuration.
-            pub fn new() -> Self {
-                Self::default()
-            }
-        }
-    };
-}
-pub(crate) use settings;
+pub(crate) use buttress::{__setters as setters, __settings as settings};
 
 /// The settings that every executor and relay needs besides its own rules.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use buttress::{InvalidConfig, retry::Backoff};
 
 use super::source::Limits;
 use super::state::Rules;
-use crate::check::{check_at_least, check_duration, check_range};
+use crate::check::{check_at_least, check_duration};
 use crate::setters::{Common, common_setters, retry_setter, setters};
 
 /// The bytes of messages that may wait behind earlier ones of their keys, besides other messages.
@@ -162,9 +162,9 @@ impl Config {
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
-        check_range("concurrency", self.concurrency, 1, 10_000)?;
-        check_range("prefetch", self.prefetch, 0, 10_000)?;
-        check_range("behind", self.behind, 0, 100_000)?;
+        InvalidConfig::check_range("concurrency", self.concurrency, 1..=10_000)?;
+        InvalidConfig::check_range("prefetch", self.prefetch, 0..=10_000)?;
+        InvalidConfig::check_range("behind", self.behind, 0..=100_000)?;
         check_at_least("attempts", self.attempts, 1)?;
         self.backoff.check()?;
         check_at_least("max-redeliveries", self.max_redeliveries, 1)?;

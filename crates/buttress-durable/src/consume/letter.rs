@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::ids;
+use buttress::__ids as ids;
 
 ids! {
     /// The id of a dead letter. The consumer generates it, so that a repeated write is one letter.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::__ids as ids;
+
 use super::stream::Position;
-use crate::id::ids;
 
 ids! {
     /// The id of a worker that runs projections. Each projection value generates a new id.

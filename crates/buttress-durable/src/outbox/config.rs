@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use buttress::{InvalidConfig, retry::Backoff};
 
-use crate::check::{check_at_least, check_duration, check_range};
+use crate::check::{check_at_least, check_duration};
 use crate::setters::{Common, common_setters, retry_setter, setters, settings};
 
 /// The state of a key after one of its messages has used up its attempts.
@@ -152,7 +152,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), InvalidConfig> {
-        check_range("batch", self.batch, 1, 10_000)?;
+        InvalidConfig::check_range("batch", self.batch, 1..=10_000)?;
         check_duration("poll", self.poll)?;
         check_duration("idle-poll", self.idle_poll)?;
         if self.idle_poll < self.poll {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::ids;
+use buttress::__ids as ids;
 
 ids! {
     /// The id of a message. A consumer recognises a repeated delivery by this id.

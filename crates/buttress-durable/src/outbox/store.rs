@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
+use buttress::__ids as ids;
+
 use super::message::{Message, MessageId, NewMessage};
 use crate::answer::Answer;
-use crate::id::ids;
 
 ids! {
     /// The id of a relay. Each [`Relay`](super::Relay) value generates a new id.

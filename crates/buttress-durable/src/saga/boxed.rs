@@ -124,13 +124,8 @@ impl<P: 'static + Send> Store<P> for BoxStore<P> {
         self.store.list(page).await
     }
 
-    async fn other_versions(
-        &self,
-        name: &str,
-        known: &[u32],
-        limit: usize,
-    ) -> Answer<Vec<Summary>> {
-        self.store.other_versions(name, known, limit).await
+    async fn other_versions(&self, of: &str, known: &[u32], limit: usize) -> Answer<Vec<Summary>> {
+        self.store.other_versions(of, known, limit).await
     }
 
     fn migrates(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use buttress::StoreError;
 
 use super::model::entry::Status;
+pub use super::model::id::SagaId;
 use crate::answer::Answer;
 
 mod migration;
@@ -15,7 +16,7 @@ mod versions;
 
 pub use migration::{Moved, NewLog};
 pub use records::{
-    Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Page, Record, Summary, TakeOver, TakenOver, WorkerId,
 };
 pub use signals::{LARGEST_SIGNAL, NewSignal, Signal, SignalAnswer, SignalId, SignalIn};
 pub(in crate::saga) use signals::{bytes_of, check_payload_of_signal};

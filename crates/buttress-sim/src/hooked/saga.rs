@@ -137,13 +137,8 @@ where
         self.pass(Operation::List { page }, run).await
     }
 
-    async fn other_versions(
-        &self,
-        name: &str,
-        known: &[u32],
-        limit: usize,
-    ) -> Answer<Vec<Summary>> {
-        let (name, known) = (name.to_owned(), known.to_vec());
+    async fn other_versions(&self, of: &str, known: &[u32], limit: usize) -> Answer<Vec<Summary>> {
+        let (name, known) = (of.to_owned(), known.to_vec());
         let operation =
             Operation::OtherVersions { definition: name.clone(), known: known.clone(), limit };
         let run = async move |store: S| store.other_versions(&name, &known, limit).await;

@@ -30,11 +30,11 @@ macro_rules! delegated {
 
         async fn other_versions(
             &self,
-            name: &str,
+            of: &str,
             known: &[u32],
             limit: usize,
         ) -> Answer<Vec<Summary>> {
-            self.of_other_versions(name, known, limit).await
+            self.of_other_versions(of, known, limit).await
         }
 
         fn migrates(&self) -> bool {

@@ -1,7 +1,5 @@
 //! Identifiers of 128 bits, formatted as UUIDs.
 
-use std::fmt;
-
 /// The error of a text that is not an identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an identifier; write 32 hexadecimal digits, with or without hyphens")]
@@ -18,23 +16,12 @@ impl InvalidId {
     }
 }
 
-pub(crate) fn write(id: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let part = |shift: u32, digits: u32| (id >> shift) & ((1 << (4 * digits)) - 1);
-    let (a, b, c) = (part(96, 8), part(80, 4), part(64, 4));
-    write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", part(48, 4), part(0, 12))
-}
-
-pub(crate) fn parse(text: &str) -> Result<u128, InvalidId> {
-    let wrong = || InvalidId::new(text);
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    if digits.len() != 32 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(wrong());
-    }
-    u128::from_str_radix(&digits, 16).map_err(|_| wrong())
-}
-
 /// Defines identifier types, each a separate type.
-macro_rules! ids {
+///
+/// The crates of the workspace use it. It is no part of the API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +34,7 @@ macro_rules! ids {
                 Self(number)
             }
 
-            /// Draws 64 + 64 random bits from `rng`: two draws are equal with a chance of 2^-128.
+            /// Draws an identifier of 128 random bits from `rng`. Two draws are equal with a chance of 2^-128.
             #[must_use]
             pub fn random(rng: &$crate::Rng) -> Self {
                 Self(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
@@ -60,29 +47,36 @@ macro_rules! ids {
             }
         }
 
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::vocabulary::id::write(self.0, f)
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                let part = |shift: u32, digits: u32| (self.0 >> shift) & ((1 << (4 * digits)) - 1);
+                let (a, b, c) = (part(96, 8), part(80, 4), part(64, 4));
+                ::std::write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", part(48, 4), part(0, 12))
             }
         }
 
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self)
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::write!(f, "{}({self})", ::std::stringify!($name))
             }
         }
 
-        impl std::str::FromStr for $name {
+        impl ::std::str::FromStr for $name {
             type Err = $crate::InvalidId;
 
             /// Parses 32 hexadecimal digits, with or without hyphens, as `Display` writes them.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                $crate::vocabulary::id::parse(text).map(Self)
+                let digits: String = text.chars().filter(|c| *c != '-').collect();
+                if digits.len() != 32 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+                    return Err($crate::InvalidId::new(text));
+                }
+                let number = u128::from_str_radix(&digits, 16);
+                number.map(Self).map_err(|_| $crate::InvalidId::new(text))
             }
         }
     )*};
 }
-pub(crate) use ids;
+pub(crate) use __ids as ids;
 
 #[cfg(test)]
 mod tests {

@@ -54,7 +54,11 @@ macro_rules! __set {
 
 /// Makes a struct of settings with its `Default` and its `new`. The default of a field is behind
 /// its type.
-macro_rules! settings {
+///
+/// The crates of the workspace use it. It is no part of the API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __settings {
     (
         $(#[$meta:meta])+
         pub struct $name:ident {
@@ -67,7 +71,7 @@ macro_rules! settings {
             $($(#[$attribute])* pub(super) $field: $type,)+
         }
 
-        impl Default for $name {
+        impl ::std::default::Default for $name {
             fn default() -> Self {
                 Self { $($field: $default,)+ }
             }
@@ -81,7 +85,7 @@ macro_rules! settings {
         }
     };
 }
-pub(crate) use settings;
+pub(crate) use __settings as settings;
 
 /// Makes a struct of [`settings!`] that a document can hold. A document does not have the fields
 /// behind `and in code`.

@@ -9,7 +9,7 @@ use buttress::retry::Backoff;
 
 use super::parking::{Letters, Parking};
 use super::state::Rules;
-use crate::check::{check_at_least, check_duration, check_range};
+use crate::check::{check_at_least, check_duration};
 use crate::consume::DeadLetters;
 use crate::event_store::recorded::Filter;
 use crate::setters::{Common, common_setters, retry_setter, setters};
@@ -141,7 +141,7 @@ impl Config {
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
-        check_range("batch", self.batch, 1, 10_000)?;
+        InvalidConfig::check_range("batch", self.batch, 1..=10_000)?;
         check_at_least("attempts", self.attempts, 1)?;
         self.backoff.check()?;
         self.filter.check()?;

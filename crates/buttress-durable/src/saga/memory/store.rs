@@ -97,13 +97,8 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(self.list_now(page))
     }
 
-    async fn other_versions(
-        &self,
-        name: &str,
-        known: &[u32],
-        limit: usize,
-    ) -> Answer<Vec<Summary>> {
-        Ok(self.other_versions_now(name, known, limit))
+    async fn other_versions(&self, of: &str, known: &[u32], limit: usize) -> Answer<Vec<Summary>> {
+        Ok(self.other_versions_now(of, known, limit))
     }
 
     fn migrates(&self) -> bool {

@@ -1,10 +1,8 @@
 //! Child sagas: their ids, the entry that names their parent, and how far their logs are.
 
-use std::fmt::{self, Display};
-
-use crate::id;
 use crate::saga::model::drawing::digest;
 use crate::saga::model::entry::Entry;
+use crate::saga::model::id::SagaId;
 use crate::text;
 
 /// The words between the id of a parent and its step.
@@ -22,15 +20,6 @@ pub(in crate::saga) struct Parent {
     pub holds: bool,
 }
 
-/// An id as its text.
-struct Id(u128);
-
-impl Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        id::write(self.0, f)
-    }
-}
-
 impl Parent {
     /// Returns the first entry of the child.
     pub(in crate::saga) fn entry<P>(&self) -> Entry<P> {
@@ -39,7 +28,7 @@ impl Parent {
 
     fn text(&self) -> String {
         let word = if self.holds { HOLDS } else { AWAITS };
-        text::cut(format_args!("{} {word} {}", Id(self.saga), self.step))
+        text::cut(format_args!("{} {word} {}", SagaId::new(self.saga), self.step))
     }
 
     /// Whether a log is of a child of this parent and step.
@@ -63,7 +52,8 @@ impl Parent {
             AWAITS => false,
             _ => return None,
         };
-        Some(Self { saga: id::parse(saga).ok()?, step: step.to_owned(), holds })
+        let saga = saga.parse::<SagaId>().ok()?.get();
+        Some(Self { saga, step: step.to_owned(), holds })
     }
 
     /// Whether `text` names a parent that holds the child.
@@ -76,7 +66,7 @@ impl Parent {
 /// Returns the number of the id of a child. It depends only on the parent and the name of its step, so a repeated start
 /// finds the same child. It never changes.
 pub(in crate::saga) fn number(parent: u128, step: &str) -> u128 {
-    digest(format!("{}/{step}", Id(parent)).as_bytes())
+    digest(format!("{}/{step}", SagaId::new(parent)).as_bytes())
 }
 
 /// How far the log of a child is, whatever its definition.

@@ -3,6 +3,7 @@
 pub(in crate::saga) mod child;
 pub(in crate::saga) mod drawing;
 pub(in crate::saga) mod entry;
+pub(in crate::saga) mod id;
 pub(in crate::saga) mod invalid;
 pub(in crate::saga) mod plan;
 pub(in crate::saga) mod retry;

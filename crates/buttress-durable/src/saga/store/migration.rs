@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::records::{Record, SagaId};
+use super::records::Record;
 use crate::saga::model::entry::{Beginning, Entry, Status};
+use crate::saga::model::id::SagaId;
 
 /// A log for another version of its definition, which replaces the log of a saga.
 #[non_exhaustive]

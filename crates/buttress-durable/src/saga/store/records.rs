@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::id::ids;
+use buttress::__ids as ids;
+
 use crate::saga::model::entry::{Beginning, Entry, Status};
+use crate::saga::model::id::SagaId;
 
 ids! {
-    /// The id of a saga.
-    SagaId;
     /// The id of a worker: an executor that runs sagas. Each executor generates a new id, so ids are
     /// never reused.
     WorkerId;

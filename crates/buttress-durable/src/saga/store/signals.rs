@@ -3,12 +3,12 @@
 use std::any::Any;
 use std::future::Future;
 
+use buttress::__ids as ids;
 use buttress::StoreError;
 
-use super::records::SagaId;
 use crate::answer::Answer;
-use crate::id::ids;
 use crate::saga::model::entry::Status;
+use crate::saga::model::id::SagaId;
 
 ids! {
     /// The id of a signal, which its sender generates. A repetition with the same id has no effect.

@@ -1,5 +1,7 @@
 //! [`Registry`]: instances announce themselves over HTTP, and balancers wait for changes.
 
+use buttress::__setters as setters;
+
 mod announce;
 mod answers;
 mod client;
@@ -18,7 +20,6 @@ pub use service::{RegistryService, RegistryStats};
 
 use std::time::Duration;
 
-use buttress::__setters as setters;
 use buttress::{Clock, InvalidConfig};
 use buttress_http::context::Trust;
 

@@ -1,0 +1,8 @@
+//! The id of a saga.
+
+use buttress::__ids as ids;
+
+ids! {
+    /// The id of a saga.
+    SagaId;
+}
