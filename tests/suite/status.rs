@@ -12,7 +12,7 @@ use buttress_durable::consume::{
     Config, Consumer, Delivery, LetterMonitor, MemoryDeadLetters, Rejected,
 };
 use buttress_durable::{outbox, saga};
-use buttress_http::status::{Status, StatusButtons, StatusPage};
+use buttress_http::status::{StatusBoard, StatusButtons, StatusPage};
 use http::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,8 +47,8 @@ fn change(path: &str, origin: &str) -> String {
 #[tokio::test]
 async fn axum_serves_both_pages_below_any_path() {
     let registry = registry();
-    let status = Arc::new(Status::new("shop").registry(registry.clone()));
-    let at = StatusPage::new(Status::new("shop").at("/here").registry(registry.clone()));
+    let status = Arc::new(StatusBoard::new("shop").registry(registry.clone()));
+    let at = StatusPage::new(StatusBoard::new("shop").at("/here").registry(registry.clone()));
     let router = Router::new()
         .nest_service("/status", StatusPage::new(status.clone()))
         .nest_service("/ops", StatusButtons::new(status, |_| Some("alice".into())))
@@ -82,7 +82,7 @@ async fn axum_serves_both_pages_below_any_path() {
 #[tokio::test]
 async fn a_bare_hyper_server_serves_the_buttons() {
     let registry = registry();
-    let status = Status::new("shop").at("/ops").registry(registry.clone());
+    let status = StatusBoard::new("shop").at("/ops").registry(registry.clone());
     let buttons = StatusButtons::new(status, |_| Some("alice".into()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -109,7 +109,7 @@ async fn a_bare_hyper_server_serves_the_buttons() {
 #[tokio::test]
 async fn a_registry_shows_what_a_later_document_adds() {
     let registry = registry();
-    let page = StatusPage::new(Status::new("shop").registry(registry.clone()));
+    let page = StatusPage::new(StatusBoard::new("shop").registry(registry.clone()));
     let json = async || {
         let request = Request::get("/?json").body(()).unwrap();
         page.clone().oneshot(request).await.unwrap().into_body()
@@ -128,7 +128,7 @@ async fn a_sampler_shows_the_backlog_and_the_sagas_of_a_store() {
         (saga::MemoryStore::new(clock.clone()), outbox::MemoryStore::new(clock.clone()));
     sampler.watch(saga::Monitor::new("orders", logs, clock).definition("order"));
     sampler.watch(outbox::Monitor::new("news", store.clone()));
-    let page = StatusPage::new(Status::new("shop").sampler(sampler.clone()));
+    let page = StatusPage::new(StatusBoard::new("shop").sampler(sampler.clone()));
     let json = async || -> serde_json::Value {
         let request = Request::get("/?json").body(()).unwrap();
         serde_json::from_str(page.clone().oneshot(request).await.unwrap().body()).unwrap()
@@ -168,7 +168,7 @@ async fn events_2_consumers_their_bus_and_their_dead_letters_are_rows_of_the_pag
     sampler.watch(bus.clone());
     sampler.watch(LetterMonitor::new("billing", letters));
     let pausing = consumer.clone();
-    let status = Status::new("shop").sampler(sampler.clone()).action(
+    let status = StatusBoard::new("shop").sampler(sampler.clone()).action(
         ("Consumer", "billing"),
         ("pause", "Pause"),
         None,
@@ -242,7 +242,7 @@ async fn a_lookup_shows_the_tree_of_a_saga_and_of_its_child() {
             }
         }
     };
-    let status = Status::new("shop")
+    let status = StatusBoard::new("shop")
         .lookup(("Sagas", "orders"), ("show", "Show"), "id of the saga", tree_of(orders.clone()))
         .lookup(("Sagas", "shipments"), ("show", "Show"), "id of the saga", tree_of(shipments));
     let buttons = StatusButtons::new(status, |_| Some("alice".to_owned()));
@@ -272,7 +272,7 @@ async fn a_lookup_shows_the_tree_of_a_saga_and_of_its_child() {
 #[tokio::test]
 async fn every_change_is_logged_with_the_operator() {
     let lines = Lines::capture();
-    let status = Status::new("shop").registry(registry());
+    let status = StatusBoard::new("shop").registry(registry());
     let buttons = StatusButtons::new(status, |head| {
         Some(head.headers.get("x-test-user")?.to_str().ok()?.to_owned())
     });

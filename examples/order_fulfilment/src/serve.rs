@@ -10,7 +10,7 @@ use buttress::telemetry::Sampler;
 use buttress::{Clock, Rng};
 use buttress_durable::outbox::{self, CountedInbox};
 use buttress_durable::saga;
-use buttress_http::status::{Status, StatusPage};
+use buttress_http::status::{StatusBoard, StatusPage};
 use buttress_sqlx::{PoolMonitor, PostgresStore, SqliteStore};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
@@ -60,7 +60,7 @@ pub(crate) async fn run<D: Database + HasPool>(place: &Place) -> Result<(), BoxE
         let worker::Parts { orders, relay } = made.await?;
         sampler.watch(orders.clone());
         sampler.watch(relay.clone());
-        let status = Status::new("Order fulfilment")
+        let status = StatusBoard::new("Order fulfilment")
             .numbers("Sagas", "orders", move || orders.stats())
             .numbers("Relays", "news", move || relay.stats())
             .sampler(stored.clone());

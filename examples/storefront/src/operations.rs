@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use buttress_http::status::{Status, StatusButtons, StatusPage};
+use buttress_http::status::{StatusBoard, StatusButtons, StatusPage};
 
 use crate::partners::Partners;
 use crate::protection::{Fallbacks, Protection};
@@ -22,7 +22,7 @@ struct Operator(String);
 
 /// The pages of a shop.
 pub(crate) fn routes(protection: &Protection, fallbacks: Fallbacks, partners: &Partners) -> Router {
-    let mut status = Status::new("Storefront").registry(protection.registry.clone());
+    let mut status = StatusBoard::new("Storefront").registry(protection.registry.clone());
     for (name, handle) in fallbacks {
         status = status.fallback(name, handle);
     }

@@ -9,7 +9,7 @@ use buttress::retry::Budget;
 #[cfg(feature = "metrics")]
 use buttress::telemetry::Sampler;
 use buttress::{Clock, InvalidConfig, rate_limit, retry, sidecar};
-use buttress_http::status::Status;
+use buttress_http::status::StatusBoard;
 use tower::util::BoxCloneService;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
@@ -71,7 +71,7 @@ impl Partners {
     }
 
     /// Adds the layers to a status page.
-    pub(crate) fn show(&self, status: Status) -> Status {
+    pub(crate) fn show(&self, status: StatusBoard) -> StatusBoard {
         status
             .gateway(self.routes.clone())
             .sidecar("partner-stock", self.sidecar.clone())

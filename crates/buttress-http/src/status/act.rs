@@ -8,7 +8,7 @@ use buttress::InvalidConfig;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::board::Status;
+use super::board::StatusBoard;
 use super::row::{Custom, Operated, Row};
 
 /// One action of a row.
@@ -104,7 +104,7 @@ pub(super) fn actions(row: &Row) -> Vec<Action> {
     actions
 }
 
-impl Status {
+impl StatusBoard {
     /// Does what `command` says, or finds the action of the application that does.
     pub(super) fn begin(&self, command: &Command) -> Result<Begun, NotDone> {
         let rows = self.rows();

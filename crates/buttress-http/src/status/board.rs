@@ -1,4 +1,4 @@
-//! [`Status`]: the parts that a status page shows.
+//! [`StatusBoard`]: the parts that a status page shows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,25 +23,25 @@ type Source = Box<dyn Fn(&mut Vec<Row>) + Send + Sync>;
 ///
 /// ```
 /// use buttress::{bulkhead, circuit_breaker};
-/// use buttress_http::status::{Status, StatusPage};
+/// use buttress_http::status::{StatusBoard, StatusPage};
 ///
 /// let circuit = circuit_breaker::CircuitBreakerLayer::default();
 /// let bulkhead = bulkhead::BulkheadLayer::default();
-/// let status = Status::new("shop")
+/// let status = StatusBoard::new("shop")
 ///     .circuit_breaker("payment", circuit.handle())
 ///     .bulkhead("db", bulkhead.handle());
 /// let page = StatusPage::new(status);
 /// # let _ = page;
 /// ```
 #[must_use]
-pub struct Status {
+pub struct StatusBoard {
     title: String,
     path: String,
     sources: Vec<Source>,
     custom: Vec<Arc<Custom>>,
 }
 
-impl Status {
+impl StatusBoard {
     /// Creates a page without parts. `title` is its heading, for example the name of the service.
     pub fn new(title: impl Into<String>) -> Self {
         let (sources, custom) = (Vec::new(), Vec::new());
@@ -96,8 +96,8 @@ impl Status {
     /// returns the text that the operator sees: `Ok` says what changed, and `Err` says why nothing did.
     ///
     /// ```
-    /// use buttress_http::status::Status;
-    /// let status = Status::new("shop").action(
+    /// use buttress_http::status::StatusBoard;
+    /// let status = StatusBoard::new("shop").action(
     ///     ("Sagas", "orders"),
     ///     ("run-again", "Run again"),
     ///     Some("number of the saga"),
@@ -130,9 +130,9 @@ impl Status {
     /// look-up by the id of a log line reads it with `id.trim().parse::<SagaId>()`, and returns the text of the error:
     ///
     /// ```
-    /// use buttress_http::status::Status;
+    /// use buttress_http::status::StatusBoard;
     /// # async fn state(_: u128) -> Result<Option<String>, std::io::Error> { Ok(None) }
-    /// let status = Status::new("shop").lookup(
+    /// let status = StatusBoard::new("shop").lookup(
     ///     ("Sagas", "orders"),
     ///     ("show", "Show"),
     ///     "number of the order",
@@ -286,9 +286,9 @@ fn number_of(value: f64) -> Value {
     }
 }
 
-impl fmt::Debug for Status {
+impl fmt::Debug for StatusBoard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Status")
+        f.debug_struct("StatusBoard")
             .field("title", &self.title)
             .field("path", &self.path)
             .finish_non_exhaustive()

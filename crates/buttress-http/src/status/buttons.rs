@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tower::Service;
 
 use super::act::{Begun, Command, NotDone};
-use super::board::Status;
+use super::board::StatusBoard;
 use super::guard::{check_content_type, check_origin};
 use super::page::{JSON, answer, elsewhere, not_allowed, refusal, show};
 use super::row::{Custom, Outcome};
@@ -26,14 +26,14 @@ const MOST: usize = 4096;
 
 type Admit = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 
-/// A service that shows a [`Status`] with buttons. Operators force circuits, change limits and run the
+/// A service that shows a [`StatusBoard`] with buttons. Operators force circuits, change limits and run the
 /// application's actions.
 ///
 /// It cannot be made without a closure that admits operators. See the [module](super) for what a change must
 /// look like.
 #[derive(Clone)]
 pub struct StatusButtons {
-    status: Arc<Status>,
+    status: Arc<StatusBoard>,
     admit: Arc<Admit>,
     origins: Arc<[String]>,
 }
@@ -47,17 +47,17 @@ impl StatusButtons {
     /// here what that layer put into the request's extensions.
     ///
     /// ```
-    /// use buttress_http::status::{Status, StatusButtons};
+    /// use buttress_http::status::{StatusBoard, StatusButtons};
     /// #[derive(Clone)]
     /// struct Operator(String); // An extension that the layer of the login sets.
     ///
-    /// let buttons = StatusButtons::new(Status::new("shop"), |head| {
+    /// let buttons = StatusButtons::new(StatusBoard::new("shop"), |head| {
     ///     head.extensions.get::<Operator>().map(|operator| operator.0.clone())
     /// });
     /// # let _ = buttons;
     /// ```
     pub fn new(
-        status: impl Into<Arc<Status>>,
+        status: impl Into<Arc<StatusBoard>>,
         admit: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         Self { status: status.into(), admit: Arc::new(admit), origins: Arc::new([]) }

@@ -9,7 +9,7 @@ use buttress::{
     time_limit,
 };
 
-use super::board::Status;
+use super::board::StatusBoard;
 use super::row::{Operated, Row};
 
 pub(super) const CIRCUIT_BREAKERS: &str = "Circuits";
@@ -44,7 +44,7 @@ operable! {
 
 macro_rules! keyed {
     ($($(#[$doc:meta])+ $show:ident: $module:ident in $section:literal,)+) => {
-        impl Status {$(
+        impl StatusBoard {$(
             $(#[$doc])+
             pub fn $show<K>(self, name: impl Into<String>, handle: $module::KeyedHandle<K>) -> Self
             where
@@ -65,7 +65,7 @@ keyed! {
     keyed_bulkhead: bulkhead in "Bulkheads by key",
 }
 
-impl Status {
+impl StatusBoard {
     fn operable(self, name: String, handle: impl Operable) -> Self {
         self.source(move |rows| rows.push(handle.clone().row(name.clone())))
     }

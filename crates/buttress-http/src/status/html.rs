@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::act::{Action, actions};
-use super::board::Status;
+use super::board::StatusBoard;
 use super::columns::{Column, Format, columns, text};
 use super::row::{Row, by_section};
 
@@ -35,14 +35,14 @@ impl Display for Escaped<'_> {
 }
 
 /// The page; with buttons if `operator` names who sees it.
-pub(super) fn page(status: &Status, operator: Option<&str>) -> String {
+pub(super) fn page(status: &StatusBoard, operator: Option<&str>) -> String {
     let mut out = String::with_capacity(16 * 1024);
     // Writing to a string cannot fail.
     let _ = write(&mut out, status, operator);
     out
 }
 
-fn write(out: &mut String, status: &Status, operator: Option<&str>) -> fmt::Result {
+fn write(out: &mut String, status: &StatusBoard, operator: Option<&str>) -> fmt::Result {
     let title = Escaped(status.title());
     write!(
         out,

@@ -12,6 +12,6 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub use board::Status;
+pub use board::StatusBoard;
 pub use buttons::{ButtonsFuture, StatusButtons};
 pub use page::StatusPage;

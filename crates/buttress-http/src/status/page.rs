@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 
 use super::act::NotDone;
-use super::board::Status;
+use super::board::StatusBoard;
 use super::html::{self, SCRIPT, STYLE};
 use crate::at_once::answers_at_once;
 
@@ -23,7 +23,7 @@ pub(super) const JSON: &str = "application/json";
 const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 8 8\">\
                     <circle cx=\"4\" cy=\"4\" r=\"3\" fill=\"#2a7\"/></svg>";
 
-/// A service that shows a [`Status`], without buttons: as a page, and with the query `json` as JSON.
+/// A service that shows a [`StatusBoard`], without buttons: as a page, and with the query `json` as JSON.
 ///
 /// It answers `GET` and `HEAD` and changes nothing. See the [module](super).
 ///
@@ -31,12 +31,12 @@ const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 8 8\
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use buttress::bulkhead::BulkheadLayer;
-/// use buttress_http::status::{Status, StatusPage};
+/// use buttress_http::status::{StatusBoard, StatusPage};
 /// use http::Request;
 /// use tower::ServiceExt;
 ///
 /// let bulkhead = BulkheadLayer::default();
-/// let page = StatusPage::new(Status::new("shop").bulkhead("db", bulkhead.handle()));
+/// let page = StatusPage::new(StatusBoard::new("shop").bulkhead("db", bulkhead.handle()));
 /// let answer = page.oneshot(Request::get("/?json").body(())?).await?;
 /// assert!(answer.body().contains(r#""active":0"#));
 /// # Ok(())
@@ -44,12 +44,12 @@ const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 8 8\
 /// ```
 #[derive(Clone)]
 pub struct StatusPage {
-    status: Arc<Status>,
+    status: Arc<StatusBoard>,
 }
 
 impl StatusPage {
     /// Creates a page of `status`.
-    pub fn new(status: impl Into<Arc<Status>>) -> Self {
+    pub fn new(status: impl Into<Arc<StatusBoard>>) -> Self {
         Self { status: status.into() }
     }
 }
@@ -69,7 +69,7 @@ impl StatusPage {
 }
 
 /// Answers a `GET` or `HEAD` of the page.
-pub(super) fn show(status: &Status, head: &Parts, operator: Option<&str>) -> Response<String> {
+pub(super) fn show(status: &StatusBoard, head: &Parts, operator: Option<&str>) -> Response<String> {
     match head.uri.query().unwrap_or_default() {
         "" => answer(head, StatusCode::OK, HTML, html::page(status, operator)),
         "json" => {
@@ -87,7 +87,7 @@ pub(super) fn show(status: &Status, head: &Parts, operator: Option<&str>) -> Res
 }
 
 /// Answers a request of another path.
-pub(super) fn elsewhere(head: &Parts, status: &Status) -> Response<String> {
+pub(super) fn elsewhere(head: &Parts, status: &StatusBoard) -> Response<String> {
     let why = format!("the status page is at {}", status.path());
     refusal(head, &NotDone::new(StatusCode::NOT_FOUND, why))
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{Status, StatusButtons, StatusPage};
+use super::{StatusBoard, StatusButtons, StatusPage};
 
 mod changes;
 
@@ -27,7 +27,7 @@ struct Parts {
     limit: time_limit::Handle,
 }
 
-fn parts() -> (Parts, Status) {
+fn parts() -> (Parts, StatusBoard) {
     let limiter = rate_limit::Config::new().refill(5, Duration::from_secs(2)).build().unwrap();
     let parts = Parts {
         circuit: CircuitBreakerLayer::default().handle(),
@@ -36,7 +36,7 @@ fn parts() -> (Parts, Status) {
         retry: retry::RetryLayer::default().handle(),
         limit: time_limit::TimeLimitLayer::after(Duration::from_secs(1)).handle(),
     };
-    let status = Status::new("shop")
+    let status = StatusBoard::new("shop")
         .circuit_breaker("payment", parts.circuit.clone())
         .bulkhead("db", parts.bulkhead.clone())
         .rate_limit("edge", parts.limiter.clone())
@@ -45,7 +45,7 @@ fn parts() -> (Parts, Status) {
     (parts, status)
 }
 
-fn buttons(status: impl Into<Arc<Status>>) -> StatusButtons {
+fn buttons(status: impl Into<Arc<StatusBoard>>) -> StatusButtons {
     StatusButtons::new(status, |head| {
         let name = head.headers.get("x-test-user")?.to_str().ok()?;
         (name != "mallory").then(|| name.to_owned())
@@ -138,7 +138,7 @@ async fn numbers_stand_under_their_headings() {
 #[tokio::test]
 async fn every_text_from_outside_is_escaped() {
     let circuit = CircuitBreakerLayer::default().handle();
-    let status = Status::new(HOSTILE)
+    let status = StatusBoard::new(HOSTILE)
         .circuit_breaker(HOSTILE, circuit.clone())
         .numbers(HOSTILE, HOSTILE, || std::collections::BTreeMap::from([(HOSTILE, HOSTILE)]))
         .numbers("long", "x".repeat(100_000), || json!({ "n": 1 }))
@@ -164,7 +164,7 @@ async fn every_text_from_outside_is_escaped() {
 
 #[tokio::test]
 async fn only_the_path_of_the_page_is_answered() {
-    let page = StatusPage::new(Status::new("shop").at("/status"));
+    let page = StatusPage::new(StatusBoard::new("shop").at("/status"));
     for (uri, expected) in [
         ("/status", 200),
         ("/status/", 200),
@@ -232,13 +232,15 @@ async fn keys_that_clients_chose_are_shown_only_where_asked() {
     for key in [&secret, &known] {
         handle.try_acquire(key).unwrap().failure();
     }
-    let status = Status::new("shop").keyed_circuit_breaker("upstreams", handle.clone());
+    let status = StatusBoard::new("shop").keyed_circuit_breaker("upstreams", handle.clone());
     let counts = ask(&StatusPage::new(status), get("/?json")).await;
     assert!(!counts.body().contains("secret-client") && !counts.body().contains("eu-1"));
     assert!(counts.body().contains(r#""keys":2"#));
     let shown = known.clone();
-    let status = Status::new("shop")
-        .circuit_breaker_keys("upstreams", handle.clone(), move || vec![shown.clone(), "x".into()]);
+    let status =
+        StatusBoard::new("shop").circuit_breaker_keys("upstreams", handle.clone(), move || {
+            vec![shown.clone(), "x".into()]
+        });
     let buttons = buttons(status);
     let (_, json) = press(&buttons, {
         Request::get("/?json").header("x-test-user", "a").body(String::new()).unwrap()
@@ -300,7 +302,7 @@ impl Source for SagasAndMessages {
 fn numbers_of_this_process_are_not_in_the_table_of_the_store() {
     let sampler = Sampler::new();
     sampler.watch(SagasAndMessages);
-    let json = Status::new("shop").sampler(sampler).json(false);
+    let json = StatusBoard::new("shop").sampler(sampler).json(false);
     let row = |name: &str, numbers: Value| json!([{ "name": name, "numbers": numbers }]);
     let sections = json!([
         { "title": "Stored sagas", "rows": row("orders · stuck", json!({ "stored": 4, "oldest_age": 60 })) },
@@ -325,7 +327,7 @@ async fn a_lookup_shows_the_text_of_the_application_to_operators_only() {
             _ => Err(format!("there is no saga {id}")),
         }
     };
-    let status = Status::new("shop").lookup(("Sagas", "orders"), ("show", "Show"), "id", find);
+    let status = StatusBoard::new("shop").lookup(("Sagas", "orders"), ("show", "Show"), "id", find);
     let status = Arc::new(status);
     let page = ask(&StatusPage::new(status.clone()), get("/")).await;
     assert!(page.body().contains("orders") && !page.body().contains("<form"), "{}", page.body());
