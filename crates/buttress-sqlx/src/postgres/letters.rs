@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress_durable::Answer;
 use buttress_durable::consume::{
-    DeadLetters, Letter, LetterBacklog, LetterClaim, LetterId, LetterPage, Replay, ReplayId,
+    DeadLetters, Letter, LetterBacklog, LetterClaim, LetterId, LetterPage, Replay, ReplayId, Select,
 };
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
@@ -84,6 +84,9 @@ async fn list(store: &PostgresStore, page: LetterPage<'_>) -> Answer<Vec<Letter>
 
 async fn claim(store: &PostgresStore, asked: LetterClaim<'_>) -> Answer<Vec<PgRow>> {
     let LetterClaim { page, replay, lease, .. } = asked;
+    if matches!(page.select, Select::Due(_)) && !finds(store, page).await? {
+        return Ok(Vec::new());
+    }
     let what = during("claiming letters");
     // Waits for locked rows: without a locked letter, a later letter of its key would overtake it.
     let sql = store.sql(&format!(
@@ -109,6 +112,21 @@ async fn claim(store: &PostgresStore, asked: LetterClaim<'_>) -> Answer<Vec<PgRo
     tx.commit().await.map_err(what)?;
     loan.finish().await?;
     Ok(rows)
+}
+
+/// Whether there is a letter to claim. A consumer asks for due letters again and again, and most times there is none:
+/// the claims of its group are then not locked.
+async fn finds(store: &PostgresStore, page: LetterPage<'_>) -> Answer<bool> {
+    let sql = store.sql(&format!(
+        "SELECT FROM {{s}}buttress_dead_letter \
+         WHERE consumer_group = $2 AND sequence > $3 AND {} LIMIT least($4, 1)",
+        condition(Chosen::of(page.select)?.by)
+    ));
+    let mut loan = store.borrow().await?;
+    let query = bind_page(query(sql).bind(store.time()), page)?;
+    let found = query.fetch_optional(&mut *loan).await.map_err(during("claiming letters"))?;
+    loan.finish().await?;
+    Ok(found.is_some())
 }
 
 /// Locks the claims of groups until the end of the transaction: a claim does not see one that is not committed. The

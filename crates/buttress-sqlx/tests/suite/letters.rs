@@ -141,4 +141,29 @@ mod locked {
         })
         .await;
     }
+
+    /// Idle consumers ask for due letters all the time.
+    #[tokio::test]
+    async fn events_2_16_a_poll_that_finds_no_due_letter_waits_for_no_claim_of_its_group() {
+        let test = "events_2_16_a_poll_that_finds_no_due_letter_waits_for_no_claim_of_its_group";
+        on_postgres(test, async |db: Postgres| {
+            let (store, other) = (db.store.clone(), db.another().await);
+            bury(&store, 1..=2).await;
+            let mut stopped = db.pool.begin().await.unwrap();
+            let sql = db.sql("SELECT FROM {s}buttress_dead_letter FOR UPDATE");
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut *stopped).await.unwrap();
+            let polls = async {
+                let due = Select::Due(Duration::from_secs(4_000_000_000));
+                for claim in 2..=9 {
+                    let page = LetterPage::first("billing", &due, 9);
+                    let claim = LetterClaim::new(page, ReplayId::new(claim), LEASE);
+                    assert!(other.claim_letters(claim).await.unwrap().is_empty());
+                }
+                stopped.rollback().await.unwrap();
+            };
+            let (claimed, ()) = tokio::join!(claim_of(&store, "billing", 1), polls);
+            assert_eq!(claimed, [1, 2]);
+        })
+        .await;
+    }
 }
