@@ -154,7 +154,7 @@ impl Passed {
         clock: &Clock,
     ) -> Option<bulkhead::Permit> {
         if let Some((mut admission, Start { at, fair, is_probe: _ })) = self.admission {
-            let judge = ByStatus::new().errors(unanswered);
+            let judge = ByStatus::route().errors(unanswered);
             // The client's time is not the backends'.
             let begun = body.and_then(Outgoing::last).map_or(at, |last| last.max(at));
             admission.begun_at(begun);

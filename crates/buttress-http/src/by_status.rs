@@ -43,7 +43,7 @@ use crate::status_rules::{StatusRules, by_rules};
 /// use buttress_http::ByStatus;
 ///
 /// // In front of an axum route, or any service whose error type carries no information:
-/// let route = CircuitBreakerLayer::default().classify(ByStatus::new());
+/// let route = CircuitBreakerLayer::default().classify(ByStatus::route());
 /// // In front of a client that fails with `BoxError`, which may hold a refusal:
 /// let client = CircuitBreakerLayer::default().classify(ByStatus::client());
 /// // In front of an object store whose 404 is a fault of the store:
@@ -57,9 +57,9 @@ pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
 }
 
 impl ByStatus {
-    /// Counts every error as a failure. For services that cannot fail, or if no buttress layer
-    /// further in returns its refusals as errors.
-    pub fn new() -> Self {
+    /// For an axum route, and any other service that cannot fail. Counts every error as a failure, also the refusal of a
+    /// buttress layer further in: in front of a client use [`client`](ByStatus::client).
+    pub fn route() -> Self {
         let rules = StatusRules {
             errors: AnyError,
             failures: of_the_service as fn(StatusCode) -> bool,
@@ -72,7 +72,7 @@ impl ByStatus {
     /// Judges errors by [`ServiceErrors`], which distinguishes refusals from failures. For clients
     /// whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
     pub fn client() -> ByStatus<ServiceErrors> {
-        Self::new().errors(ServiceErrors)
+        Self::route().errors(ServiceErrors)
     }
 }
 
@@ -112,7 +112,7 @@ impl<C, F> ByStatus<C, F> {
     /// use http::{HeaderMap, HeaderValue};
     /// let mut trailers = HeaderMap::new();
     /// trailers.insert("grpc-status", HeaderValue::from_static("13"));
-    /// assert_eq!(ByStatus::new().judge_trailers(&trailers), Outcome::Failure);
+    /// assert_eq!(ByStatus::route().judge_trailers(&trailers), Outcome::Failure);
     /// ```
     pub fn judge_trailers(&self, trailers: &HeaderMap) -> Outcome {
         let failed = (self.rules.grpc_failures)(grpc::code_in_trailers(trailers));
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn only_server_errors_that_tell_of_health_are_failures() {
-        let failures = failing_statuses(&ByStatus::new());
+        let failures = failing_statuses(&ByStatus::route());
         let expected: Vec<u16> = (500..600).filter(|code| ![501, 505].contains(code)).collect();
         assert_eq!(failures, expected);
     }
@@ -210,19 +210,19 @@ mod tests {
     fn what_is_no_failure_is_a_success() {
         for code in [100, 200, 204, 301, 400, 404, 408, 429, 501, 505, 600, 999] {
             let answer: Answer<Infallible> = status(code);
-            assert_eq!(ByStatus::new().classify(&answer), Outcome::Success, "{code}");
+            assert_eq!(ByStatus::route().classify(&answer), Outcome::Success, "{code}");
         }
     }
 
     #[test]
     fn a_grpc_code_that_tells_of_health_is_a_failure_whatever_the_http_status() {
-        assert_eq!(failing_codes(&ByStatus::new()), [2, 4, 13, 14, 15]);
-        assert_eq!(failing_codes(&ByStatus::new().grpc_failures(|code| code == 8)), [8]);
+        assert_eq!(failing_codes(&ByStatus::route()), [2, 4, 13, 14, 15]);
+        assert_eq!(failing_codes(&ByStatus::route().grpc_failures(|code| code == 8)), [8]);
         let mut unwell = testing::grpc(0).unwrap();
         *unwell.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        assert_eq!(ByStatus::new().classify(&Ok::<_, Infallible>(unwell)), Outcome::Failure);
+        assert_eq!(ByStatus::route().classify(&Ok::<_, Infallible>(unwell)), Outcome::Failure);
         // A rule for HTTP statuses leaves the rule for gRPC unchanged.
-        let teapots = ByStatus::new().failures(|status| status == StatusCode::IM_A_TEAPOT);
+        let teapots = ByStatus::route().failures(|status| status == StatusCode::IM_A_TEAPOT);
         assert_eq!(teapots.classify(&testing::grpc(14)), Outcome::Failure);
         assert_eq!(teapots.errors(ServiceErrors).classify(&boxed(14)), Outcome::Failure);
     }
@@ -240,7 +240,7 @@ mod tests {
             (testing::queue_timeout(), Outcome::Ignored),
             (testing::timed_out(), Outcome::Failure),
         ];
-        assert_outcomes(&ByStatus::new(), cases);
+        assert_outcomes(&ByStatus::route(), cases);
     }
 
     #[test]
@@ -248,8 +248,8 @@ mod tests {
         let mut answer: Response<String> = Respond.response(&testing::bulkhead_full("db"));
         *answer.status_mut() = StatusCode::OK;
         let answer: Answer<Infallible> = Ok(answer);
-        assert_eq!(ByStatus::new().classify(&answer), Outcome::Ignored);
-        let counted = ByStatus::new().refusals(Outcome::Failure);
+        assert_eq!(ByStatus::route().classify(&answer), Outcome::Ignored);
+        let counted = ByStatus::route().refusals(Outcome::Failure);
         assert_eq!(counted.classify(&answer), Outcome::Failure);
     }
 
@@ -285,8 +285,8 @@ mod tests {
     fn errors_go_to_the_second_classifier() {
         let broken: Answer<BoxError> = Err("broken".into());
         let refusal: Answer<BoxError> = Err(testing::bulkhead_full("db").into());
-        assert_eq!(ByStatus::new().classify(&broken), Outcome::Failure);
-        assert_eq!(ByStatus::new().classify(&refusal), Outcome::Failure);
+        assert_eq!(ByStatus::route().classify(&broken), Outcome::Failure);
+        assert_eq!(ByStatus::route().classify(&refusal), Outcome::Failure);
         assert_eq!(ByStatus::client().classify(&broken), Outcome::Failure);
         assert_eq!(ByStatus::client().classify(&refusal), Outcome::Ignored);
     }
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_hint_is_the_marks_own_or_the_fields() {
-        let hint = |answer: Answer<BoxError>| ByStatus::new().retry_after(&answer);
+        let hint = |answer: Answer<BoxError>| ByStatus::route().retry_after(&answer);
         assert_eq!(hint(refused(&testing::circuit_open())), Some(Duration::from_millis(1500)));
         // The answer says 1 second by default; the mark has no hint.
         assert_eq!(hint(refused(&testing::bulkhead_full("db"))), None);

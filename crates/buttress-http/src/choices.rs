@@ -47,7 +47,7 @@ macro_rules! choices {
             type $Choices = KeyedCircuitBreakerLayer<K, X, ByStatus, $respond, U>;
 
             fn $method(self) -> Self::$Choices {
-                self.classify(ByStatus::new()).reject($respond)
+                self.classify(ByStatus::route()).reject($respond)
             }
         }
 
@@ -55,7 +55,7 @@ macro_rules! choices {
             type $Choices = CircuitBreakerLayer<ByStatus, $respond, M, O, U>;
 
             fn $method(self) -> Self::$Choices {
-                self.classify(ByStatus::new()).reject($respond)
+                self.classify(ByStatus::route()).reject($respond)
             }
         }
 
@@ -63,7 +63,7 @@ macro_rules! choices {
             type $Choices = Balance<S, X, T, ByStatus, $respond>;
 
             fn $method(self) -> Self::$Choices {
-                self.classify(ByStatus::new()).reject($respond)
+                self.classify(ByStatus::route()).reject($respond)
             }
         }
 
@@ -71,7 +71,7 @@ macro_rules! choices {
             type $Choices = RetryLayer<RetryableStatus, IdempotentRequests>;
 
             fn $method(self) -> Self::$Choices {
-                self.classify(RetryableStatus::new()).clone_with(IdempotentRequests)
+                self.classify(RetryableStatus::route()).clone_with(IdempotentRequests)
             }
         }
 
@@ -79,7 +79,7 @@ macro_rules! choices {
             type $Choices = FallbackLayer<F, ByStatus>;
 
             fn $method(self) -> Self::$Choices {
-                self.classify(ByStatus::new().refusals(Outcome::Failure))
+                self.classify(ByStatus::route().refusals(Outcome::Failure))
             }
         }
 
@@ -87,8 +87,8 @@ macro_rules! choices {
             type $Choices = SidecarLayer<ByStatus, RetryableStatus, IdempotentRequests, $respond>;
 
             fn $method(self) -> Self::$Choices {
-                self.classify(ByStatus::new())
-                    .retry_on(RetryableStatus::new())
+                self.classify(ByStatus::route())
+                    .retry_on(RetryableStatus::route())
                     .clone_with(IdempotentRequests)
                     .reject($respond)
             }

@@ -17,9 +17,9 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// | layer | choices |
 /// |---|---|
 /// | bulkhead, rate limit (also keyed), time limit | [`Respond`] |
-/// | circuit breaker (also keyed), balance | [`Respond`] and [`ByStatus::new`] |
-/// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
-/// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
+/// | circuit breaker (also keyed), balance | [`Respond`] and [`ByStatus::route`] |
+/// | retry | [`RetryableStatus::route`] and [`IdempotentRequests`] |
+/// | fallback: `value`, `service`, `from_result` | [`ByStatus::route`], with refusals as failures |
 /// | sidecar | the choices of retry and circuit breaker |
 ///
 /// A retry needs a request whose body it can send again, a

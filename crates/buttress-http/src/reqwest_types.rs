@@ -40,11 +40,11 @@ mod tests {
     #[test]
     fn every_status_is_judged_as_elsewhere() {
         for code in 100..1000 {
-            let (breaker, retry) = (ByStatus::new(), RetryableStatus::new());
+            let (breaker, retry) = (ByStatus::route(), RetryableStatus::route());
             assert_eq!(breaker.classify(&status(code)), breaker.classify(&plain(code)), "{code}");
             assert_eq!(retry.classify(&status(code)), retry.classify(&plain(code)), "{code}");
         }
-        let teapots = RetryableStatus::new().failures(|status| status == 418);
+        let teapots = RetryableStatus::route().failures(|status| status == 418);
         assert_eq!(teapots.classify(&status(418)), Outcome::Failure);
         assert_eq!(teapots.classify(&status(503)), Outcome::Success);
     }
@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn the_hint_is_the_field() {
         let busy = answer(http::Response::builder().status(503).header(RETRY_AFTER, "7"));
-        assert_eq!(ByStatus::new().retry_after(&busy), Some(Duration::from_secs(7)));
-        assert_eq!(RetryableStatus::new().retry_after(&busy), Some(Duration::from_secs(7)));
-        assert_eq!(RetryableStatus::new().retry_after(&status(503)), None);
+        assert_eq!(ByStatus::route().retry_after(&busy), Some(Duration::from_secs(7)));
+        assert_eq!(RetryableStatus::route().retry_after(&busy), Some(Duration::from_secs(7)));
+        assert_eq!(RetryableStatus::route().retry_after(&status(503)), None);
     }
 
     #[test]
@@ -64,15 +64,15 @@ mod tests {
                 .header(CONTENT_TYPE, "application/grpc")
                 .header("grpc-status", "14"),
         );
-        assert_eq!(ByStatus::new().classify(&unavailable), Outcome::Failure);
-        assert_eq!(RetryableStatus::new().classify(&unavailable), Outcome::Failure);
+        assert_eq!(ByStatus::route().classify(&unavailable), Outcome::Failure);
+        assert_eq!(RetryableStatus::route().classify(&unavailable), Outcome::Failure);
     }
 
     #[test]
     fn errors_are_judged_by_the_second_classifier() {
         let refused = || Err::<Response, _>(crate::testing::circuit_open());
         assert_eq!(ByStatus::client().classify(&refused()), Outcome::Ignored);
-        assert_eq!(ByStatus::new().classify(&refused()), Outcome::Failure);
+        assert_eq!(ByStatus::route().classify(&refused()), Outcome::Failure);
         let hint = RetryableStatus::client().retry_after(&refused());
         assert_eq!(hint, Some(Duration::from_millis(1500)));
     }

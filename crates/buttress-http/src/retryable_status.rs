@@ -49,9 +49,9 @@ pub struct RetryableStatus<C = AnyError, F = fn(StatusCode) -> bool> {
 }
 
 impl RetryableStatus {
-    /// Repeats on every error. For services that cannot fail, or if no circuit breaker further in
-    /// returns its refusals as errors.
-    pub fn new() -> Self {
+    /// For an axum route, and any other service that cannot fail. Repeats on every error, also on the refusal of a circuit
+    /// breaker further in: in front of a client use [`client`](RetryableStatus::client).
+    pub fn route() -> Self {
         let rules = StatusRules {
             errors: AnyError,
             failures: passing as fn(StatusCode) -> bool,
@@ -64,7 +64,7 @@ impl RetryableStatus {
     /// Judges errors by [`RetryableErrors`], which does not repeat the refusal of an open circuit.
     /// For clients whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
     pub fn client() -> RetryableStatus<RetryableErrors> {
-        Self::new().errors(RetryableErrors)
+        Self::route().errors(RetryableErrors)
     }
 }
 
@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn exactly_the_statuses_that_pass_are_repeated() {
-        let repeated = failing_statuses(&RetryableStatus::new());
+        let repeated = failing_statuses(&RetryableStatus::route());
         assert_eq!(repeated, [408, 425, 429, 500, 502, 503, 504]);
     }
 
     #[test]
     fn of_the_grpc_codes_only_unavailable_is_repeated_unless_said_otherwise() {
-        assert_eq!(failing_codes(&RetryableStatus::new()), [14]);
-        let own = RetryableStatus::new().grpc_failures(|code| code == 8 || code == 10);
+        assert_eq!(failing_codes(&RetryableStatus::route()), [14]);
+        let own = RetryableStatus::route().grpc_failures(|code| code == 8 || code == 10);
         assert_eq!(failing_codes(&own), [8, 10]);
         // A rule for HTTP statuses or errors leaves the rule for gRPC unchanged.
         let own = own.failures(|status| status.as_u16() == 429).errors(AnyError);
@@ -175,14 +175,14 @@ mod tests {
             (testing::timed_out(), Outcome::Failure),
             (testing::no_route(), Outcome::Ignored),
         ];
-        assert_outcomes(&RetryableStatus::new(), cases);
+        assert_outcomes(&RetryableStatus::route(), cases);
     }
 
     #[test]
     fn errors_go_to_the_second_classifier() {
         let open: Answer<BoxError> = Err(testing::circuit_open().into());
         let broken: Answer<BoxError> = Err("broken".into());
-        assert_eq!(RetryableStatus::new().classify(&open), Outcome::Failure);
+        assert_eq!(RetryableStatus::route().classify(&open), Outcome::Failure);
         assert_eq!(RetryableStatus::client().classify(&open), Outcome::Ignored);
         assert_eq!(RetryableStatus::client().classify(&broken), Outcome::Failure);
         let wait = Some(Duration::from_millis(1500));
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_closure_decides_on_statuses_alone() {
-        let only_429 = RetryableStatus::new().failures(|status| status.as_u16() == 429);
+        let only_429 = RetryableStatus::route().failures(|status| status.as_u16() == 429);
         let judge = |answer: Answer<Infallible>| only_429.classify(&answer);
         assert_eq!(judge(status(429)), Outcome::Failure);
         assert_eq!(judge(status(503)), Outcome::Success);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_hint_is_exact_from_a_mark_and_in_seconds_from_a_field() {
-        let hint = |answer: Answer<BoxError>| RetryableStatus::new().retry_after(&answer);
+        let hint = |answer: Answer<BoxError>| RetryableStatus::route().retry_after(&answer);
         assert_eq!(hint(refused(&testing::rate_limited())), Some(Duration::from_millis(2500)));
         assert_eq!(hint(refused(&testing::bulkhead_full("db"))), None);
         let field =

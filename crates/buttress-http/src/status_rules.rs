@@ -78,7 +78,7 @@ macro_rules! by_rules {
 
         impl Default for $name {
             fn default() -> Self {
-                Self::new()
+                Self::route()
             }
         }
 

@@ -67,8 +67,9 @@ impl Protection {
                 .layer(bulkhead.http()),
         );
         #[cfg(feature = "metrics")]
-        let router = router
-            .layer(buttress::telemetry::DurationLayer::new("storefront").classify(ByStatus::new()));
+        let router = router.layer(
+            buttress::telemetry::DurationLayer::new("storefront").classify(ByStatus::route()),
+        );
         Ok(router)
     }
 

@@ -80,7 +80,7 @@ async fn the_default_judges_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn a_classifier_by_status_judges_responses() {
-    let around = |layer| DurationLayer::new(layer).classify(ByStatus::new());
+    let around = |layer| DurationLayer::new(layer).classify(ByStatus::route());
     let client = |layer| DurationLayer::new(layer).classify(ByStatus::client());
     for status in [200, 304, 401, 429, 501, 505] {
         assert_eq!(outcomes(|| around("db").layer(answers(status))).await, ["success"], "{status}");

@@ -118,7 +118,7 @@ pub(crate) struct Judge(ByStatus);
 
 impl Default for Judge {
     fn default() -> Self {
-        Self(ByStatus::new())
+        Self(ByStatus::route())
     }
 }
 

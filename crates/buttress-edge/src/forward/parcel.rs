@@ -215,7 +215,7 @@ impl Judge<Response<Stream>, Failed> for ByAnswer {
         if result.as_ref().is_err_and(is_unseen) {
             return Ending::Unsent;
         }
-        match ByStatus::new().errors(OfBackends).classify(result) {
+        match ByStatus::route().errors(OfBackends).classify(result) {
             Outcome::Failure => Ending::Failed,
             // A failure of the client says nothing about the side, and stands.
             _ => Ending::Answered,

@@ -33,7 +33,7 @@ pub(crate) fn again(config: Config) -> Result<Again, InvalidConfig> {
     if layer.handle().balance().is_none() {
         layer = RetryLayer::new(config.budget(Budget::new(0.2, 3)?))?;
     }
-    let judge = RetryableStatus::new().errors(OfBackends);
+    let judge = RetryableStatus::route().errors(OfBackends);
     Ok(layer.classify(judge).clone_with(Repeats))
 }
 

@@ -20,9 +20,9 @@ use crate::{AnswersForResponses, ByStatus, IdempotentRequests, Respond, Retryabl
 /// | layer | choices |
 /// |---|---|
 /// | bulkhead, rate limit (also keyed), time limit | [`RespondGrpc`] |
-/// | circuit breaker (also keyed), balance | [`RespondGrpc`] and [`ByStatus::new`] |
-/// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
-/// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
+/// | circuit breaker (also keyed), balance | [`RespondGrpc`] and [`ByStatus::route`] |
+/// | retry | [`RetryableStatus::route`] and [`IdempotentRequests`] |
+/// | fallback: `value`, `service`, `from_result` | [`ByStatus::route`], with refusals as failures |
 /// | sidecar | the choices of retry and circuit breaker |
 /// | [`ContextLayer::server`](crate::context::ContextLayer::server) | [`RespondGrpc`] |
 ///

@@ -123,13 +123,13 @@ impl<Res, E> Judge<Res, E> for EveryError {
 impl ByResponse {
     /// Counts every error as failed. For services that cannot fail.
     pub fn new() -> Self {
-        Self { statuses: ByStatus::new(), errors: EveryError, layers: None }
+        Self { statuses: ByStatus::route(), errors: EveryError, layers: None }
     }
 
     /// Judges errors by [`ByError`], which knows refusals. Use it for clients whose error is `BoxError` or implements
     /// [`AsRefusal`](buttress::AsRefusal).
     pub fn client() -> ByResponse<ByError> {
-        ByResponse { statuses: ByStatus::new(), errors: ByError, layers: None }
+        ByResponse { statuses: ByStatus::route(), errors: ByError, layers: None }
     }
 
     /// Judges errors by [`RefusedBy`] `layers`, and responses by [`refused_by`](Self::refused_by). For the new side of a
@@ -138,7 +138,7 @@ impl ByResponse {
         layers: impl IntoIterator<Item = T>,
     ) -> ByResponse<RefusedBy> {
         let layers = RefusedBy::new(layers);
-        ByResponse { statuses: ByStatus::new(), errors: layers.clone(), layers: Some(layers) }
+        ByResponse { statuses: ByStatus::route(), errors: layers.clone(), layers: Some(layers) }
     }
 }
 

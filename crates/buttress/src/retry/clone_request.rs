@@ -5,6 +5,7 @@ use std::fmt;
     message = "`{Self}` cannot repeat a `{Req}`",
     label = "a retry needs a second copy of this request",
     note = "derive `Clone` for the request, or say how to copy it with `.clone_request(|request: &{Req}| ..)`; `None` means this request gets one attempt",
+    note = "for an HTTP request, `.clone_with(buttress_http::IdempotentRequests)` copies the requests that may be repeated",
     note = "for an HTTP request with a streaming body, put `buttress_http::ReplayLayer` outside of the retry"
 )]
 pub trait CloneRequest<Req> {

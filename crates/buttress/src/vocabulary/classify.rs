@@ -31,7 +31,7 @@ pub enum Outcome {
     label = "the results of this service need a classifier",
     note = "for your own error type, implement `buttress::AsRefusal` (three lines: return the `buttress::Error` inside, or `None`)",
     note = "for a foreign error type use `.classify(buttress::AnyError)`, or `.classify(buttress::classify_fn(|result: &Result<{Res}, {E}>| ..))`",
-    note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` or `.classify(ByStatus::new())` from buttress-http, or with `classify_fn`",
+    note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` or `.classify(ByStatus::route())` from buttress-http, or with `classify_fn`",
     note = "for gRPC (a tonic client or server), add `.grpc()` from buttress-http to the layer"
 )]
 pub trait Classify<Res, E> {

@@ -113,7 +113,7 @@ async fn a_body_that_is_dropped_after_its_announced_length_ended() {
 #[tokio::test]
 async fn a_failure_in_the_head_counts_with_the_head() {
     let config = circuit_breaker::Config::new().consecutive_failures(1);
-    let layer = config.build().unwrap().classify(ByStatus::new()).until(BodyEnd::new());
+    let layer = config.build().unwrap().classify(ByStatus::route()).until(BodyEnd::new());
     let response = call(&layer, with_status(503, script([Data("a")]))).await;
     assert_eq!((layer.handle().state(), layer.handle().stats().failures), (CircuitState::Open, 1));
     drop(response);

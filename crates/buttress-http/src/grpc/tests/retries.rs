@@ -28,7 +28,7 @@ fn pushed(code: u8, pushback: &str) -> Answer {
 
 #[test]
 fn a_server_that_pushes_back_decides_whether_the_call_is_repeated() {
-    let judge = |answer: &Answer| RetryableStatus::new().classify(answer);
+    let judge = |answer: &Answer| RetryableStatus::route().classify(answer);
     for code in 0..=16 {
         let repeated = !matches!(code, 0 | 4);
         let expected = if repeated { Outcome::Failure } else { Outcome::Success };
@@ -37,7 +37,7 @@ fn a_server_that_pushes_back_decides_whether_the_call_is_repeated() {
             assert_eq!(judge(&pushed(code, never)), Outcome::Ignored, "{code} {never:?}");
         }
     }
-    let hint = |answer: Answer| RetryableStatus::new().retry_after(&answer);
+    let hint = |answer: Answer| RetryableStatus::route().retry_after(&answer);
     assert_eq!(hint(pushed(8, "70")), Some(ms(70)));
     assert_eq!(hint(pushed(8, "-1")), None);
     let mut both = pushed(14, "70").unwrap();
@@ -47,12 +47,12 @@ fn a_server_that_pushes_back_decides_whether_the_call_is_repeated() {
 
 #[test]
 fn deadline_exceeded_is_not_repeated_whatever_the_rule_says() {
-    let all = RetryableStatus::new().grpc_failures(|_| true);
+    let all = RetryableStatus::route().grpc_failures(|_| true);
     assert_eq!(all.classify(&testing::grpc(4)), Outcome::Success);
     assert_eq!(all.classify(&testing::grpc(13)), Outcome::Failure);
     // The time limit of one attempt is not the deadline of the call.
     let attempt: Answer = Ok(RespondGrpc.response(&testing::timed_out()));
-    assert_eq!(RetryableStatus::new().classify(&attempt), Outcome::Failure);
+    assert_eq!(RetryableStatus::route().classify(&attempt), Outcome::Failure);
 }
 
 /// Asks with up to three attempts that wait for 20 ms. Returns the code and the time in milliseconds.
@@ -119,31 +119,31 @@ async fn a_status_in_trailers_is_judged_by_code_that_reads_the_body() {
         assert!(ends_in_trailers(&response));
         let collected = response.into_body().collect().await.unwrap();
         let trailers = collected.trailers().unwrap();
-        assert_eq!(ByStatus::new().judge_trailers(trailers), outcome, "{service}");
+        assert_eq!(ByStatus::route().judge_trailers(trailers), outcome, "{service}");
     }
     // A call that fails without a message has its status in the head.
     let response = call("Check", "14").await;
     assert!(!ends_in_trailers(&response));
-    assert_eq!(ByStatus::new().classify(&Ok::<_, Infallible>(response)), Outcome::Failure);
+    assert_eq!(ByStatus::route().classify(&Ok::<_, Infallible>(response)), Outcome::Failure);
 }
 
 #[test]
 fn a_rule_for_codes_judges_trailers_too() {
     let mut trailers = http::HeaderMap::new();
     trailers.insert("grpc-status", "8".parse().unwrap());
-    assert_eq!(ByStatus::new().judge_trailers(&trailers), Outcome::Success);
+    assert_eq!(ByStatus::route().judge_trailers(&trailers), Outcome::Success);
     let exhausted = ByStatus::client().grpc_failures(|code| code == 8);
     assert_eq!(exhausted.judge_trailers(&trailers), Outcome::Failure);
     trailers.clear();
-    assert_eq!(ByStatus::new().judge_trailers(&trailers), Outcome::Failure, "no code is UNKNOWN");
+    assert_eq!(ByStatus::route().judge_trailers(&trailers), Outcome::Failure, "no code is UNKNOWN");
 }
 
 #[test]
 fn a_refusal_of_a_layer_is_known_by_its_mark() {
     let refused: Answer = Ok(RespondGrpc.response(&testing::circuit_open()));
-    assert_eq!(ByStatus::new().classify(&refused), Outcome::Ignored);
-    assert_eq!(RetryableStatus::new().classify(&refused), Outcome::Ignored);
+    assert_eq!(ByStatus::route().classify(&refused), Outcome::Ignored);
+    assert_eq!(RetryableStatus::route().classify(&refused), Outcome::Ignored);
     let refused: Answer = Ok(RespondGrpc.response(&testing::rate_limited()));
-    assert_eq!(RetryableStatus::new().classify(&refused), Outcome::Failure);
-    assert_eq!(RetryableStatus::new().retry_after(&refused), Some(Duration::from_millis(2_500)));
+    assert_eq!(RetryableStatus::route().classify(&refused), Outcome::Failure);
+    assert_eq!(RetryableStatus::route().retry_after(&refused), Some(Duration::from_millis(2_500)));
 }
