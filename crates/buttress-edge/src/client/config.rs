@@ -56,51 +56,51 @@ impl Config {
         }
     }
 
-    /// Sets the time for all attempts and the waits between them, up to the head of the answer. An earlier deadline of
-    /// the [context](buttress::context) counts. [`bytes`](super::ClientRequest::bytes) and `json` read the body within
-    /// the same time. Default: 12 s.
-    pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.total = limit;
-        self
-    }
+    setters! {
+        /// Sets the time for all attempts and the waits between them, up to the head of the answer. An earlier deadline
+        /// of the [context](buttress::context) counts. [`bytes`](super::ClientRequest::bytes) and `json` read the body
+        /// within the same time. Default: 12 s.
+        time_limit(limit: Duration) sets total;
 
-    /// Sets the time for an attempt, up to the head of its answer. While the service reads the body of the request, the
-    /// time begins again with each part. Default: 5 s.
-    pub fn attempt_limit(mut self, limit: Duration) -> Self {
-        self.forwarding = self.forwarding.head_limit(limit);
-        self
-    }
+        /// Sets the time for an attempt, up to the head of its answer. While the service reads the body of the request,
+        /// the time begins again with each part. Default: 5 s.
+        attempt_limit(limit: Duration) sets forwarding.head;
 
-    /// Sets the time for a connection. Default: 2 s, or the time for an attempt if that is shorter.
-    pub fn connect_limit(mut self, limit: Duration) -> Self {
-        self.connect = Some(limit);
-        self
-    }
+        /// Sets the time for a connection. Default: 2 s, or the time for an attempt if that is shorter.
+        connect_limit(limit: Duration) sets connect => Some(limit);
 
-    /// Sets the longest time between two parts of a body. Default: 60 s.
-    pub fn idle_limit(mut self, limit: Duration) -> Self {
-        self.forwarding = self.forwarding.idle_limit(limit);
-        self
-    }
+        /// Sets the longest time between two parts of a body. Default: 60 s.
+        idle_limit(limit: Duration) sets forwarding.idle;
 
-    /// Sets how many idle connections are kept for an endpoint. Default: 32.
-    pub fn pool_size(mut self, connections: usize) -> Self {
-        self.forwarding = self.forwarding.pool_size(connections);
-        self
-    }
+        /// Sets how many idle connections are kept for an endpoint. Default: 32.
+        pool_size(connections: usize) sets forwarding.pool_size;
 
-    /// Sets how long an idle connection is kept. It should be below the time of the server. Default: 15 s.
-    pub fn pool_idle_limit(mut self, limit: Duration) -> Self {
-        self.forwarding = self.forwarding.pool_idle_limit(limit);
-        self
-    }
+        /// Sets how long an idle connection is kept. It should be below the time of the server. Default: 15 s.
+        pool_idle_limit(limit: Duration) sets forwarding.pool_idle;
 
-    /// Sets which requests are sent again, and when. Only a request that may be run twice is: its method is idempotent,
-    /// or it has an `Idempotency-Key`. Without a [budget](retry::Config::budget) the client adds at most a fifth of its
-    /// requests, and 30 in any 10 s. Default: 3 attempts.
-    pub fn retry(mut self, retry: retry::Config) -> Self {
-        self.retry = Some(retry);
-        self
+        /// Sets which requests are sent again, and when. Only a request that may be run twice is: its method is
+        /// idempotent, or it has an `Idempotency-Key`. Without a [budget](retry::Config::budget) the client adds at
+        /// most a fifth of its requests, and 30 in any 10 s. Default: 3 attempts.
+        retry(retry: retry::Config) => Some(retry);
+
+        /// Sets the circuit breaker around all attempts of a request: it counts each request once, by its last answer.
+        /// Default: open for 30 s after 5 failures in a row.
+        circuit_breaker(circuit: circuit_breaker::Config) sets circuit => Some(circuit);
+
+        /// Sets the longest body of a request that is kept to be sent again, in bytes. Default: 64 KiB.
+        replay_buffer(bytes: usize);
+
+        /// Sets the longest body that [`bytes`](super::ClientRequest::bytes) reads, in bytes. Default: 10 MiB.
+        max_body(bytes: usize);
+
+        /// Sets the authorities that vouch for a service behind `https`. Default: the authorities of the operating
+        /// system.
+        #[cfg(feature = "tls")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+        roots(roots: crate::Roots) sets forwarding.roots => Some(roots);
+
+        /// Sets the clock of all limits. Default: tokio's.
+        clock(clock: Clock) sets forwarding.clock;
     }
 
     /// Sends each request once. A request that was not sent still goes to another endpoint.
@@ -109,38 +109,9 @@ impl Config {
         self
     }
 
-    /// Sets the circuit breaker around all attempts of a request: it counts each request once, by its last answer.
-    /// Default: open for 30 s after 5 failures in a row.
-    pub fn circuit_breaker(mut self, circuit: circuit_breaker::Config) -> Self {
-        self.circuit = Some(circuit);
-        self
-    }
-
     /// Removes the circuit breaker.
     pub fn no_circuit_breaker(mut self) -> Self {
         self.circuit = None;
-        self
-    }
-
-    setters! {
-        /// Sets the longest body of a request that is kept to be sent again, in bytes. Default: 64 KiB.
-        replay_buffer(bytes: usize);
-
-        /// Sets the longest body that [`bytes`](super::ClientRequest::bytes) reads, in bytes. Default: 10 MiB.
-        max_body(bytes: usize);
-    }
-
-    /// Sets the authorities that vouch for a service behind `https`. Default: the authorities of the operating system.
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    pub fn roots(mut self, roots: crate::Roots) -> Self {
-        self.forwarding = self.forwarding.roots(roots);
-        self
-    }
-
-    /// Sets the clock of all limits. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.forwarding = self.forwarding.clock(clock);
         self
     }
 

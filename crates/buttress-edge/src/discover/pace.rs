@@ -11,9 +11,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// The waits between the lookups of a name.
 #[derive(Clone)]
 pub(super) struct Pace {
-    every: Duration,
-    clock: Clock,
-    rng: Rng,
+    pub every: Duration,
+    pub clock: Clock,
+    pub rng: Rng,
     /// The time of the next lookup. `None` before the first one, and after a failure: the balancer waits then.
     due: Option<Instant>,
 }
@@ -25,18 +25,6 @@ impl Default for Pace {
 }
 
 impl Pace {
-    pub(super) fn every(self, every: Duration) -> Self {
-        Self { every: every.max(SHORTEST), ..self }
-    }
-
-    pub(super) fn clock(self, clock: Clock) -> Self {
-        Self { clock, ..self }
-    }
-
-    pub(super) fn rng(self, rng: Rng) -> Self {
-        Self { rng, ..self }
-    }
-
     /// Waits for the time of the next lookup.
     pub(super) async fn wait(&mut self) {
         if let Some(due) = self.due {
@@ -59,8 +47,9 @@ impl std::fmt::Debug for Pace {
     }
 }
 
-/// Returns the wait after an answer: its time to live, from 1 second to `every`.
+/// Returns the wait after an answer: its time to live, from 1 second to `every`, which is at least 1 second.
 fn bounded(every: Duration, valid: Option<Duration>) -> Duration {
+    let every = every.max(SHORTEST);
     valid.map_or(every, |valid| valid.clamp(SHORTEST, every))
 }
 
@@ -77,10 +66,11 @@ mod tests {
             (30, Some(5), 5),
             (30, Some(86_400), 30),
             (1, Some(0), 1),
+            (0, None, 1),
+            (0, Some(5), 1),
         ] {
             let found = bounded(seconds(every), valid.map(seconds));
             assert_eq!(found, seconds(expected), "{every} {valid:?}");
         }
-        assert_eq!(Pace::default().every(Duration::ZERO).every, seconds(1));
     }
 }

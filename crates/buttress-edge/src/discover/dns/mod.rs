@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::discover::{Instance, Resolve};
 use buttress::{Clock, InvalidConfig, Rng, StoreError};
 
@@ -69,23 +70,16 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Sets the time between two lookups, at least 1 second. Default: 30 seconds. Each wait is up to 10 % shorter or
-    /// longer, so that many processes do not ask together.
-    pub fn every(mut self, every: Duration) -> Self {
-        self.pace = self.pace.every(every);
-        self
-    }
+    setters! {
+        /// Sets the time between two lookups, at least 1 second. Default: 30 seconds. Each wait is up to 10 % shorter
+        /// or longer, so that many processes do not ask together.
+        every(every: Duration) sets pace.every;
 
-    /// Sets the clock. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.pace = self.pace.clock(clock);
-        self
-    }
+        /// Sets the clock. Default: tokio's.
+        clock(clock: Clock) sets pace.clock;
 
-    /// Sets the source of random waits. Default: a source with a different seed in every process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.pace = self.pace.rng(rng);
-        self
+        /// Sets the source of random waits. Default: a source with a different seed in every process.
+        rng(rng: Rng) sets pace.rng;
     }
 
     #[cfg(test)]

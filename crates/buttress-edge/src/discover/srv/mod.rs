@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use buttress::__setters as setters;
 use buttress::discover::{Instance, Resolve};
 use buttress::{Clock, InvalidConfig, Rng, StoreError};
 use hickory_resolver::{ResolveError, TokioResolver};
@@ -64,8 +65,8 @@ fn is_service(name: &str) -> bool {
 
 /// The resolver of SRV records (RFC 2782). Made by [`srv`].
 ///
-/// Each address of a target is an instance, whose id is the address and the port. The weight of a record is divided among
-/// the addresses of its target. A record of weight 0 beside others gets a hundredth of a weight of 1.
+/// Each address of a target is an instance, whose id is the address and the port. The weight of a record is divided
+/// among the addresses of its target. A record of weight 0 beside others gets a hundredth of a weight of 1.
 ///
 /// Instances are the records of one priority number: the lowest one that has a target with an address. Records of the
 /// next number are used while no target of a lower number has an address. It does not matter here whether an instance
@@ -76,10 +77,11 @@ fn is_service(name: &str) -> bool {
 /// the balancer keeps its last set. The set is empty only if the name has one record, whose target is the root (`.`).
 /// Such a record says that the service is not available.
 ///
-/// If the addresses of a target cannot be looked up, e.g. because the name servers do not answer, the target keeps its last
-/// addresses, and is looked up again within 5 seconds. A target loses its addresses only if a name server says that it
-/// has none. A target whose addresses were never known is left out. If it is the only one of its priority, the lookup is an
-/// error, and the records of the next priority are not used. More than 1000 records, or instances, are an error too.
+/// If the addresses of a target cannot be looked up, e.g. because the name servers do not answer, the target keeps its
+/// last addresses, and is looked up again within 5 seconds. A target loses its addresses only if a name server says
+/// that it has none. A target whose addresses were never known is left out. If it is the only one of its priority, the
+/// lookup is an error, and the records of the next priority are not used. More than 1000 records, or instances, are an
+/// error too.
 ///
 /// The search domains of the operating system, if it has any, complete a name without a dot at its end.
 #[derive(Clone)]
@@ -97,29 +99,19 @@ pub struct Srv {
 }
 
 impl Srv {
-    /// Sets the longest time between two lookups, at least 1 second. Default: 30 seconds. Each wait is up to 10 %
-    /// shorter or longer, so that many processes do not ask together.
-    pub fn every(mut self, every: Duration) -> Self {
-        self.pace = self.pace.every(every);
-        self
-    }
+    setters! {
+        /// Sets the longest time between two lookups, at least 1 second. Default: 30 seconds. Each wait is up to 10 %
+        /// shorter or longer, so that many processes do not ask together.
+        every(every: Duration) sets pace.every;
 
-    /// Sets the name servers. Default: the servers of the operating system. An empty list keeps the default.
-    pub fn servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.servers = servers.into_iter().collect();
-        self
-    }
+        /// Sets the name servers. Default: the servers of the operating system. An empty list keeps the default.
+        servers(servers: impl IntoIterator<Item = SocketAddr>) => servers.into_iter().collect();
 
-    /// Sets the clock of the waits between lookups. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.pace = self.pace.clock(clock);
-        self
-    }
+        /// Sets the clock of the waits between lookups. Default: tokio's.
+        clock(clock: Clock) sets pace.clock;
 
-    /// Sets the source of random waits. Default: a source with a different seed in every process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.pace = self.pace.rng(rng);
-        self
+        /// Sets the source of random waits. Default: a source with a different seed in every process.
+        rng(rng: Rng) sets pace.rng;
     }
 
     fn failed(&self, what: &'static str) -> StoreError {
