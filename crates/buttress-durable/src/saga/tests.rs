@@ -103,6 +103,18 @@ impl World {
         Executor::new(saga.build().unwrap(), self.store.clone(), config).unwrap()
     }
 
+    /// Returns the same world, with a store of another process.
+    fn of_another_process(&self) -> Self {
+        Self { store: self.store.of_another_process(), ..self.clone() }
+    }
+
+    /// Starts a saga, and returns its id once the saga waits.
+    async fn waiting<S: Store<Payload>>(&self, sagas: &Sagas<S>) -> SagaId {
+        let id = sagas.start(7).await.unwrap().id();
+        self.until(sagas, id, Status::Waiting).await;
+        id
+    }
+
     /// Waits until the saga has this status.
     async fn until<I, S>(
         &self,

@@ -20,7 +20,7 @@ async fn the_next_worker_finds_the_child() {
     world.until(&shipments, shipment_id(), Status::Running).await;
     world.store.set(Fault::DiesBeforeAppend);
     world.clock.sleep(LEASE + MINUTE).await;
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (orders, shipments) = process(&there);
     assert_eq!(shipments.recover().await.unwrap().resumed, [shipment_id()]);
     assert_eq!(orders.recover().await.unwrap().resumed, [PARENT]);
@@ -40,7 +40,7 @@ async fn a_parent_sees_the_end_of_a_child_in_another_process() {
     world.until(&shipments, shipment_id(), Status::Running).await;
     orders.shut_down().await.unwrap();
     assert_eq!(world.seconds(), 0, "a shutdown does not wait for a child");
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (orders, elsewhere) = process(&there);
     assert_eq!(orders.recover().await.unwrap().resumed, [PARENT]);
     world.until(&orders, PARENT, Status::Completed).await;
@@ -62,7 +62,7 @@ async fn the_next_worker_commits_the_child() {
     world.store.set(Fault::None);
     world.clock.sleep(HOUR).await;
     assert_eq!(shipments.state(shipment_id()).await.unwrap().unwrap().status, Status::Waiting);
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (orders, _) = process(&there);
     assert_eq!(orders.recover().await.unwrap().resumed, [PARENT]);
     world.until(&orders, PARENT, Status::Completed).await;
