@@ -259,10 +259,7 @@ async fn edge_2_19_the_time_limit_of_a_route_does_not_count_against_its_backend(
     let mut backend = edge.network.listen("b");
     let clock = Clock::default();
     let start = clock.now();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, _connection) = edge.send(get("/"), &mut backend).await;
     assert_eq!(status(&client.answer().await.0), 504);
     assert_eq!(clock.now() - start, Duration::from_secs(1));
     let expected = BackendStats { begun: 1, abandoned: 1, ..BackendStats::default() };

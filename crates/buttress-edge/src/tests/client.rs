@@ -46,8 +46,7 @@ fn one(config: Config) -> (ServiceClient, Network, Backend) {
 
 /// Answers the next request on a new connection, and returns its head.
 async fn answer(backend: &mut Backend, text: &str) -> String {
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     connection.write(text).await;
     head
 }
@@ -245,8 +244,7 @@ async fn edge_6_6_a_404_is_an_error_of_json_and_an_answer_of_call() {
     assert_eq!(call.await.unwrap().unwrap().status(), 404);
 
     let call = spawn(client.post("/").json_body(&[1, 2]).json::<Vec<u32>>());
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!(field(&head, "content-type"), Some("application/json"));
     assert_eq!(connection.read_bytes(5).await, "[1,2]");
     connection.write(OK).await;
