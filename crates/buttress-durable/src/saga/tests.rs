@@ -23,6 +23,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(10);
+/// The name of a step that makes a definition long: its logs hold a digest of its shape.
+const LONG: &str = "a name of so many characters that no shape of a definition with it is shorter than two \
+    hundred characters, because a shape is one text with the names, the kinds and the edges of all steps, and \
+    this is one of them";
 
 type Payload = InMemoryValue;
 type Sagas<S = Faulty> = Executor<u32, InMemory, S>;

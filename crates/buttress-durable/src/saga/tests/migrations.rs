@@ -194,9 +194,6 @@ async fn a_stuck_saga_moves_and_is_retried_in_the_new_version() {
 /// The log of a large definition holds a digest, and no names.
 #[tokio::test(start_paused = true)]
 async fn a_function_names_the_steps_of_a_large_definition() {
-    const LONG: &str = "a name of so many characters that no shape of a definition with it is shorter than two \
-         hundred characters, because a shape is one text with the names, the kinds and the edges of all steps, and \
-         this is one of them";
     let world = World::new();
     let old = executor(&world, approval(&world, 1, (LONG, "approved", "ship")));
     let id = world.waiting(&old).await;
