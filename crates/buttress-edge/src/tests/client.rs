@@ -287,8 +287,7 @@ async fn edge_6_8_redirects_are_not_followed() {
 async fn edge_6_9_dropping_a_request_or_a_client_closes_nothing_that_is_shared() {
     let (client, network, mut backend) = one(plain());
     let call = spawn(client.clone().get("/").bytes());
-    let mut kept = backend.accept().await;
-    kept.read_head().await;
+    let (mut kept, _) = backend.accept_request().await;
     kept.write(OK).await;
     call.await.unwrap().unwrap();
     let call = spawn(client.get("/slow").send());
@@ -307,8 +306,7 @@ async fn edge_6_9_dropping_a_request_or_a_client_closes_nothing_that_is_shared()
 async fn an_answer_with_another_status_is_read_and_its_connection_is_used_again() {
     let (client, network, mut backend) = one(plain());
     let call = spawn(client.clone().get("/").bytes());
-    let mut kept = backend.accept().await;
-    kept.read_head().await;
+    let (mut kept, _) = backend.accept_request().await;
     kept.write("HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone").await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.status().unwrap().as_u16(), 404);

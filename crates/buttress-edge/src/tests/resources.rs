@@ -264,8 +264,7 @@ async fn edge_2_47_a_request_of_h2_keeps_its_connection_and_an_unused_one_gets_g
     let connection = tokio::spawn(connection);
     let request = Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
     let asked = tokio::spawn(sender.send_request(request));
-    let mut raw = backend.accept().await;
-    raw.read_head().await;
+    let (mut raw, _) = backend.accept_request().await;
     raw.write("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n").await;
     let body = asked.await.unwrap().unwrap().into_body();
     for _ in 0..30 {
