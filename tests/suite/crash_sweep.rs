@@ -14,6 +14,12 @@ mod ways;
 
 use buttress::{Rng, VirtualClock};
 use buttress_sim::Executor;
+use buttress_sim::crash::Process;
+
+/// Returns how many operations each process has begun.
+fn operations<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<u64> {
+    processes.into_iter().map(|process| process.operations().len() as u64).collect()
+}
 
 /// Returns an executor on `time`. With a seed, the tasks of one instant run in an order that varies.
 fn executor(time: &VirtualClock, ties: Option<u64>) -> Executor {

@@ -7,12 +7,16 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../../tests/guide.rs"]
+mod guide;
+
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Router, routing::post};
+use guide::{assert_shows, with_database};
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -178,28 +182,11 @@ async fn on_sqlite() {
 
 #[tokio::test]
 async fn on_postgres() {
-    let server = std::env::var("BUTTRESS_POSTGRES_URL");
-    let server = server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
-    let mut connection = match sqlx::PgConnection::connect(&server).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let required =
-                std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-            assert!(!required, "PostgreSQL is required and unavailable: {error}");
-            println!("skipped: PostgreSQL is unavailable: {error}");
-            return;
-        }
-    };
-    let name = format!("first_durable_service_{}", std::process::id());
-    let mut execute = async |sql: String| {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    };
-    execute(format!("CREATE DATABASE {name}")).await;
-    let (server, _) = server.rsplit_once('/').unwrap();
-    let database = format!("{server}/{name}");
     let program = env!("CARGO_BIN_EXE_on_postgres");
-    an_order_survives_a_kill(program, std::env::temp_dir(), &database, &database).await;
-    execute(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    with_database("first_durable_service", async |database| {
+        an_order_survives_a_kill(program, std::env::temp_dir(), database, database).await;
+    })
+    .await;
 }
 
 /// A missing variable is named.
@@ -216,10 +203,8 @@ async fn without_the_url_of_the_database() {
 #[test]
 fn the_page_shows_the_program() {
     let page = include_str!("../../../crates/buttress-sqlx/src/guide/first_service.md");
-    let (_, rest) = page.split_once("```rust,no_run\n").expect("the page has the program");
-    let (shown, _) = rest.split_once("\n```").expect("the program ends");
     let program = include_str!("../src/main.rs");
-    assert_eq!(shown, program.trim_end(), "copy src/main.rs into the page");
+    assert_shows(page, program);
     let lines = program.lines().count();
     assert!(lines < 150, "{lines} lines are too many for a first service");
     let lines = format!("in {lines} lines");

@@ -106,14 +106,19 @@ fn drawn(seed: Seed) -> Scenario {
     }
 }
 
+/// Runs the scenario with each trouble around a lease. Returns how many runs there were.
+fn around_a_lease(scenario: &Scenario) -> u64 {
+    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(scenario, schedule));
+    runs.unwrap_or_else(|broken| panic!("{broken}"))
+}
+
 /// A pivot is in doubt, its worker freezes, another worker is refused, and the first continues.
 /// Regression: a worker forgot that its lease had expired once it had renewed it.
 #[test]
 fn a_pivot_in_doubt_does_not_run_for_a_worker_that_lost_it() {
     let pivot = ("p", Kind::Pivot, vec![Stumble, Refuse, Fine]);
     let scenario = scenario(vec![("a", C, vec![Fine]), pivot]);
-    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
-    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 1_000);
+    assert!(around_a_lease(&scenario) > 1_000);
 }
 
 /// Within one execution: a layer around the action waits, and retries.
@@ -173,8 +178,7 @@ fn a_purge_takes_only_what_has_ended_and_takes_all_of_it() {
         recovers: Duration::from_secs(5),
         ..scenario(steps)
     };
-    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
-    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 1_000);
+    assert!(around_a_lease(&scenario) > 1_000);
 }
 
 /// The first worker starts the saga in a transaction. The commit is an operation with troubles too.
@@ -182,8 +186,7 @@ fn a_purge_takes_only_what_has_ended_and_takes_all_of_it() {
 fn a_saga_that_starts_in_a_transaction_runs_once_or_never_was() {
     let steps = vec![("a", C, vec![Fine]), ("p", Kind::Pivot, vec![Stumble, Fine])];
     let scenario = Scenario { in_transaction: true, ..scenario(steps) };
-    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
-    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 500);
+    assert!(around_a_lease(&scenario) > 500);
 }
 
 /// The signal comes long before the limit, while a late write ends the wait without it, and before the saga waits.
@@ -192,8 +195,7 @@ fn a_signal_counts_once_and_no_wait_ends_without_a_signal_that_is_there() {
     let steps = vec![("a", C, vec![Fine]), ("b", C, vec![Fine])];
     for signal in [signal(7, 40), signal(5, 3), signal(0, 20)] {
         let scenario = Scenario { signal, ..scenario(steps.clone()) };
-        let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
-        assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 500);
+        assert!(around_a_lease(&scenario) > 500);
     }
 }
 

@@ -18,7 +18,7 @@ use buttress_sim::hooked::outbox::Operation;
 use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
 use tower::{BoxError, service_fn};
 
-use super::executor;
+use super::{executor, operations};
 
 const LEASE: Duration = Duration::from_secs(10);
 /// The time by which all messages are delivered.
@@ -162,8 +162,7 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         while time.elapsed() < HORIZON && store.backlog().await.unwrap().pending > 0 {
             clock.sleep(Duration::from_secs(1)).await;
         }
-        let operations = |process: &Process| process.operations().len() as u64;
-        let operations = processes.iter().map(operations).collect();
+        let operations = operations(&processes);
         clock.sleep(scenario.afterwards()).await;
         let backlog = store.backlog().await.unwrap();
         if backlog.pending > 0 {

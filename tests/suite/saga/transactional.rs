@@ -7,7 +7,7 @@ use buttress_durable::bus::{Bus, Pattern, Subscribe};
 use buttress_durable::consume::{self, Consumer, Delivery, MemoryDeadLetters};
 use buttress_durable::event::Event;
 use buttress_durable::outbox::{self, Inbox, Message, MessageId, Receipt};
-use buttress_durable::saga::{Executor, MemoryStore, SagaError, SagaId, Status, Store};
+use buttress_durable::saga::{Executor, MemoryStore, SagaError, SagaId, StartedIn, Status, Store};
 use tower::{BoxError, service_fn};
 
 use super::world::*;
@@ -40,6 +40,14 @@ impl Site {
         let saga = sequence(&self.world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
         let config = config().spawner(spawner);
         Executor::new(saga.build().unwrap(), self.logs.clone(), config).unwrap()
+    }
+
+    /// Starts the saga in a transaction that commits.
+    async fn start(&self, sagas: &InMemory) -> StartedIn<u32, buttress::InMemory, MemoryStore> {
+        let mut tx = self.database.begin();
+        let started = sagas.start_in(&mut tx, ID, 7).await.unwrap();
+        tx.commit();
+        started
     }
 
     async fn status(&self) -> Option<Status> {
@@ -88,9 +96,7 @@ async fn a_saga_whose_writer_crashed_is_taken_within_500_ms() {
         Clock::default().sleep(ms(1)).await;
         // The process of the writer crashes right after the commit: it spawns nothing any more.
         let here = site.executor_on(Spawner::new(|task: Task| drop(task)));
-        let mut tx = site.database.begin();
-        let started = here.start_in(&mut tx, ID, 7).await.unwrap();
-        tx.commit();
+        let started = site.start(&here).await;
         drop((started, here));
         Clock::default().sleep(PICK_UP).await;
         assert_eq!(site.status().await, Some(Status::Completed));
@@ -117,9 +123,7 @@ async fn many_sagas_without_a_worker_are_taken_together() {
 async fn a_saga_that_another_worker_took_first_is_waited_for() {
     let site = Site::new();
     let (here, there) = (site.executor(), site.executor());
-    let mut tx = site.database.begin();
-    let started = here.start_in(&mut tx, ID, 7).await.unwrap();
-    tx.commit();
+    let started = site.start(&here).await;
     assert_eq!(there.recover().await.unwrap().resumed, [ID]);
     assert_eq!(started.committed().await.unwrap().status(), Status::Completed);
     assert_eq!(site.world.seen(), ["a", "b"]);
@@ -157,9 +161,7 @@ async fn a_known_id_is_started_before_or_a_conflict() {
 async fn an_executor_that_shuts_down_starts_nothing_and_leaves_the_saga_to_others() {
     let site = Site::new();
     let (here, there) = (site.executor(), site.executor());
-    let mut tx = site.database.begin();
-    let started = here.start_in(&mut tx, ID, 7).await.unwrap();
-    tx.commit();
+    let started = site.start(&here).await;
     here.shut_down().await.unwrap();
     let ended = started.committed().await;
     assert!(matches!(ended, Err(SagaError::ShutDown { .. })), "{ended:?}");

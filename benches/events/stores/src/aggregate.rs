@@ -1,11 +1,16 @@
 //! The aggregate of the measurements: a sum, with events of about 200 bytes.
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use buttress_durable::event::DomainEvent;
-use buttress_durable::event_store::{Aggregate, NewEvent};
+use buttress_durable::event_store::{
+    Aggregate, Expected, Log, NewBatch, NewEvent, Store, StreamId,
+};
 use buttress_durable::outbox::MessageId;
 use serde::{Deserialize, Serialize};
+
+use crate::bench::{Append, Error, data, write};
 
 /// Bytes of the text of an event.
 pub const NOTE: usize = 150;
@@ -59,4 +64,21 @@ impl Aggregate for Sum {
 /// An event for appends without an aggregate.
 pub fn event(id: u128, data: Vec<u8>) -> NewEvent {
     NewEvent::new(MessageId::new(id), "order.placed", data)
+}
+
+/// Appends single events whose data says when they were made. Returns the appends per second.
+pub async fn appends<S>(log: Log<S>, begun: Instant, streams: u64) -> Result<f64, Error>
+where
+    S: Store + Clone + 'static,
+{
+    write(streams, move |Append { stream, version, id }| {
+        let log = log.clone();
+        async move {
+            let expected = Expected::Exactly((version - 1).into());
+            let stream = StreamId::new("order", stream.to_string());
+            log.append(&NewBatch::new(stream, expected, vec![event(id, data(begun))])).await?;
+            Ok(())
+        }
+    })
+    .await
 }

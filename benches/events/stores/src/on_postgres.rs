@@ -3,16 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use buttress_durable::event_store::{
-    Batch, Config, Effects, Expected, Log, NewBatch, Projection, Store, StreamId,
-};
+use buttress_durable::event_store::{Batch, Config, Effects, Log, Projection, Store};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::types::Uuid;
 use tower::{BoxError, service_fn};
 
-use crate::aggregate::event;
+use crate::aggregate::appends;
 use crate::bench::{Append, Error, WRITERS, age, data, median, p99, write};
 use crate::loading;
 
@@ -90,19 +88,6 @@ async fn by_hand(pool: &PgPool, text: &'static str, streams: u64) -> Result<f64,
             let query = sqlx::query(AssertSqlSafe(insert));
             let query = query.bind(i64::try_from(stream)?).bind(i64::try_from(version)?);
             query.bind(Uuid::from_u128(id)).bind(data(begun)).execute(&pool).await?;
-            Ok(())
-        }
-    })
-    .await
-}
-
-async fn appends(log: Log<PostgresStore>, begun: Instant, streams: u64) -> Result<f64, Error> {
-    write(streams, move |Append { stream, version, id }| {
-        let log = log.clone();
-        async move {
-            let expected = Expected::Exactly((version - 1).into());
-            let stream = StreamId::new("order", stream.to_string());
-            log.append(&NewBatch::new(stream, expected, vec![event(id, data(begun))])).await?;
             Ok(())
         }
     })

@@ -9,8 +9,8 @@ use buttress_durable::event_store::{
 use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction, Synchronous};
 use tower::{BoxError, service_fn};
 
-use crate::aggregate::event;
-use crate::bench::{Append, Error, data, median, write};
+use crate::aggregate::{appends, event};
+use crate::bench::{Error, data, median};
 use crate::loading;
 
 /// Events that a projection handles in a round.
@@ -28,20 +28,6 @@ pub struct Found {
 async fn open(folder: &Path, name: &str) -> Result<SqliteStore, Error> {
     let config = SqliteConfig::new(folder.join(name)).synchronous(Synchronous::Full);
     Ok(SqliteStore::open(config).await?)
-}
-
-async fn appends(store: &SqliteStore, streams: u64) -> Result<f64, Error> {
-    let (log, begun) = (Log::new(store.clone()), Instant::now());
-    write(streams, move |Append { stream, version, id }| {
-        let log = log.clone();
-        async move {
-            let expected = Expected::Exactly((version - 1).into());
-            let stream = StreamId::new("order", stream.to_string());
-            log.append(&NewBatch::new(stream, expected, vec![event(id, data(begun))])).await?;
-            Ok(())
-        }
-    })
-    .await
 }
 
 /// Follows the events with a handler that writes a row per event, in the transaction of the checkpoint.
@@ -90,7 +76,9 @@ async fn measure_in(folder: &Path, rounds: usize) -> Result<Found, Error> {
     fill(&followed).await?;
     let (mut rates, mut projected) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        rates.push(appends(&written, round as u64 * 1_000_000).await?);
+        rates.push(
+            appends(Log::new(written.clone()), Instant::now(), round as u64 * 1_000_000).await?,
+        );
         projected.push(project(&followed, round).await?);
     }
     let loaded = open(folder, "loaded.db").await?;

@@ -90,10 +90,8 @@ impl Broker for Cut {
 async fn events_2_15_rabbitmq_passes_every_case_for_publishers() {
     let Some(_rabbit) = server::rabbit("the conformance suite of publishers").await else { return };
     let url = server::url();
-    let address = url.trim_start_matches("amqp://").split(['/', '@']).next_back().unwrap();
-    let proxy = TcpProxy::to(address.parse().unwrap()).unwrap();
-    let through = server::at(&format!("amqp://{}", proxy.address()));
-    let mut world = World::new(through, url.clone(), 4);
+    let (proxy, through) = server::proxy(&url);
+    let mut world = World::new(through, url, 4);
     // One case waits for this long.
     world.limit = Duration::from_secs(10);
     let cut = Cut { world, proxy, read: RefCell::default() };

@@ -6,12 +6,11 @@ use buttress_amqp::Subscribe;
 use buttress_durable::consume::{Reason, Settle, Source as _};
 use buttress_sim::conformance::source::{Group, Transport as _};
 
-use crate::world::{message, publish, take, until, world};
+use crate::world::{billing, message, publish, take, until, world};
 
 #[tokio::test]
 async fn events_2_5_a_message_whose_deliveries_all_end_the_process_is_poison() {
-    let Some(world) = world("poison", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("poison", 1).await else { return };
     publish(&world.publisher(), message("a", "bad")).await;
     for redeliveries in 0..3 {
         let source = world.member("billing").await;

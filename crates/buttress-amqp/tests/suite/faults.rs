@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use buttress::Clock;
 use buttress_durable::consume::{Answer, Place, Settle, Shard, Source as _};
-use buttress_sim::TcpProxy;
 use buttress_sim::conformance::source::{Group, Transport as _};
 
 use crate::server::{self, Server};
-use crate::world::{World, in_order, is_published, message, publish, receive, take, until, world};
+use crate::world::{
+    World, billing, in_order, is_published, message, publish, receive, take, until, world,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,9 +21,7 @@ async fn takes_a_moment() -> Result<(), tower::BoxError> {
 #[tokio::test]
 async fn events_2_3_connections_are_cut_at_random() {
     let Some(direct) = world("connections that are cut", 4).await else { return };
-    let address = direct.url.trim_start_matches("amqp://").parse().unwrap();
-    let proxy = TcpProxy::to(address).unwrap();
-    let through = server::at(&format!("amqp://{}", proxy.address()));
+    let (proxy, through) = server::proxy(&direct.url);
     let mut world = World::new(through, direct.url.clone(), 4);
     // A message whose confirmation is lost is soon published again.
     world.limit = 2 * SECOND;
@@ -99,8 +98,7 @@ async fn is_killed_and_restarted() -> bool {
 #[tokio::test]
 async fn an_outage_is_one_error_and_ends_with_an_answer() {
     let Some(direct) = world("an outage", 1).await else { return };
-    let proxy = TcpProxy::to(direct.url.trim_start_matches("amqp://").parse().unwrap()).unwrap();
-    let through = server::at(&format!("amqp://{}", proxy.address()));
+    let (proxy, through) = server::proxy(&direct.url);
     direct.begin("billing").await;
     let settings = buttress_amqp::Subscribe::new("billing");
     let source = through.subscribe(&direct.topic(), settings).await.unwrap();
@@ -179,8 +177,7 @@ async fn events_2_3_a_successor_begins_with_what_was_not_settled() {
 
 #[tokio::test]
 async fn events_2_9_a_handler_that_takes_six_seconds_runs_once() {
-    let Some(world) = world("a long handler", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a long handler", 1).await else { return };
     let group = Group::new("billing", world.clock());
     let mut members = Vec::new();
     for _ in 0..2 {
@@ -203,8 +200,7 @@ async fn events_2_9_a_handler_that_takes_six_seconds_runs_once() {
 
 #[tokio::test]
 async fn events_3_a_queue_that_was_deleted_is_declared_again() {
-    let Some(world) = world("a deleted queue", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a deleted queue", 1).await else { return };
     let source = world.member("billing").await;
     source.want(10);
     publish(&world.publisher(), message("a", "1")).await;
@@ -250,10 +246,7 @@ async fn events_2_13_no_more_than_the_window_is_delivered() {
     let Some(mut world) = world("a bounded window", 2).await else { return };
     world.prefetch = Some(5);
     world.begin("billing").await;
-    for number in 0..200 {
-        let key = format!("key-{number}");
-        publish(&world.publisher(), message(&key, "1")).await;
-    }
+    publish_keys(&world, 200).await;
     let source = world.member("billing").await;
     source.want(10);
     let held = receive(&source).await.unwrap().messages;
@@ -267,12 +260,8 @@ async fn events_2_13_no_more_than_the_window_is_delivered() {
 
 #[tokio::test]
 async fn events_2_3_the_window_does_not_depend_on_the_consumer() {
-    let Some(world) = world("a window of every member", 2).await else { return };
-    world.begin("billing").await;
-    for number in 0..200 {
-        let key = format!("key-{number}");
-        publish(&world.publisher(), message(&key, "1")).await;
-    }
+    let Some(world) = billing("a window of every member", 2).await else { return };
+    publish_keys(&world, 200).await;
     let source = world.member("billing").await;
     source.want(4);
     take(&source, 4).await;
@@ -290,12 +279,8 @@ async fn events_2_3_the_window_does_not_depend_on_the_consumer() {
 
 #[tokio::test]
 async fn events_2_3_a_small_consumer_has_a_small_window() {
-    let Some(world) = world("a window of a small consumer", 2).await else { return };
-    world.begin("billing").await;
-    for number in 0..50 {
-        let key = format!("key-{number}");
-        publish(&world.publisher(), message(&key, "1")).await;
-    }
+    let Some(world) = billing("a window of a small consumer", 2).await else { return };
+    publish_keys(&world, 50).await;
     let source = world.member("billing").await;
     source.announce_capacity(4);
     source.want(4);
@@ -306,6 +291,13 @@ async fn events_2_3_a_small_consumer_has_a_small_window() {
     assert_eq!(ready(&world).await, 46, "no message waits in the member for a handler");
     source.close().await.unwrap();
     world.end().await;
+}
+
+/// Publishes a message of each of `count` keys.
+async fn publish_keys(world: &World, count: usize) {
+    for number in 0..count {
+        publish(&world.publisher(), message(&format!("key-{number}"), "1")).await;
+    }
 }
 
 /// Returns how many messages wait in the shards of the group.

@@ -8,7 +8,7 @@ use buttress_amqp::lapin::{BasicProperties, Connection, ConnectionProperties};
 use buttress_durable::consume::{Settle, Source as _};
 use buttress_sim::conformance::source::{Group, Transport as _};
 
-use crate::world::{World, take, until, world};
+use crate::world::{World, billing, take, until};
 
 /// Publishes to a shard, as another program does.
 async fn send(world: &World, url: &str, shard: u16, sent: Vec<(BasicProperties, String)>) {
@@ -34,8 +34,7 @@ async fn send(world: &World, url: &str, shard: u16, sent: Vec<(BasicProperties, 
 
 #[tokio::test]
 async fn messages_that_share_an_id_are_all_handled() {
-    let Some(world) = world("messages that share an id", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("messages that share an id", 1).await else { return };
     let group = Group::new("billing", world.clock());
     let member = group.consumer(&world, group.config(), async |_| Ok(())).await;
     let same = || BasicProperties::default().with_message_id("order-7".into());
@@ -54,8 +53,7 @@ async fn messages_that_share_an_id_are_all_handled() {
 
 #[tokio::test]
 async fn a_count_of_another_publisher_makes_no_dead_letter() {
-    let Some(world) = world("a foreign delivery count", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a foreign delivery count", 1).await else { return };
     let counted = |value| {
         let mut headers = FieldTable::default();
         headers.insert("x-delivery-count".into(), value);

@@ -7,16 +7,14 @@ use buttress_sim::conformance::source::{Group, Transport as _};
 
 use crate::server;
 use crate::wire::Wire;
-use crate::world::{World, in_order, message, publish, until, world};
+use crate::world::{World, billing, in_order, message, publish, until, world};
 
 #[tokio::test]
 async fn events_2_15_confirmations_that_never_come_stop_no_later_message() {
-    let Some(world) = world("lost confirmations", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("lost confirmations", 1).await else { return };
     let wire = Wire::to(&world.url);
-    let through = server::at(&wire.url());
     let limit = Publish::new().limit(Duration::from_millis(500));
-    let publisher = through.publisher(&world.topic(), limit).await.unwrap();
+    let publisher = wire.rabbit().publisher(&world.topic(), limit).await.unwrap();
     publish(&publisher, message("a", "first")).await;
     wire.swallow_confirmations(true);
     let mut calls = Vec::new();
@@ -43,8 +41,7 @@ async fn events_2_15_confirmations_that_never_come_stop_no_later_message() {
 /// confirmation at its first look.
 #[tokio::test(flavor = "multi_thread", worker_threads = 12)]
 async fn events_2_15_a_confirmation_that_comes_at_once_is_seen() {
-    let Some(world) = world("immediate confirmations", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("immediate confirmations", 1).await else { return };
     let mut publishers = tokio::task::JoinSet::new();
     for key in 0..12 {
         let through = server::at(&world.url);
@@ -68,7 +65,7 @@ const CLOSED: &[u8] = b"\x01\0\0\0\0\0\x0f\0\x0a\0\x32\x01\x40\x04shut\0\0\0\0\x
 async fn events_2_3_a_connection_that_the_server_closes_is_opened_again() {
     let Some(direct) = world("a connection that the server closes", 2).await else { return };
     let wire = Wire::to(&direct.url);
-    let mut world = World::new(server::at(&wire.url()), direct.url.clone(), 2);
+    let mut world = World::new(wire.rabbit(), direct.url.clone(), 2);
     world.limit = Duration::from_secs(2);
     world.begin("billing").await;
     let group = Group::new("billing", world.clock());

@@ -11,7 +11,7 @@ use buttress_durable::outbox::NewMessage;
 
 use crate::server::{self, Server};
 use crate::wire::{BLOCKED, UNBLOCKED, Wire};
-use crate::world::{World, message, publish, receive, world};
+use crate::world::{World, billing, message, publish, receive, world};
 
 fn classified(error: PublishError) -> Outcome {
     PublishErrors.classify(&Err::<(), _>(error))
@@ -19,8 +19,7 @@ fn classified(error: PublishError) -> Outcome {
 
 #[tokio::test]
 async fn events_2_15_of_many_concurrent_messages_exactly_those_without_a_queue_are_errors() {
-    let Some(world) = world("messages without a queue", 4).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("messages without a queue", 4).await else { return };
     let (_connection, channel) = world.channel().await;
     let missing = format!("{}.billing.2", world.name());
     channel.queue_delete(missing.as_str().into(), Default::default()).await.unwrap();
@@ -66,8 +65,7 @@ async fn events_2_15_of_many_concurrent_messages_exactly_those_without_a_queue_a
 
 #[tokio::test]
 async fn events_2_15_a_topic_without_a_group_or_an_exchange_is_an_error_that_names_it() {
-    let Some(world) = world("a missing exchange", 4).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a missing exchange", 4).await else { return };
     let publisher = world.publisher();
     publisher.publish(message("a", "1")).await.unwrap();
     world.end().await;
@@ -180,12 +178,10 @@ async fn events_2_15_a_server_that_is_short_of_memory_blocks_and_the_error_says_
 
 #[tokio::test]
 async fn an_error_that_lasts_costs_no_connection_for_each_message() {
-    let Some(world) = world("an error that lasts", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("an error that lasts", 1).await else { return };
     let wire = Wire::to(&world.url);
-    let through = server::at(&wire.url());
     let topic = world.topic().create(false);
-    let publisher = through.publisher(&topic, Publish::new()).await.unwrap();
+    let publisher = wire.rabbit().publisher(&topic, Publish::new()).await.unwrap();
     publisher.publish(message("a", "1")).await.unwrap();
     world.end().await;
     let error = publisher.publish(message("a", "2")).await.unwrap_err();
@@ -209,12 +205,10 @@ async fn an_error_that_lasts_costs_no_connection_for_each_message() {
 
 #[tokio::test]
 async fn a_message_whose_caller_is_gone_is_not_sent_later() {
-    let Some(world) = world("a caller that is gone", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a caller that is gone", 1).await else { return };
     let wire = Wire::to(&world.url);
-    let through = server::at(&wire.url());
     let limit = Publish::new().limit(Duration::from_secs(3));
-    let publisher = through.publisher(&world.topic(), limit).await.unwrap();
+    let publisher = wire.rabbit().publisher(&world.topic(), limit).await.unwrap();
     wire.tell(BLOCKED);
     // The client may send the first ones: until it has read of the block.
     while !matches!(publisher.publish(message("a", "early")).await, Err(PublishError::Blocked)) {}
@@ -238,13 +232,11 @@ async fn a_message_whose_caller_is_gone_is_not_sent_later() {
 
 #[tokio::test]
 async fn events_2_15_a_block_that_ends_before_the_channel_opens_is_over() {
-    let Some(world) = world("a block before the channel opens", 1).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a block before the channel opens", 1).await else { return };
     let wire = Wire::to(&world.url);
-    let through = server::at(&wire.url());
     let limit = Duration::from_secs(20);
     let topic = world.topic().create(false);
-    let publisher = through.publisher(&topic, Publish::new().limit(limit)).await.unwrap();
+    let publisher = wire.rabbit().publisher(&topic, Publish::new().limit(limit)).await.unwrap();
     // A block comes with the answer to the next declaration, and ends before the channel opens.
     for channel in 1..5 {
         let declared = [1, 0, channel, 0, 0, 0, 4, 0, 0x28, 0, 0x0b, 0xce];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use buttress::{Clock, Rng};
 use buttress_amqp::lapin::{Connection, ConnectionProperties};
 use buttress_amqp::{Rabbit, Topic};
+use buttress_sim::TcpProxy;
 
 /// Returns the server of the machine, if there is one. Without it a test is skipped with a line of output, unless
 /// `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
@@ -25,6 +26,14 @@ pub(crate) async fn rabbit(test: &str) -> Option<Rabbit> {
 /// A limit that a busy machine does not miss.
 pub(crate) fn at(url: &str) -> Rabbit {
     Rabbit::new(url).unwrap().limit(Duration::from_secs(20))
+}
+
+/// Returns a proxy in front of a server, whose connections a test cuts, and the server through the proxy.
+pub(crate) fn proxy(url: &str) -> (TcpProxy, Rabbit) {
+    let address = url.trim_start_matches("amqp://").split(['/', '@']).next_back().unwrap();
+    let proxy = TcpProxy::to(address.parse().unwrap()).unwrap();
+    let through = at(&format!("amqp://{}", proxy.address()));
+    (proxy, through)
 }
 
 pub(crate) fn url() -> String {

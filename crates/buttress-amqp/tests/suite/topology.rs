@@ -10,12 +10,11 @@ use buttress_amqp::lapin::options::ExchangeDeclareOptions;
 use buttress_amqp::{Publish, Rabbit, SetupError, Subscribe, Topic};
 
 use crate::server;
-use crate::world::world;
+use crate::world::billing;
 
 #[tokio::test]
 async fn events_2_12_a_mismatch_names_the_argument() {
-    let Some(world) = world("mismatches of a topic", 2).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("mismatches of a topic", 2).await else { return };
     let topic = world.topic();
     for _ in 0..2 {
         world.rabbit.publisher(&topic, Publish::new()).await.unwrap();
@@ -60,8 +59,7 @@ async fn events_2_12_a_mismatch_names_the_argument() {
 
 #[tokio::test]
 async fn events_2_12_a_topic_that_may_not_be_created_is_missing_by_name() {
-    let Some(world) = world("a missing topic", 2).await else { return };
-    world.begin("billing").await;
+    let Some(world) = billing("a missing topic", 2).await else { return };
     let (name, topic) = server::topic("missing");
     let error = world.rabbit.publisher(&topic.create(false), Publish::new()).await.unwrap_err();
     assert!(matches!(&error, SetupError::Missing { name: found } if *found == name), "{error:?}");

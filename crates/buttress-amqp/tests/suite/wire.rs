@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use buttress_amqp::Rabbit;
+
+use crate::server;
+
 /// `connection.blocked` and `connection.unblocked`, as frames.
 pub(crate) const BLOCKED: &[u8] = b"\x01\0\0\0\0\0\x07\0\x0a\0\x3c\x02no\xce";
 pub(crate) const UNBLOCKED: &[u8] = b"\x01\0\0\0\0\0\x04\0\x0a\0\x3d\xce";
@@ -42,8 +46,9 @@ impl Wire {
         Self { address, shared }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("amqp://{}", self.address)
+    /// Returns the server, through this network.
+    pub(crate) fn rabbit(&self) -> Rabbit {
+        server::at(&format!("amqp://{}", self.address))
     }
 
     /// How many connections there were.

@@ -226,3 +226,10 @@ pub(crate) async fn world(test: &str, shards: u16) -> Option<World> {
     let rabbit = server::rabbit(test).await?;
     Some(World::new(rabbit, server::url(), shards))
 }
+
+/// The world of the machine's server, if there is one, with a first case and its group `billing`.
+pub(crate) async fn billing(test: &str, shards: u16) -> Option<World> {
+    let world = world(test, shards).await?;
+    world.begin("billing").await;
+    Some(world)
+}

@@ -115,6 +115,11 @@ async fn pass(time: Duration) {
     Clock::default().sleep(time).await;
 }
 
+async fn done_after(time: Duration) -> Result<(), BoxError> {
+    pass(time).await;
+    Ok(())
+}
+
 fn no() -> Result<(), BoxError> {
     Err("away".into())
 }

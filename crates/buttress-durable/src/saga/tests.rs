@@ -23,6 +23,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(10);
+/// The name of a step that makes a definition long: its logs hold a digest of its shape.
+const LONG: &str = "a name of so many characters that no shape of a definition with it is shorter than two \
+    hundred characters, because a shape is one text with the names, the kinds and the edges of all steps, and \
+    this is one of them";
 
 type Payload = InMemoryValue;
 type Sagas<S = Faulty> = Executor<u32, InMemory, S>;
@@ -101,6 +105,18 @@ impl World {
 
     fn executor_with(&self, saga: Builder<u32>, config: Config) -> Sagas {
         Executor::new(saga.build().unwrap(), self.store.clone(), config).unwrap()
+    }
+
+    /// Returns the same world, with a store of another process.
+    fn of_another_process(&self) -> Self {
+        Self { store: self.store.of_another_process(), ..self.clone() }
+    }
+
+    /// Starts a saga, and returns its id once the saga waits.
+    async fn waiting<S: Store<Payload>>(&self, sagas: &Sagas<S>) -> SagaId {
+        let id = sagas.start(7).await.unwrap().id();
+        self.until(sagas, id, Status::Waiting).await;
+        id
     }
 
     /// Waits until the saga has this status.

@@ -158,8 +158,7 @@ async fn edge_2_34_trailers_cannot_name_the_caller() {
              Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailers}\r\n"
         ))
         .await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!(field(&head, "x-user"), Some("me"));
     let body = connection.read_head().await;
     assert_eq!(body, "2\r\nhi\r\n0\r\nx-sum: root\r\n\r\n");
@@ -253,8 +252,7 @@ async fn an_admission_can_replace_fields_and_body_and_not_the_target() {
     let (edge, mut backend) = edge([route]);
     let mut client = edge.open();
     client.write("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert!(head.starts_with("PUT /a HTTP/1.1\r\n"), "{head}");
     assert_eq!(field(&head, "x-tenant"), Some("7"));
     assert_eq!(connection.read_until("signed").await, "signed");

@@ -8,7 +8,7 @@ use buttress::{Clock, Rng, StoreError};
 use tokio::sync::mpsc;
 
 use super::COPIES;
-use super::support::{Backend, Edge, field, get, status};
+use super::support::{Backend, Edge, Raw, field, get, status};
 use crate::{BackendStats, Config, RefusedStats, Route, RouteStats, Upstream};
 
 /// A proxy in front of `upstream`, and a clone of it.
@@ -18,6 +18,14 @@ fn edge(upstream: &Upstream) -> Edge {
 
 fn upstream(backends: &[&str], config: balance::Config) -> Upstream {
     Upstream::balanced(backends.iter().copied().map(Instance::at), config).unwrap()
+}
+
+/// A proxy in front of the backends that a test sends.
+fn resolving() -> (mpsc::UnboundedSender<Vec<Instance>>, Upstream, Edge) {
+    let (sender, found) = mpsc::unbounded_channel();
+    let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
+    let edge = edge(&upstream);
+    (sender, upstream, edge)
 }
 
 /// Answers every request with `answer`.
@@ -54,6 +62,14 @@ async fn edge_2_24_a_backend_that_refused_is_not_connected_to_again_if_all_other
     assert_eq!(upstream.handle().stats().failures, 1);
 }
 
+/// Accepts the connection to any of two backends.
+async fn accept_one_of([a, b]: &mut [Backend; 2]) -> Raw {
+    tokio::select! {
+        connection = a.accept() => connection,
+        connection = b.accept() => connection,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn edge_2_19_a_client_that_leaves_or_breaks_off_does_not_eject_a_backend() {
     let eject = Outliers::new().consecutive_failures(1);
@@ -67,11 +83,7 @@ async fn edge_2_19_a_client_that_leaves_or_breaks_off_does_not_eject_a_backend()
         } else {
             client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhi").await;
         }
-        let [a, b] = &mut backends;
-        let mut connection = tokio::select! {
-            connection = a.accept() => connection,
-            connection = b.accept() => connection,
-        };
+        let mut connection = accept_one_of(&mut backends).await;
         connection.read_head().await;
         drop(client);
         connection.read_to_end().await;
@@ -96,11 +108,7 @@ async fn edge_2_19_a_body_that_a_client_does_not_send_is_not_held_against_the_ba
     ] {
         let mut client = edge.open();
         client.write("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-        let [a, b] = &mut backends;
-        let mut connection = tokio::select! {
-            connection = a.accept() => connection,
-            connection = b.accept() => connection,
-        };
+        let mut connection = accept_one_of(&mut backends).await;
         connection.read_head().await;
         client.write(body).await;
         assert_eq!(status(&client.read_head().await), expected, "{body:?}");
@@ -139,9 +147,7 @@ impl Resolve for Found {
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_24_no_backend_within_a_second_is_503_with_retry_after() {
-    let (_sender, found) = mpsc::unbounded_channel();
-    let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
-    let edge = edge(&upstream);
+    let (_sender, _upstream, edge) = resolving();
     let clock = Clock::default();
     let start = clock.now();
     let (head, body) = edge.open().exchange(get("/")).await;
@@ -161,9 +167,7 @@ async fn edge_2_24_no_backend_within_a_second_is_503_with_retry_after() {
 
 #[tokio::test(start_paused = true)]
 async fn a_resolver_changes_the_backends_and_a_set_without_an_address_changes_nothing() {
-    let (sender, found) = mpsc::unbounded_channel();
-    let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
-    let edge = edge(&upstream);
+    let (sender, upstream, edge) = resolving();
     always(edge.network.listen("a:1"), OK);
     always(edge.network.listen("b:1"), NOT_FOUND);
     let ask = async || status(&edge.open().exchange(get("/")).await.0);
@@ -185,9 +189,7 @@ async fn a_resolver_changes_the_backends_and_a_set_without_an_address_changes_no
 /// Regression: one instance with an unusable address kept all others out, until the resolver found another set.
 #[tokio::test(start_paused = true)]
 async fn edge_5_1_an_address_that_is_no_backend_is_left_out_of_the_set() {
-    let (sender, found) = mpsc::unbounded_channel();
-    let upstream = Upstream::resolving(Found(found), balance::Config::new()).unwrap();
-    let edge = edge(&upstream);
+    let (sender, upstream, edge) = resolving();
     always(edge.network.listen("10.0.0.1:80"), OK);
     sender.send(vec![Instance::at("10.0.0.1:80"), Instance::at("not an address")]).unwrap();
     assert_eq!(status(&edge.open().exchange(get("/")).await.0), 200);
@@ -259,10 +261,7 @@ async fn edge_2_19_the_time_limit_of_a_route_does_not_count_against_its_backend(
     let mut backend = edge.network.listen("b");
     let clock = Clock::default();
     let start = clock.now();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, _connection) = edge.send(get("/"), &mut backend).await;
     assert_eq!(status(&client.answer().await.0), 504);
     assert_eq!(clock.now() - start, Duration::from_secs(1));
     let expected = BackendStats { begun: 1, abandoned: 1, ..BackendStats::default() };
@@ -281,11 +280,7 @@ async fn edge_5_6_a_client_that_uploads_slowly_does_not_make_its_backend_look_sl
         let mut backends = [edge.network.listen("a"), edge.network.listen("b")];
         let mut client = edge.open();
         client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n").await;
-        let [a, b] = &mut backends;
-        let mut connection = tokio::select! {
-            connection = a.accept() => connection,
-            connection = b.accept() => connection,
-        };
+        let mut connection = accept_one_of(&mut backends).await;
         connection.read_head().await;
         for byte in ["x", "y"] {
             Clock::default().sleep(Duration::from_secs(30)).await;

@@ -23,10 +23,7 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 #[tokio::test(start_paused = true)]
 async fn edge_2_17_an_event_arrives_before_the_next_one_is_sent() {
     let (edge, mut backend) = Edge::simple();
-    let mut client = edge.open();
-    client.write(get("/events")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/events"), &mut backend).await;
     connection.write(CHUNKED).await;
     client.read_head().await;
     for event in ["a", "b", "c"] {
@@ -52,10 +49,7 @@ async fn an_upload_streams_before_it_is_whole() {
 async fn edge_2_18_a_backend_that_dies_mid_body_is_never_a_clean_end() {
     let (edge, mut backend) = Edge::simple();
     for head in [CHUNKED, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"] {
-        let mut client = edge.open();
-        client.write(get("/")).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
         connection.write(head).await;
         client.read_head().await;
         connection.write("3\r\nabc\r\n").await;
@@ -72,10 +66,8 @@ async fn edge_2_19_a_client_that_leaves_drops_the_request_to_the_backend() {
     // Before the head of the answer, after it, and while the client still sends.
     for upload in ["", "Content-Length: 10\r\n"] {
         for answer in ["", CHUNKED] {
-            let mut client = edge.open();
-            client.write(format!("PUT / HTTP/1.1\r\nHost: a\r\n{upload}\r\n")).await;
-            let mut connection = backend.accept().await;
-            connection.read_head().await;
+            let (mut client, mut connection) =
+                edge.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{upload}\r\n"), &mut backend).await;
             connection.write(answer).await;
             if !answer.is_empty() {
                 client.read_head().await;
@@ -92,10 +84,7 @@ async fn edge_2_19_a_client_that_leaves_drops_the_request_to_the_backend() {
 async fn edge_2_20_a_steady_stream_lives_and_an_idle_one_fails() {
     let (edge, mut backend) = Edge::simple();
     let clock = Clock::default();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
     connection.write(CHUNKED).await;
     client.read_head().await;
     let start = clock.now();
@@ -114,10 +103,8 @@ async fn edge_2_20_a_steady_stream_lives_and_an_idle_one_fails() {
 async fn edge_2_20_a_slow_but_steady_upload_lives_and_an_idle_one_is_408() {
     let (edge, mut backend) = Edge::simple();
     let clock = Clock::default();
-    let mut client = edge.open();
-    client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n").await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) =
+        edge.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n", &mut backend).await;
     for _ in 0..61 {
         clock.sleep(Duration::from_secs(59)).await;
         client.write("a").await;
@@ -134,10 +121,8 @@ async fn edge_2_20_a_slow_but_steady_upload_lives_and_an_idle_one_is_408() {
 async fn the_head_limit_starts_at_the_end_of_the_upload() {
     let (edge, mut backend) = Edge::simple();
     let clock = Clock::default();
-    let mut client = edge.open();
-    client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n").await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) =
+        edge.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", &mut backend).await;
     for _ in 0..2 {
         clock.sleep(Duration::from_secs(30)).await;
         client.write("a").await;

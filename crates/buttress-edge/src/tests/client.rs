@@ -46,8 +46,7 @@ fn one(config: Config) -> (ServiceClient, Network, Backend) {
 
 /// Answers the next request on a new connection, and returns its head.
 async fn answer(backend: &mut Backend, text: &str) -> String {
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     connection.write(text).await;
     head
 }
@@ -245,8 +244,7 @@ async fn edge_6_6_a_404_is_an_error_of_json_and_an_answer_of_call() {
     assert_eq!(call.await.unwrap().unwrap().status(), 404);
 
     let call = spawn(client.post("/").json_body(&[1, 2]).json::<Vec<u32>>());
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!(field(&head, "content-type"), Some("application/json"));
     assert_eq!(connection.read_bytes(5).await, "[1,2]");
     connection.write(OK).await;
@@ -289,8 +287,7 @@ async fn edge_6_8_redirects_are_not_followed() {
 async fn edge_6_9_dropping_a_request_or_a_client_closes_nothing_that_is_shared() {
     let (client, network, mut backend) = one(plain());
     let call = spawn(client.clone().get("/").bytes());
-    let mut kept = backend.accept().await;
-    kept.read_head().await;
+    let (mut kept, _) = backend.accept_request().await;
     kept.write(OK).await;
     call.await.unwrap().unwrap();
     let call = spawn(client.get("/slow").send());
@@ -309,8 +306,7 @@ async fn edge_6_9_dropping_a_request_or_a_client_closes_nothing_that_is_shared()
 async fn an_answer_with_another_status_is_read_and_its_connection_is_used_again() {
     let (client, network, mut backend) = one(plain());
     let call = spawn(client.clone().get("/").bytes());
-    let mut kept = backend.accept().await;
-    kept.read_head().await;
+    let (mut kept, _) = backend.accept_request().await;
     kept.write("HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone").await;
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.status().unwrap().as_u16(), 404);

@@ -44,10 +44,7 @@ async fn a_backend_that_does_not_answer_is_504_after_ten_seconds() {
     let (edge, mut backend) = Edge::simple();
     let clock = Clock::default();
     let start = clock.now();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
     // The beginning of a head is not a head.
     connection.write("HTTP/1.1 200 OK\r\nx: ").await;
     let (head, _) = client.answer().await;
@@ -67,10 +64,7 @@ async fn an_invalid_answer_is_502() {
         "HTTP/1.1 999999 OK\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     ] {
-        let mut client = edge.open();
-        client.write(get("/")).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
         connection.write(answer).await;
         let (head, _) = client.answer().await;
         assert_eq!(status(&head), 502, "{answer}");
@@ -127,8 +121,7 @@ async fn edge_2_21_a_refused_connection_moves_any_request_to_another_backend_onc
                 "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
             ))
             .await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut connection, _) = backend.accept_request().await;
         let (mut reader, mut writer) = client.split();
         let write = async {
             tokio::io::AsyncWriteExt::write_all(&mut writer, body.as_bytes()).await.unwrap();
@@ -198,8 +191,7 @@ async fn edge_2_23_a_post_on_a_stale_connection_is_not_sent_again_nor_a_get_on_a
     assert_eq!(status(&client.answer().await.0), 502);
 
     client.write(get("/")).await;
-    let mut new = backend.accept().await;
-    new.read_head().await;
+    let (new, _) = backend.accept_request().await;
     drop(new);
     assert_eq!(status(&client.answer().await.0), 502);
     assert_eq!(edge.network.dialled(), ["b"; 2]);
@@ -212,8 +204,7 @@ async fn edge_2_23_the_second_attempt_does_not_meet_another_stale_connection() {
     let mut stale = Vec::new();
     for client in &mut clients {
         client.write(get("/")).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (connection, _) = backend.accept_request().await;
         stale.push(connection);
     }
     for (client, connection) in clients.iter_mut().zip(&mut stale) {

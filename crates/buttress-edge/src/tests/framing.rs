@@ -19,8 +19,7 @@ async fn edge_2_9_fields_of_the_connection_are_dropped_both_ways_and_never_ours(
              X-Forwarded-For: 203.0.113.9\r\nAccept: */*\r\n\r\n",
         )
         .await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     for gone in ["connection", "x-secret", "keep-alive", "proxy-authorization", "te", "upgrade"] {
         assert_eq!(field(&head, gone), None, "{head}");
     }
@@ -78,8 +77,7 @@ async fn edge_2_10_a_length_beside_chunks_is_not_sent_on_and_the_connection_clos
              5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
         )
         .await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!(field(&head, "content-length"), None);
     assert_eq!(field(&head, "transfer-encoding"), Some("chunked"));
     assert_eq!(connection.read_until("0\r\n\r\n").await, "5\r\nhello\r\n0\r\n\r\n");
@@ -104,10 +102,7 @@ async fn edge_2_10_a_length_beside_chunks_is_not_sent_on_and_the_connection_clos
 #[tokio::test(start_paused = true)]
 async fn edge_2_11_a_response_with_both_framings_keeps_its_chunks_only() {
     let (edge, mut backend) = Edge::simple();
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
     connection
         .write(
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -160,8 +155,7 @@ async fn edge_2_13_head_204_and_304_have_no_body() {
         ),
     ] {
         client.write(request).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut connection, _) = backend.accept_request().await;
         connection.write(format!("{answer}\r\nConnection: close\r\n\r\nhello")).await;
         drop(connection);
         let head = client.read_head().await;
@@ -183,8 +177,7 @@ async fn edge_2_14_trailers_pass_both_ways() {
              2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n",
         )
         .await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!((field(&head, "te"), field(&head, "connection")), (Some("trailers"), Some("te")));
     assert_eq!(field(&head, "trailer"), Some("x-sum"));
     let body = connection.read_until("\r\n\r\n").await;
@@ -205,8 +198,7 @@ async fn edge_2_15_early_hints_are_dropped_and_the_expectation_is_met_once() {
     let mut client = edge.open();
     let upload = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     client.write(upload).await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!(field(&head, "expect"), None);
     assert_eq!(client.read_head().await, "HTTP/1.1 100 Continue\r\n\r\n");
     client.write("hi").await;
@@ -264,10 +256,7 @@ async fn edge_2_10_another_coding_than_chunks_is_refused() {
     }
     assert_eq!(edge.network.dialled(), [""; 0]);
 
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
     connection.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
     assert_eq!(status(&client.answer().await.0), 502);
 }
@@ -282,8 +271,7 @@ async fn a_get_with_chunks_arrives_with_its_body() {
                 "{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
             ))
             .await;
-        let mut connection = backend.accept().await;
-        let head = connection.read_head().await;
+        let (mut connection, head) = backend.accept_request().await;
         assert_eq!(field(&head, "transfer-encoding"), Some("chunked"), "{head}");
         assert_eq!(connection.read_until("0\r\n\r\n").await, "5\r\nhello\r\n0\r\n\r\n");
     }

@@ -49,8 +49,7 @@ async fn next_frame(client: &mut Raw, kind: u8, stream: u32) -> Vec<u8> {
 
 /// Answers the next request with `length` bytes.
 async fn answer(backend: &mut Backend, length: usize) -> Raw {
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     connection.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).await;
     connection.write(vec![b'x'; length]).await;
     connection
@@ -157,8 +156,7 @@ async fn edge_2_49_requests_that_the_client_gives_up_end_the_connection() {
 
 /// Resets a request that has reached the backend.
 async fn give_up(client: &mut Raw, backend: &mut Backend, stream: u32) {
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     client.write(frame(3, 0, stream, &[0, 0, 0, 8])).await;
     connection.bytes_to_end().await;
 }
@@ -189,8 +187,7 @@ async fn edge_2_47_a_head_that_never_ends_on_a_kept_connection_is_closed() {
     for begins_early in [false, true] {
         let (mut client, task) = edge.connect(&stages);
         client.write(get("/")).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut connection, _) = backend.accept_request().await;
         if begins_early {
             client.write("GET / HT").await;
         }
@@ -215,8 +212,7 @@ async fn a_client_that_closes_its_sending_side_is_taken_for_one_that_has_left() 
     let (_stage, stages) = watch::channel(Stage::Running);
     let (mut client, _task) = edge.connect(&stages);
     client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     let (mut reader, mut writer) = client.split();
     writer.shutdown().await.unwrap();
     assert_eq!(reader.read_to_end().await, "", "no answer");

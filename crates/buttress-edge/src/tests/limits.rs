@@ -137,10 +137,7 @@ async fn edge_2_19_a_permit_is_held_until_the_body_ends_or_the_client_leaves() {
     let bulkhead = BulkheadLayer::new(bulkhead::Config::new().max_concurrent(1)).unwrap().handle();
     let (edge, mut backend) = edge(route("all", &["b"]).max_concurrent(bulkhead.clone()));
     for leaves in [false, true] {
-        let mut client = edge.open();
-        client.write(get("/")).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
         connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no").await;
         client.read_until("\r\n\r\no").await;
 
@@ -169,10 +166,7 @@ async fn edge_2_19_the_circuit_opens_for_failures_of_backends_only() {
     let circuit = CircuitBreakerLayer::new(config).unwrap().handle();
     let (edge, mut backend) = edge(route("all", &["b"]).circuit_breaker(circuit.clone()));
     let failing = async |backend: &mut Backend, answer: &str| {
-        let mut client = edge.open();
-        client.write(get("/")).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut client, mut connection) = edge.send(get("/"), backend).await;
         connection.write(answer).await;
         drop(connection);
         status(&client.answer().await.0)
@@ -181,17 +175,12 @@ async fn edge_2_19_the_circuit_opens_for_failures_of_backends_only() {
     assert_eq!(failing(&mut backend, broken).await, 500);
     // A client that leaves, and one that does not send its body, neither fail nor succeed.
     for request in [get("/"), "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhi".into()] {
-        let mut client = edge.open();
-        client.write(request).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (client, mut connection) = edge.send(request, &mut backend).await;
         drop(client);
         connection.read_to_end().await;
     }
-    let mut client = edge.open();
-    client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhi").await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, connection) =
+        edge.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhi", &mut backend).await;
     assert_eq!(status(&client.answer().await.0), 408);
     drop(connection);
     assert_eq!(circuit.state(), CircuitState::Closed);

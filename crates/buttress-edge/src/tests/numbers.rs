@@ -34,10 +34,7 @@ async fn edge_2_45_each_end_has_its_number() {
     assert_eq!(stats("all"), expected);
 
     // A body that breaks off.
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
     assert_eq!(stats("all"), RouteStats { begun: 3, in_flight: 1, ..expected });
     connection.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc").await;
     drop(connection);
@@ -46,10 +43,7 @@ async fn edge_2_45_each_end_has_its_number() {
     assert_eq!(stats("all"), expected);
 
     // A client that leaves.
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (client, mut connection) = edge.send(get("/"), &mut backend).await;
     drop(client);
     connection.read_to_end().await;
     assert_eq!(stats("all"), RouteStats { begun: 4, abandoned: 1, ..expected });

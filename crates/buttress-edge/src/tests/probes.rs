@@ -25,8 +25,7 @@ async fn due(config: circuit_breaker::Config) -> (circuit_breaker::Handle, Edge,
 }
 
 async fn answer(backend: &mut Backend, status: &str) -> Raw {
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     connection.write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
     connection
 }

@@ -81,10 +81,7 @@ async fn edge_2_44_a_wrong_route_changes_nothing() {
 async fn edge_2_44_a_request_in_flight_ends_by_the_rules_it_began_with() {
     let edge = Edge::new(Config::new(), [route("all", &["b"])]);
     let mut backend = edge.network.listen("b");
-    let mut client = edge.open();
-    client.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut client, mut connection) = edge.send(get("/"), &mut backend).await;
     let limited = route("all", &["c"]).time_limit(Duration::from_millis(1));
     edge.proxy.handle().replace([limited]).unwrap();
     buttress::Clock::default().sleep(Duration::from_secs(5)).await;

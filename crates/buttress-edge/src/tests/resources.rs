@@ -212,10 +212,8 @@ async fn edge_2_19_a_client_that_uses_up_the_time_of_its_request_opens_no_circui
     // The second one leaves the backend two seconds of three.
     for (late, expected) in [(SECOND * 11 / 4, CircuitState::Closed), (SECOND, CircuitState::Open)]
     {
-        let mut client = edge.open();
-        client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na";
+        let (mut client, _connection) = edge.send(post, &mut backend).await;
         Clock::default().sleep(late).await;
         client.write("b").await;
         assert_eq!(status(&client.answer().await.0), 504);
@@ -230,12 +228,8 @@ async fn edge_2_19_a_backend_that_closes_during_an_upload_opens_no_circuit() {
     let mut backend = edge.network.listen("b");
     // Half of the body, and the whole.
     for (body, expected) in [("a", CircuitState::Closed), ("ab", CircuitState::Open)] {
-        let mut client = edge.open();
-        client
-            .write(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{body}"))
-            .await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let post = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{body}");
+        let (mut client, mut connection) = edge.send(post, &mut backend).await;
         connection.read_until(body).await;
         drop(connection);
         assert_eq!(status(&client.answer().await.0), 502);
@@ -270,8 +264,7 @@ async fn edge_2_47_a_request_of_h2_keeps_its_connection_and_an_unused_one_gets_g
     let connection = tokio::spawn(connection);
     let request = Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
     let asked = tokio::spawn(sender.send_request(request));
-    let mut raw = backend.accept().await;
-    raw.read_head().await;
+    let (mut raw, _) = backend.accept_request().await;
     raw.write("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n").await;
     let body = asked.await.unwrap().unwrap().into_body();
     for _ in 0..30 {

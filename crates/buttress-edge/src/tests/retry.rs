@@ -33,8 +33,7 @@ fn request(method: &str, fields: &str, body: &str) -> String {
 
 /// Answers the next request, and returns what the backend got of it.
 async fn answer(backend: &mut Backend, length: usize, answer: &str) -> (Raw, String) {
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     let body = connection.read_bytes(length).await;
     connection.write(answer).await;
     (connection, head + &body)
@@ -140,8 +139,7 @@ async fn edge_2_25_a_body_that_the_client_still_sends_is_taken_over_by_the_next_
     let mut client = edge.open();
     client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab").await;
     let (first, _) = answer(&mut backend, 2, UNAVAILABLE).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     assert_eq!(connection.read_bytes(2).await, "ab");
     client.write("cd").await;
     assert_eq!(connection.read_bytes(2).await, "cd");

@@ -148,8 +148,7 @@ async fn edge_2_43_a_drain_closes_idle_connections_and_lets_requests_finish() {
     let (mut silent, silent_task) = edge.connect(&stages);
     let (mut busy, busy_task) = edge.connect(&stages);
     busy.write(get("/")).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
 
     let start = Clock::default().now();
     stage.send_replace(Stage::Draining);

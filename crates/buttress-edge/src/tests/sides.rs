@@ -225,10 +225,7 @@ async fn a_new_side_that_may_have_seen_a_post_keeps_it() {
     let edge = Edge::new(Config::new(), [route]);
     let old = backend(&edge.network, "old", 200);
     let mut new = edge.network.listen("new");
-    let mut client = edge.open();
-    client.write(POST).await;
-    let mut connection = new.accept().await;
-    connection.read_head().await;
+    let (mut client, connection) = edge.send(POST, &mut new).await;
     // The connection breaks before the answer.
     drop(connection);
     assert_eq!(status(&client.answer().await.0), 502);
@@ -247,10 +244,7 @@ async fn a_post_that_one_backend_of_the_new_side_has_seen_is_not_repeated_and_do
     // A POST without a body is unread, whatever has seen it.
     let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
     for _ in 0..20 {
-        let mut client = edge.open();
-        client.write(post).await;
-        let mut connection = new.accept().await;
-        connection.read_head().await;
+        let (mut client, connection) = edge.send(post, &mut new).await;
         drop(connection);
         assert_eq!(status(&client.answer().await.0), 502);
     }

@@ -75,6 +75,13 @@ impl Backend {
         Raw { io, read: Vec::new() }
     }
 
+    /// Accepts a connection, and reads the head of a request.
+    pub(crate) async fn accept_request(&mut self) -> (Raw, String) {
+        let mut connection = self.accept().await;
+        let head = connection.read_head().await;
+        (connection, head)
+    }
+
     /// Answers every request on every connection with `answer`, after `wait`.
     pub(super) fn answer_all(mut self, wait: Duration, answer: impl Into<String>) {
         let answer: Arc<str> = answer.into().into();
@@ -96,8 +103,7 @@ impl Backend {
 
     /// Accepts a connection, reads the head of a request and answers 200.
     pub(crate) async fn serve_one(&mut self) -> (Raw, String) {
-        let mut connection = self.accept().await;
-        let head = connection.read_head().await;
+        let (mut connection, head) = self.accept_request().await;
         connection.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         (connection, head)
     }
@@ -299,6 +305,14 @@ impl Edge {
             drop(connection.await);
         });
         Raw { io: near, read: Vec::new() }
+    }
+
+    /// Writes a request on a new connection. Returns the ends of the client and of the backend, which has read the head.
+    pub(crate) async fn send(&self, request: impl AsRef<[u8]>, to: &mut Backend) -> (Raw, Raw) {
+        let mut client = self.open();
+        client.write(request).await;
+        let (connection, _) = to.accept_request().await;
+        (client, connection)
     }
 }
 

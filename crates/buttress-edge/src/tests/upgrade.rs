@@ -25,8 +25,7 @@ const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\
 async fn tunnel(edge: &Edge, backend: &mut Backend) -> (Raw, Raw) {
     let mut client = edge.open();
     client.write(ASK).await;
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert_eq!(field(&head, "connection"), Some("upgrade"), "{head}");
     assert_eq!(field(&head, "upgrade"), Some("websocket"));
     connection.write(SWITCHED).await;
@@ -87,8 +86,7 @@ async fn edge_2_27_only_a_get_with_both_fields_asks_for_an_upgrade() {
         let mut client = edge.open();
         let body = if fields.ends_with("2\r\n") { "hi" } else { "" };
         client.write(format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}")).await;
-        let mut connection = backend.accept().await;
-        let head = connection.read_head().await;
+        let (mut connection, head) = backend.accept_request().await;
         assert_eq!((field(&head, "upgrade"), field(&head, "connection")), (None, None), "{head}");
         // A backend that switches nevertheless has given no answer.
         connection.write(SWITCHED).await;
@@ -100,10 +98,7 @@ async fn edge_2_27_only_a_get_with_both_fields_asks_for_an_upgrade() {
 async fn edge_2_27_a_backend_cannot_switch_to_a_protocol_that_was_not_asked_for() {
     for (answered, code) in [("h2c", 502), ("websocket, h2c", 502), ("WebSocket", 101)] {
         let (edge, mut backend) = Edge::simple();
-        let mut client = edge.open();
-        client.write(ASK).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut client, mut connection) = edge.send(ASK, &mut backend).await;
         connection.write(SWITCHED.replace("websocket\r", &format!("{answered}\r"))).await;
         assert_eq!(status(&client.read_head().await), code, "{answered}");
         assert_eq!(stats(&edge).failed, u64::from(code == 502));
@@ -130,10 +125,7 @@ async fn edge_2_27_an_upgrade_outside_of_hyper_is_an_ordinary_request() {
 async fn edge_2_28_another_answer_than_101_is_passed_on() {
     let (edge, mut backend) = Edge::simple();
     for code in [200, 426] {
-        let mut client = edge.open();
-        client.write(ASK).await;
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut client, mut connection) = edge.send(ASK, &mut backend).await;
         connection.write(format!("HTTP/1.1 {code} X\r\nContent-Length: 2\r\n\r\nno")).await;
         let (head, body) = client.answer().await;
         assert_eq!((status(&head), &*body), (code, "no"));
@@ -188,10 +180,7 @@ async fn edge_2_30_a_permit_is_held_until_the_tunnel_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_before_its_upgrade_is_abandoned() {
     let (edge, mut backend) = Edge::simple();
-    let mut client = edge.open();
-    client.write(ASK).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (client, mut connection) = edge.send(ASK, &mut backend).await;
     drop(client);
     assert_eq!(connection.read_to_end().await, "");
     assert_eq!(ended(&edge).await, RouteStats { begun: 1, abandoned: 1, ..RouteStats::default() });
@@ -204,8 +193,7 @@ async fn edge_2_29_a_tunnel_outlives_the_beginning_of_a_drain_and_not_its_end() 
     let (mut client, _task) = edge.connect(&stages);
     drop(stages);
     client.write(ASK).await;
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     connection.write(SWITCHED).await;
     client.read_head().await;
     stage.send_replace(Stage::Draining);

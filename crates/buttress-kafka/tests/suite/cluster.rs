@@ -25,6 +25,14 @@ impl Cluster {
         Self { kafka: Kafka::new(&brokers), brokers, mock: Some(mock) }
     }
 
+    /// Returns a mock cluster with a topic, and a publisher of the topic.
+    pub(crate) async fn mock_with(what: &str, partitions: i32) -> (Self, Topic, Publisher) {
+        let cluster = Self::mock();
+        let topic = cluster.topic(what, partitions);
+        let publisher = cluster.publisher(&topic).await;
+        (cluster, topic, publisher)
+    }
+
     /// Returns the broker of `BUTTRESS_KAFKA`, if there is one. Without it a test is skipped with a line of output, unless
     /// `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
     pub(crate) fn broker(test: &str) -> Option<Self> {

@@ -65,9 +65,7 @@ async fn events_2_15_an_outage_is_an_error_within_the_limit_and_the_message_is_p
 
 #[tokio::test]
 async fn events_2_15_a_lost_confirmation_does_not_double_the_message() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("repeated", 1);
-    let publisher = cluster.publisher(&topic).await;
+    let (cluster, _, publisher) = Cluster::mock_with("repeated", 1).await;
     let errors = [
         Answer::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
         Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
@@ -96,9 +94,7 @@ async fn events_2_15_a_client_that_has_failed_for_good_is_replaced() {
 /// after an outage in which a confirmation was lost: the publisher published nothing until its process ended.
 #[tokio::test]
 async fn events_2_15_a_client_whose_identity_is_refused_is_replaced() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("fenced", 1);
-    let publisher = cluster.publisher(&topic).await;
+    let (cluster, _, publisher) = Cluster::mock_with("fenced", 1).await;
     publish(&publisher, "a", "1").await;
     let denied = [Answer::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED];
     let fenced = [Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED];
@@ -149,9 +145,7 @@ async fn events_2_14_a_message_that_is_too_large_is_refused_and_says_its_size() 
 
 #[tokio::test]
 async fn events_2_15_a_missing_topic_is_an_error_that_names_it() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("gone", 1);
-    let publisher = cluster.publisher(&topic).await;
+    let (cluster, topic, publisher) = Cluster::mock_with("gone", 1).await;
     let unknown = Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     cluster.mocked().topic_error(topic.name(), unknown).unwrap();
     let error = publisher.publish(message("a", "1")).await.unwrap_err();
@@ -163,9 +157,7 @@ async fn events_2_15_a_missing_topic_is_an_error_that_names_it() {
 
 /// A member whose commits get `errors` as their answers leaves. The next one begins after what it has handled.
 async fn refused(what: &str, errors: &[Answer]) {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic(what, 1);
-    let publisher = cluster.publisher(&topic).await;
+    let (cluster, topic, publisher) = Cluster::mock_with(what, 1).await;
     let first = cluster.member(&topic).await;
     publish(&publisher, "a", "0").await;
     first.want(1);
@@ -218,9 +210,7 @@ async fn messages_that_retention_removed_are_counted_as_lost() {
 
 #[tokio::test]
 async fn an_outage_is_one_error_and_ends_with_an_answer() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("one_error", 1);
-    let publisher = cluster.publisher(&topic).await;
+    let (cluster, topic, publisher) = Cluster::mock_with("one_error", 1).await;
     // Longer than the outage.
     let settings = cluster.group(&topic).session(10 * SECOND);
     let source = cluster.kafka.subscribe(&topic, settings).await.unwrap();

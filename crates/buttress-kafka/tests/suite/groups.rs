@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use buttress::{Clock, Rng};
+use buttress_kafka::{Publisher, Topic};
 
 use crate::child::Children;
 use crate::cluster::{Cluster, SECOND};
@@ -12,11 +13,32 @@ const PARTITIONS: i32 = 6;
 const KEYS: usize = 20;
 
 /// Publishes a message of every key, and waits a little.
-async fn round(publisher: &buttress_kafka::Publisher, number: usize) {
+async fn round(publisher: &Publisher, number: usize) {
     for key in 0..KEYS {
         publish(publisher, &format!("key-{key}"), &number.to_string()).await;
     }
     Clock::default().sleep(Duration::from_millis(20)).await;
+}
+
+/// Starts a group of three processes. One of them has handled a first message.
+async fn three_children(cluster: &Cluster, topic: &Topic, publisher: &Publisher) -> Children {
+    let mut children = Children::new(cluster, topic.name(), PARTITIONS);
+    for _ in 0..3 {
+        children.start();
+    }
+    publish(publisher, "begin", "0").await;
+    until("a child handles", || children.handled().distinct() == 1).await;
+    children
+}
+
+/// Waits until the first message and all `rounds` are handled, in order. Returns how many messages there were, and
+/// how many were handled again.
+async fn all_are_handled(children: &Children, rounds: usize) -> (usize, usize) {
+    let all = rounds * KEYS + 1;
+    until("every message is handled", || children.handled().distinct() == all).await;
+    let handled = children.handled();
+    handled.assert_first_in_order();
+    (all, handled.all().len() - all)
 }
 
 /// Members leave and join in turn. No message is lost or handled out of order, and a member that leaves hands its
@@ -70,12 +92,7 @@ async fn events_2_3_members_come_and_go_on_a_broker() {
 async fn members_are_killed(cluster: &Cluster) {
     let topic = cluster.topic("killed", PARTITIONS);
     let publisher = cluster.publisher(&topic).await;
-    let mut children = Children::new(cluster, topic.name(), PARTITIONS);
-    for _ in 0..3 {
-        children.start();
-    }
-    publish(&publisher, "begin", "0").await;
-    until("a child handles", || children.handled().distinct() == 1).await;
+    let mut children = three_children(cluster, &topic, &publisher).await;
     let (rounds, mut kills) = (200, 0);
     for number in 0..rounds {
         round(&publisher, number).await;
@@ -85,11 +102,7 @@ async fn members_are_killed(cluster: &Cluster) {
             kills += 1;
         }
     }
-    let all = rounds * KEYS + 1;
-    until("every message is handled", || children.handled().distinct() == all).await;
-    let handled = children.handled();
-    handled.assert_first_in_order();
-    let again = handled.all().len() - all;
+    let (all, again) = all_are_handled(&children, rounds).await;
     println!("{all} messages, {kills} kills, {again} handled again");
     // At most a window of each partition of a killed process.
     assert!(kills == 2 && again <= kills * 2 * 1000, "{again}");
@@ -112,12 +125,7 @@ async fn members_come_go_and_are_killed(cluster: &Cluster) {
     let time = Duration::from_secs(seconds.unwrap_or(8));
     let topic = cluster.topic("changing", PARTITIONS);
     let publisher = cluster.publisher(&topic).await;
-    let mut children = Children::new(cluster, topic.name(), PARTITIONS);
-    for _ in 0..3 {
-        children.start();
-    }
-    publish(&publisher, "begin", "0").await;
-    until("a child handles", || children.handled().distinct() == 1).await;
+    let mut children = three_children(cluster, &topic, &publisher).await;
     let (clock, rng) = (Clock::default(), Rng::default());
     let (begun, mut rounds, mut changes, mut kills) = (clock.now(), 0, 0, 0);
     let mut next = begun;
@@ -145,11 +153,7 @@ async fn members_come_go_and_are_killed(cluster: &Cluster) {
         changes += 1;
         next = clock.now() + Duration::from_millis(rng.between(1500, 4000));
     }
-    let all = rounds * KEYS + 1;
-    until("every message is handled", || children.handled().distinct() == all).await;
-    let handled = children.handled();
-    handled.assert_first_in_order();
-    let again = handled.all().len() - all;
+    let (all, again) = all_are_handled(&children, rounds).await;
     println!("{all} messages, {changes} changes, {kills} kills, {again} handled again");
     // At most a window of each partition of a killed process.
     assert!(kills > 0 && again <= kills * PARTITIONS as usize * 1000, "{again}");

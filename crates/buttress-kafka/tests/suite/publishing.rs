@@ -9,9 +9,7 @@ use crate::handled::message;
 
 #[tokio::test]
 async fn events_2_3_a_key_has_the_partition_that_a_client_for_java_gives_it() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("keys", 8);
-    let publisher = cluster.publisher(&topic).await;
+    let (_cluster, _, publisher) = Cluster::mock_with("keys", 8).await;
     let mut found = BTreeMap::new();
     for key in ["order-7", "a", "\u{e9}\u{1f680}"] {
         for _ in 0..3 {

@@ -109,9 +109,7 @@ async fn events_2_10_and_2_9_a_busy_and_paused_member_keeps_its_partitions() {
 
 #[tokio::test]
 async fn events_2_11_a_member_that_leaves_commits_what_is_handled() {
-    let cluster = Cluster::mock();
-    let topic = cluster.topic("leaves", 1);
-    let publisher = cluster.publisher(&topic).await;
+    let (cluster, topic, publisher) = Cluster::mock_with("leaves", 1).await;
     for number in 0..10 {
         publish(&publisher, "a", &number.to_string()).await;
     }

@@ -17,7 +17,7 @@ use buttress_nats::{Nats, Publish, Publisher, Subscribe, Topic};
 use buttress_sim::TcpProxy;
 use tower::{BoxError, service_fn};
 
-use crate::received::{receive, take};
+use crate::received::{payloads, receive, take};
 use crate::server::{self, Fresh, Server};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -191,11 +191,11 @@ async fn an_outage_is_one_error_and_ends_with_an_answer() {
 
 #[tokio::test]
 async fn events_2_3_and_8_a_successor_begins_with_what_was_not_settled_after_the_lease() {
-    let Some(nats) = server::nats("a successor").await else { return };
     let mut all = Vec::new();
     // A busy machine can stop this process for a second.
     while all.len() < 5 {
-        let took = a_successor_begins_with_what_was_not_settled(&nats).await;
+        let Some(fresh) = Fresh::of("a successor", 1).await else { return };
+        let took = a_successor_begins_with_what_was_not_settled(&fresh).await;
         if took < LEASE + SECOND {
             return;
         }
@@ -205,13 +205,11 @@ async fn events_2_3_and_8_a_successor_begins_with_what_was_not_settled_after_the
 }
 
 /// Returns how long the successor waited for the messages.
-async fn a_successor_begins_with_what_was_not_settled(nats: &Nats) -> Duration {
-    let fresh = Fresh::new(nats, "successor");
-    let topic = fresh.topic.clone().shards(1);
+async fn a_successor_begins_with_what_was_not_settled(fresh: &Fresh) -> Duration {
     // The ack wait is out of reach: a successor does not wait for it.
     let long = || settings().ack_wait(600 * SECOND);
-    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-    let first = nats.subscribe(&topic, long()).await.unwrap();
+    let publisher = fresh.publisher().await;
+    let first = fresh.member(long()).await;
     first.want(6);
     for number in 0..6 {
         publish(&publisher, message("a", &number.to_string())).await;
@@ -222,30 +220,22 @@ async fn a_successor_begins_with_what_was_not_settled(nats: &Nats) -> Duration {
         .await
         .unwrap();
     publish(&publisher, message("a", "6")).await;
-    let (clock, second) = (Clock::default(), nats.subscribe(&topic, long()).await.unwrap());
+    let (clock, second) = (Clock::default(), fresh.member(long()).await);
     second.want(100);
     let begun = clock.now();
     let taken = take(&second, 6).await;
     let took = clock.now() - begun;
-    let payloads: Vec<_> =
-        taken.iter().map(|message| String::from_utf8_lossy(&message.payload)).collect();
-    assert_eq!(payloads, ["0", "2", "3", "4", "5", "6"]);
+    assert_eq!(payloads(&taken), ["0", "2", "3", "4", "5", "6"]);
     assert!(taken[..5].iter().all(|message| message.redeliveries >= Some(1)));
     // The first member was stopped, and comes back: it hands out nothing and says what it has lost.
     let late = receive(&first).await;
     assert_eq!((late.messages.len(), late.revoked), (0, vec![Shard(0)]));
     // Its acknowledgement of a handled message counts.
     first.settle(&[(held[0].token.clone(), Settle::Done)]).await.unwrap();
-    let name = "billing-0";
-    let pending = async || {
-        let jetstream = buttress_nats::async_nats::jetstream::new(nats.client());
-        let stream = jetstream.get_stream(&fresh.name).await.unwrap();
-        stream.consumer_info(name).await.unwrap().num_ack_pending
-    };
-    assert_eq!(pending().await, 5);
+    assert_eq!(fresh.unsettled().await, 5);
     let all: Vec<_> = taken.iter().map(|message| (message.token.clone(), Settle::Done)).collect();
     second.settle(&all).await.unwrap();
-    assert_eq!(pending().await, 0, "confirmed");
+    assert_eq!(fresh.unsettled().await, 0, "confirmed");
     second.settle(&all).await.unwrap();
     fresh.remove().await;
     took
@@ -253,36 +243,29 @@ async fn a_successor_begins_with_what_was_not_settled(nats: &Nats) -> Duration {
 
 #[tokio::test]
 async fn events_2_3_a_successor_with_a_backlog_begins_with_what_was_not_settled() {
-    let Some(nats) = server::nats("a successor with a backlog").await else { return };
-    let fresh = Fresh::new(&nats, "backlog");
-    let topic = fresh.topic.clone().shards(1);
+    let Some(fresh) = Fresh::of("a successor with a backlog", 1).await else { return };
     let lasting = || settings().ack_wait(600 * SECOND);
-    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-    let first = nats.subscribe(&topic, lasting()).await.unwrap();
+    let publisher = fresh.publisher().await;
+    let first = fresh.member(lasting()).await;
     first.want(6);
     for number in 0..200 {
         publish(&publisher, message("a", &number.to_string())).await;
     }
     take(&first, 6).await;
     first.close().await.unwrap();
-    let second = nats.subscribe(&topic, lasting()).await.unwrap();
+    let second = fresh.member(lasting()).await;
     second.want(300);
     let taken = take(&second, 200).await;
-    let payloads: Vec<u32> = taken
-        .iter()
-        .map(|message| String::from_utf8_lossy(&message.payload).parse().unwrap())
-        .collect();
-    assert_eq!(payloads, (0..200).collect::<Vec<_>>());
+    let published: Vec<_> = (0..200).map(|number| number.to_string()).collect();
+    assert_eq!(payloads(&taken), published);
     fresh.remove().await;
 }
 
 #[tokio::test]
 async fn a_consumer_that_a_take_over_left_is_mended_by_its_owner() {
-    let Some(nats) = server::nats("an unfinished take-over").await else { return };
-    let fresh = Fresh::new(&nats, "left");
-    let topic = fresh.topic.clone().shards(1);
-    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-    let source = nats.subscribe(&topic, settings()).await.unwrap();
+    let Some(fresh) = Fresh::of("an unfinished take-over", 1).await else { return };
+    let publisher = fresh.publisher().await;
+    let source = fresh.member(settings()).await;
     source.want(10);
     publish(&publisher, message("a", "1")).await;
     take(&source, 1).await;
@@ -302,13 +285,11 @@ async fn a_consumer_that_a_take_over_left_is_mended_by_its_owner() {
 
 #[tokio::test]
 async fn a_successor_goes_on_without_messages_that_are_gone_from_the_stream() {
-    let Some(nats) = server::nats("deleted messages").await else { return };
     for deleted in [[2_u64].as_slice(), &[1, 2, 3]] {
-        let fresh = Fresh::new(&nats, "gone");
-        let topic = fresh.topic.clone().shards(1);
+        let Some(fresh) = Fresh::of("deleted messages", 1).await else { return };
         let lasting = || settings().ack_wait(600 * SECOND);
-        let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-        let first = nats.subscribe(&topic, lasting()).await.unwrap();
+        let publisher = fresh.publisher().await;
+        let first = fresh.member(lasting()).await;
         first.want(3);
         for number in 1..=3 {
             publish(&publisher, message("a", &number.to_string())).await;
@@ -319,15 +300,11 @@ async fn a_successor_goes_on_without_messages_that_are_gone_from_the_stream() {
         }
         publish(&publisher, message("a", "4")).await;
         first.close().await.unwrap();
-        let second = nats.subscribe(&topic, lasting()).await.unwrap();
+        let second = fresh.member(lasting()).await;
         second.want(100);
         let taken = take(&second, 4 - deleted.len()).await;
-        let payloads: Vec<u64> = taken
-            .iter()
-            .map(|message| String::from_utf8_lossy(&message.payload).parse().unwrap())
-            .collect();
-        let expected: Vec<u64> = (1..=4).filter(|number| !deleted.contains(number)).collect();
-        assert_eq!(payloads, expected);
+        let kept = (1..=4).filter(|number| !deleted.contains(number));
+        assert_eq!(payloads(&taken), kept.map(|number| number.to_string()).collect::<Vec<_>>());
         fresh.remove().await;
     }
 }
@@ -357,26 +334,5 @@ async fn events_2_9_a_handler_that_takes_three_ack_waits_runs_once() {
         "the server was notified that the first one is being handled"
     );
     member.shut_down().await;
-    fresh.remove().await;
-}
-
-#[tokio::test]
-async fn a_deleted_consumer_is_an_error_that_names_it() {
-    let Some(nats) = server::nats("a deleted consumer").await else { return };
-    let fresh = Fresh::new(&nats, "deleted");
-    let topic = fresh.topic.clone().shards(1);
-    let source = nats.subscribe(&topic, settings()).await.unwrap();
-    source.want(10);
-    nats.publisher(&topic, Publish::new()).await.unwrap().publish(message("a", "1")).await.unwrap();
-    take(&source, 1).await;
-    source.want(10);
-    fresh.stream().await.delete_consumer("billing-0").await.unwrap();
-    let error = loop {
-        match source.receive().await {
-            Err(error) if error.is_misconfigured() => break error,
-            other => drop(other),
-        }
-    };
-    assert!(error.to_string().contains("consumer"), "{error}");
     fresh.remove().await;
 }

@@ -18,9 +18,8 @@ fn message(key: &str, payload: impl Into<Vec<u8>>) -> Message {
 
 #[tokio::test]
 async fn events_2_15_ok_only_after_the_confirmation_and_a_duplicate_is_ok() {
-    let Some(nats) = server::nats("the confirmation of a publisher").await else { return };
-    let fresh = Fresh::new(&nats, "publisher");
-    let publisher = nats.publisher(&fresh.topic, Publish::new()).await.unwrap();
+    let Some(fresh) = Fresh::of("the confirmation of a publisher", 8).await else { return };
+    let publisher = fresh.publisher().await;
     let paid = message("order-7", "paid");
     let first = publisher.publish(paid.clone()).await.unwrap();
     let again = publisher.publish(paid.clone()).await.unwrap();
@@ -36,9 +35,8 @@ async fn events_2_15_ok_only_after_the_confirmation_and_a_duplicate_is_ok() {
 
 #[tokio::test]
 async fn events_7_1_an_event_has_its_attributes_as_the_binding_of_nats_says() {
-    let Some(nats) = server::nats("the headers of an event").await else { return };
-    let fresh = Fresh::new(&nats, "event");
-    let publisher = nats.publisher(&fresh.topic, Publish::new()).await.unwrap();
+    let Some(fresh) = Fresh::of("the headers of an event", 8).await else { return };
+    let publisher = fresh.publisher().await;
     let event = Event::new(MessageId::new(7), "shop", "order.paid", "\u{fc} 7", b"1".to_vec());
     let written = event.into_message().unwrap();
     publisher.publish(Message::new(written, 0, 0, Duration::ZERO)).await.unwrap();
@@ -52,9 +50,8 @@ async fn events_7_1_an_event_has_its_attributes_as_the_binding_of_nats_says() {
 
 #[tokio::test]
 async fn events_2_15_no_stream_is_an_error_that_names_the_topic() {
-    let Some(nats) = server::nats("a missing stream").await else { return };
-    let fresh = Fresh::new(&nats, "missing");
-    let publisher = nats.publisher(&fresh.topic, Publish::new()).await.unwrap();
+    let Some(fresh) = Fresh::of("a missing stream", 8).await else { return };
+    let publisher = fresh.publisher().await;
     fresh.remove().await;
     let error = publisher.publish(message("a", "1")).await.unwrap_err();
     assert!(

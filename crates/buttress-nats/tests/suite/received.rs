@@ -32,3 +32,7 @@ pub(crate) async fn take(source: &Subscription, count: usize) -> Vec<Received<To
     assert_eq!(taken.len(), count, "{taken:?}");
     taken
 }
+
+pub(crate) fn payloads(messages: &[Received<Token>]) -> Vec<String> {
+    messages.iter().map(|read| String::from_utf8_lossy(&read.payload).into_owned()).collect()
+}

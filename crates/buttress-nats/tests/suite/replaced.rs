@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use buttress::{Clock, StoreError};
 use buttress_durable::consume::{Answer, Batch, Settle, Shard, Source as _};
 use buttress_nats::async_nats::jetstream;
-use buttress_nats::{Nats, Publish, Storage, Subscription, Token, Topic};
+use buttress_nats::{Publish, Storage, Subscription, Token, Topic};
 
 use crate::faults::{SECOND, at, message, publish, settings};
 use crate::received::take;
@@ -37,53 +37,55 @@ async fn names_missing(source: &Subscription, stream: &str) {
     receive_until(source, |received| received.err().filter(is_named)).await;
 }
 
-async fn unsettled(nats: &Nats, stream: &str) -> usize {
-    let stream = jetstream::new(nats.client()).get_stream(stream).await.unwrap();
-    stream.consumer_info("billing-0").await.unwrap().num_ack_pending
+/// Returns the topic of a test, and a member that holds its one message.
+async fn held_by_a_member(test: &str) -> Option<(Fresh, Subscription)> {
+    let fresh = Fresh::of(test, 1).await?;
+    let source = fresh.member(settings()).await;
+    source.want(10);
+    publish(&fresh.publisher().await, message("a", "1")).await;
+    take(&source, 1).await;
+    Some((fresh, source))
 }
 
 #[tokio::test]
 async fn a_deleted_stream_is_an_error_that_names_it() {
-    let Some(nats) = server::nats("a deleted stream").await else { return };
-    let fresh = Fresh::new(&nats, "gone");
-    let topic = fresh.topic.clone().shards(1);
-    let source = nats.subscribe(&topic, settings()).await.unwrap();
-    source.want(10);
-    publish(&nats.publisher(&topic, Publish::new()).await.unwrap(), message("a", "1")).await;
-    take(&source, 1).await;
-    jetstream::new(nats.client()).delete_stream(&fresh.name).await.unwrap();
+    let Some((fresh, source)) = held_by_a_member("a deleted stream").await else { return };
+    jetstream::new(fresh.nats.client()).delete_stream(&fresh.name).await.unwrap();
     names_missing(&source, &fresh.name).await;
     fresh.remove().await;
 }
 
 #[tokio::test]
 async fn a_deleted_table_of_the_members_is_an_error_that_names_it() {
-    let Some(nats) = server::nats("a deleted table").await else { return };
-    let fresh = Fresh::new(&nats, "table");
-    let topic = fresh.topic.clone().shards(1);
-    let source = nats.subscribe(&topic, settings()).await.unwrap();
-    source.want(10);
-    publish(&nats.publisher(&topic, Publish::new()).await.unwrap(), message("a", "1")).await;
-    take(&source, 1).await;
+    let Some((fresh, source)) = held_by_a_member("a deleted table").await else { return };
     let table = format!("{}-groups", fresh.name);
-    jetstream::new(nats.client()).delete_stream(&table).await.unwrap();
+    jetstream::new(fresh.nats.client()).delete_stream(&table).await.unwrap();
     names_missing(&source, &table).await;
     fresh.remove().await;
 }
 
 #[tokio::test]
-async fn an_acknowledgement_never_counts_for_a_message_of_a_new_stream() {
-    let Some(nats) = server::nats("a new stream").await else { return };
-    let fresh = Fresh::new(&nats, "again");
-    let topic = fresh.topic.clone().shards(1);
-    let source = nats.subscribe(&topic, settings().ack_wait(600 * SECOND)).await.unwrap();
+async fn a_deleted_consumer_is_an_error_that_names_it() {
+    let Some((fresh, source)) = held_by_a_member("a deleted consumer").await else { return };
     source.want(10);
-    publish(&nats.publisher(&topic, Publish::new()).await.unwrap(), message("a", "old")).await;
+    fresh.stream().await.delete_consumer("billing-0").await.unwrap();
+    let misconfigured = |error: &StoreError| error.is_misconfigured();
+    let error = receive_until(&source, |received| received.err().filter(misconfigured)).await;
+    assert!(error.to_string().contains("consumer"), "{error}");
+    fresh.remove().await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_never_counts_for_a_message_of_a_new_stream() {
+    let Some(fresh) = Fresh::of("a new stream", 1).await else { return };
+    let source = fresh.member(settings().ack_wait(600 * SECOND)).await;
+    source.want(10);
+    publish(&fresh.publisher().await, message("a", "old")).await;
     let old = take(&source, 1).await;
-    jetstream::new(nats.client()).delete_stream(&fresh.name).await.unwrap();
+    jetstream::new(fresh.nats.client()).delete_stream(&fresh.name).await.unwrap();
     // An operator deploys again: the stream and its consumers are created again, and their places begin at 1.
-    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-    drop(nats.subscribe(&topic, settings().ack_wait(600 * SECOND)).await.unwrap());
+    let publisher = fresh.publisher().await;
+    drop(fresh.member(settings().ack_wait(600 * SECOND)).await);
     publish(&publisher, message("a", "new")).await;
     let mut revoked = Vec::new();
     let new = receive_until(&source, |received| {
@@ -94,9 +96,9 @@ async fn an_acknowledgement_never_counts_for_a_message_of_a_new_stream() {
     .await;
     assert_eq!((&*new.payload, revoked), (b"new".as_slice(), vec![Shard(0)]));
     let late = source.settle(&[(old[0].token.clone(), Settle::Done)]).await.unwrap();
-    assert_eq!((late, unsettled(&nats, &fresh.name).await), (vec![Answer::Late], 1));
+    assert_eq!((late, fresh.unsettled().await), (vec![Answer::Late], 1));
     let done = source.settle(&[(new.token.clone(), Settle::Done)]).await.unwrap();
-    assert_eq!((done, unsettled(&nats, &fresh.name).await), (vec![Answer::Taken], 0));
+    assert_eq!((done, fresh.unsettled().await), (vec![Answer::Taken], 0));
     fresh.remove().await;
 }
 
@@ -145,11 +147,9 @@ fn publish_raw(subject: &str, headers: &[u8], payload: &[u8]) {
 
 #[tokio::test]
 async fn a_message_with_a_status_line_is_a_message() {
-    let Some(nats) = server::nats("a status line").await else { return };
-    let fresh = Fresh::new(&nats, "status");
-    let topic = fresh.topic.clone().shards(1);
-    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-    let source = nats.subscribe(&topic, settings()).await.unwrap();
+    let Some(fresh) = Fresh::of("a status line", 1).await else { return };
+    let publisher = fresh.publisher().await;
+    let source = fresh.member(settings()).await;
     let lines = [
         "100 Idle Heartbeat",
         "404 No Messages",
@@ -177,12 +177,10 @@ async fn a_message_with_a_status_line_is_a_message() {
 
 #[tokio::test]
 async fn a_consumer_that_is_deleted_and_created_again_loses_no_message() {
-    let Some(nats) = server::nats("a consumer that is created again").await else { return };
-    let fresh = Fresh::new(&nats, "consumer");
-    let topic = fresh.topic.clone().shards(1);
+    let Some(fresh) = Fresh::of("a consumer that is created again", 1).await else { return };
     let lasting = || settings().ack_wait(600 * SECOND);
-    let publisher = nats.publisher(&topic, Publish::new()).await.unwrap();
-    let source = nats.subscribe(&topic, lasting()).await.unwrap();
+    let publisher = fresh.publisher().await;
+    let source = fresh.member(lasting()).await;
     source.want(2);
     for payload in ["1", "2", "3"] {
         publish(&publisher, message("a", payload)).await;
@@ -194,13 +192,13 @@ async fn a_consumer_that_is_deleted_and_created_again_loses_no_message() {
     assert!(error.is_transient(), "{error}");
     source.want(10);
     receive_until(&source, |received| received.err().filter(StoreError::is_misconfigured)).await;
-    drop(nats.subscribe(&topic, lasting()).await.unwrap());
+    drop(fresh.member(lasting()).await);
     // The consumer begins again with the first message. The member still holds the first two.
     let third = take(&source, 1).await;
     assert_eq!(third[0].payload, b"3");
-    assert_eq!(unsettled(&nats, &fresh.name).await, 3);
+    assert_eq!(fresh.unsettled().await, 3);
     source.settle(&done).await.unwrap();
     source.settle(&[(third[0].token.clone(), Settle::Done)]).await.unwrap();
-    assert_eq!(unsettled(&nats, &fresh.name).await, 0);
+    assert_eq!(fresh.unsettled().await, 0);
     fresh.remove().await;
 }

@@ -9,7 +9,7 @@ use buttress::{Clock, Rng};
 use buttress_nats::async_nats::ConnectOptions;
 use buttress_nats::async_nats::jetstream::context::GetStreamErrorKind;
 use buttress_nats::async_nats::jetstream::stream::Stream;
-use buttress_nats::{Nats, Topic};
+use buttress_nats::{Nats, Publish, Publisher, Subscribe, Subscription, Topic};
 
 /// Returns a connection to the server of the machine, if there is one. Without it a test is skipped with a line of
 /// output, unless `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
@@ -41,18 +41,37 @@ pub(crate) fn fresh(what: &str) -> String {
 pub(crate) struct Fresh {
     pub topic: Topic,
     pub name: String,
-    nats: Nats,
+    pub nats: Nats,
 }
 
 impl Fresh {
+    /// Returns the topic of a test on the server of the machine, if there is one.
+    pub(crate) async fn of(test: &str, shards: u16) -> Option<Self> {
+        let fresh = Self::new(&nats(test).await?, "topic");
+        Some(Self { topic: fresh.topic.clone().shards(shards), ..fresh })
+    }
+
     pub(crate) fn new(nats: &Nats, what: &str) -> Self {
         let name = fresh(what);
         Self { topic: Topic::new(&name), name, nats: nats.clone() }
     }
 
+    pub(crate) async fn publisher(&self) -> Publisher {
+        self.nats.publisher(&self.topic, Publish::new()).await.unwrap()
+    }
+
+    pub(crate) async fn member(&self, settings: Subscribe) -> Subscription {
+        self.nats.subscribe(&self.topic, settings).await.unwrap()
+    }
+
     pub(crate) async fn stream(&self) -> Stream {
         let jetstream = buttress_nats::async_nats::jetstream::new(self.nats.client());
         jetstream.get_stream(&self.name).await.unwrap()
+    }
+
+    /// Returns how many messages of shard 0 the group `billing` has received and not settled.
+    pub(crate) async fn unsettled(&self) -> usize {
+        self.stream().await.consumer_info("billing-0").await.unwrap().num_ack_pending
     }
 
     pub(crate) async fn remove(&self) {

@@ -134,8 +134,7 @@ impl Broker for Publishers {
 
 #[tokio::test]
 async fn events_2_15_and_7_1_the_publisher_passes_every_case() {
-    let test = "events_2_15_and_7_1_the_publisher_passes_every_case";
-    let Some(scene) = Scene::of(test, 4).await else { return };
+    let Some(scene) = Scene::of("the suite of publishers", 4).await else { return };
     let (proxy, now) = (scene.proxy(), RefCell::new(scene.topic.clone()));
     let publishers = Publishers { scene, proxy, now };
     publisher::all(&publishers).await;
@@ -144,9 +143,7 @@ async fn events_2_15_and_7_1_the_publisher_passes_every_case() {
 
 #[tokio::test]
 async fn events_2_12_topics_and_groups_pass_every_case() {
-    let Some(url) = redis_url("events_2_12_topics_and_groups_pass_every_case").await else {
-        return;
-    };
+    let Some(url) = redis_url("the suite of topologies").await else { return };
     let name = fresh("topology");
     let (redis, now) = (at(&url), RefCell::default());
     topology(&Streams { redis, name: name.clone(), shards: 2, now }).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use buttress::Clock;
 use buttress_durable::consume::{Answer, Received, Settle, Source as _};
-use buttress_redis::streams::{RedisSource, RedisToken, SourceConfig, Trim};
+use buttress_redis::streams::{RedisSource, RedisToken, Trim};
 
 use crate::consumers::{Collected, Handled, message, publish, try_publish};
-use crate::server::{Scene, Server, at, until};
+use crate::server::{Scene, Server, until};
 
 /// Receives `count` messages. They can come in several batches, and a batch can be empty.
 async fn take(source: &RedisSource, count: usize) -> Vec<Received<RedisToken>> {
@@ -18,10 +18,6 @@ async fn take(source: &RedisSource, count: usize) -> Vec<Received<RedisToken>> {
     }
     assert_eq!(taken.len(), count, "{taken:?}");
     taken
-}
-
-fn config() -> SourceConfig {
-    SourceConfig::new().lease(Duration::from_secs(1))
 }
 
 /// The first handlings of each key are the numbers from 0 on.
@@ -38,15 +34,12 @@ fn in_order(handled: &[(String, String)]) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn events_2_1_connections_are_cut_at_random() {
-    let Some(scene) = Scene::of("events_2_1_connections_are_cut_at_random", 4).await else {
-        return;
-    };
+    let Some(scene) = Scene::of("connections that are cut", 4).await else { return };
     let proxy = scene.proxy();
-    let through = at(&format!("redis://{}", proxy.address()));
     let mut publisher = scene.publisher(Trim::Handled).await;
     let (handled, mut consumers) = (Handled::default(), Vec::new());
     for _ in 0..2 {
-        let source = through.source(scene.topic.clone(), "billing", config()).await.unwrap();
+        let source = scene.source_through(&proxy).await;
         let handled = handled.clone();
         consumers.push(Collected::into(handled, source, |_| Duration::from_millis(1)));
     }
@@ -74,8 +67,7 @@ async fn events_2_1_connections_are_cut_at_random() {
 
 #[tokio::test]
 async fn events_2_1_the_broker_is_killed_and_restarted() {
-    let test = "events_2_1_the_broker_is_killed_and_restarted";
-    let Some(mut server) = Server::start(test, &[]).await else { return };
+    let Some(mut server) = Server::start("a server that is killed", &[]).await else { return };
     let mut scene = Scene::at(server.url(), 2);
     scene.redis = scene.redis.limit(Duration::from_millis(500));
     let mut publisher = scene.publisher(Trim::Handled).await;
@@ -104,11 +96,7 @@ async fn events_2_1_the_broker_is_killed_and_restarted() {
 
 #[tokio::test]
 async fn events_3_an_owner_that_was_overtaken_reads_and_acknowledges_nothing() {
-    let Some(scene) =
-        Scene::of("events_3_an_owner_that_was_overtaken_reads_and_acknowledges_nothing", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("an overtaken owner", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     let first = scene.source("billing").await;
     publish(&mut publisher, message("a", "1")).await;
@@ -140,8 +128,7 @@ async fn events_3_an_owner_that_was_overtaken_reads_and_acknowledges_nothing() {
 
 #[tokio::test]
 async fn events_3_a_read_checks_the_lease_in_redis() {
-    let test = "events_3_a_read_checks_the_lease_in_redis";
-    let Some(scene) = Scene::of(test, 1).await else { return };
+    let Some(scene) = Scene::of("a read without a lease", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     let source = scene.source("billing").await;
     publish(&mut publisher, message("a", "1")).await;
@@ -163,11 +150,7 @@ async fn events_3_a_read_checks_the_lease_in_redis() {
 
 #[tokio::test]
 async fn events_3_pending_entries_that_were_trimmed_are_lost_loudly() {
-    let Some(scene) =
-        Scene::of("events_3_pending_entries_that_were_trimmed_are_lost_loudly", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("trimmed entries", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     let first = scene.source("billing").await;
     for payload in ["1", "2", "3"] {
@@ -188,11 +171,7 @@ async fn events_3_pending_entries_that_were_trimmed_are_lost_loudly() {
 
 #[tokio::test]
 async fn events_2_9_a_handler_that_takes_longer_than_the_lease_runs_once() {
-    let Some(scene) =
-        Scene::of("events_2_9_a_handler_that_takes_longer_than_the_lease_runs_once", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("a long handler", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     let mut consumers = Vec::new();
     for _ in 0..2 {
@@ -227,11 +206,7 @@ async fn events_2_9_a_handler_that_takes_longer_than_the_lease_runs_once() {
 
 #[tokio::test]
 async fn events_3_a_group_that_was_removed_is_an_error_that_names_it() {
-    let Some(scene) =
-        Scene::of("events_3_a_group_that_was_removed_is_an_error_that_names_it", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("a removed group", 1).await else { return };
     let source = scene.source("billing").await;
     scene.end().await;
     source.want(1);
@@ -244,11 +219,9 @@ async fn events_3_a_group_that_was_removed_is_an_error_that_names_it() {
 /// The error was once the last report of an outage until the next entry. The consumer stayed degraded.
 #[tokio::test]
 async fn an_outage_is_an_error_and_ends_with_an_answer() {
-    let test = "an_outage_is_an_error_and_ends_with_an_answer";
-    let Some(scene) = Scene::of(test, 1).await else { return };
+    let Some(scene) = Scene::of("an outage", 1).await else { return };
     let proxy = scene.proxy();
-    let through = at(&format!("redis://{}", proxy.address()));
-    let source = through.source(scene.topic.clone(), "billing", config()).await.unwrap();
+    let source = scene.source_through(&proxy).await;
     source.want(1);
     let mut receiving = std::pin::pin!(source.receive());
     let (clock, begun) = (Clock::default(), Clock::default().now());
@@ -273,11 +246,10 @@ async fn an_outage_is_an_error_and_ends_with_an_answer() {
 /// A source has three connections. Each was once found broken for itself, so one cut was several outages in the log.
 #[tokio::test]
 async fn a_cut_of_all_connections_is_one_error() {
-    let Some(scene) = Scene::of("a_cut_of_all_connections_is_one_error", 1).await else { return };
-    let mut publisher = scene.redis.publisher(scene.topic.clone(), Trim::Never).await.unwrap();
+    let Some(scene) = Scene::of("a cut of all connections", 1).await else { return };
+    let mut publisher = scene.publisher(Trim::Never).await;
     let proxy = scene.proxy();
-    let through = at(&format!("redis://{}", proxy.address()));
-    let source = through.source(scene.topic.clone(), "billing", config()).await.unwrap();
+    let source = scene.source_through(&proxy).await;
     for round in 0..3 {
         source.want(10);
         for number in 0..3 {

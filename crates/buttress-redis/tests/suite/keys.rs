@@ -39,9 +39,7 @@ impl Harness<IdempotencyStore> for Keys {
 
 #[tokio::test]
 async fn patterns_6_5_the_store_passes_every_case() {
-    let Some(scene) = Scene::of("patterns_6_5_the_store_passes_every_case", 1).await else {
-        return;
-    };
+    let Some(scene) = Scene::of("the suite of idempotency stores", 1).await else { return };
     let keys = Keys { scene, time: VirtualClock::new() };
     idempotency::all(&keys).await;
     keys.scene.end().await;
@@ -49,8 +47,7 @@ async fn patterns_6_5_the_store_passes_every_case() {
 
 #[tokio::test]
 async fn without_a_clock_of_a_test_time_is_the_servers() {
-    let test = "without_a_clock_of_a_test_time_is_the_servers";
-    let Some(scene) = Scene::of(test, 1).await else { return };
+    let Some(scene) = Scene::of("the time of the server", 1).await else { return };
     let store = scene.redis.idempotency(&scene.name).unwrap();
     let key = Key::new("k").unwrap();
     let [one, two] = [1, 2].map(|id| KeyClaim::new(&key, ClaimId::new(id)));

@@ -31,8 +31,7 @@ fn start(children: &mut Children, scene: &Scene, lease: u64, hangs: bool) {
 
 #[tokio::test]
 async fn events_2_1_and_2_2_killed_consumers_lose_nothing_and_double_no_effect() {
-    let test = "events_2_1_and_2_2_killed_consumers_lose_nothing_and_double_no_effect";
-    let Some(scene) = Scene::of(test, 4).await else { return };
+    let Some(scene) = Scene::of("killed consumers", 4).await else { return };
     let mut publisher = scene.publisher(Trim::Handled).await;
     let mut children = Children::default();
     for _ in 0..2 {
@@ -85,8 +84,7 @@ async fn events_2_1_and_2_2_killed_consumers_lose_nothing_and_double_no_effect()
 
 #[tokio::test]
 async fn events_8_a_shard_is_taken_over_within_its_lease_and_a_second() {
-    let test = "events_8_a_shard_is_taken_over_within_its_lease_and_a_second";
-    let Some(scene) = Scene::of(test, 4).await else { return };
+    let Some(scene) = Scene::of("a take-over", 4).await else { return };
     let mut all = Vec::new();
     // A busy machine can stop a process for a second.
     while all.len() < 5 {

@@ -53,8 +53,7 @@ pub(crate) async fn take(handle: &Handle, key: &str, calls: usize, tasks: usize)
 
 #[tokio::test]
 async fn patterns_6_1_processes_together_admit_exactly_the_burst_and_the_rate() {
-    let test = "patterns_6_1_processes_together_admit_exactly_the_burst_and_the_rate";
-    let Some(scene) = Scene::of(test, 1).await else { return };
+    let Some(scene) = Scene::of("a limit of several processes", 1).await else { return };
     // 3 tokens in 10 ms: the interval is not a whole number of microseconds.
     let limit =
         [("max", "100".to_owned()), ("refill", "3".to_owned()), ("millis", "10".to_owned())];
@@ -88,8 +87,7 @@ async fn patterns_6_1_processes_together_admit_exactly_the_burst_and_the_rate() 
 
 #[tokio::test]
 async fn patterns_6_1_the_clock_of_the_process_does_not_matter() {
-    let test = "patterns_6_1_the_clock_of_the_process_does_not_matter";
-    let Some(scene) = Scene::of(test, 1).await else { return };
+    let Some(scene) = Scene::of("a clock that is wrong", 1).await else { return };
     let time = VirtualClock::new();
     let rule = || config(&scene.name).max_tokens(5).refill(1, 1000 * SECOND);
     let skewed = limiter(&at(&scene.url).clock(time.clock()), rule());
@@ -112,8 +110,7 @@ async fn patterns_6_1_the_clock_of_the_process_does_not_matter() {
 
 #[tokio::test]
 async fn patterns_6_2_an_outage_switches_at_once_and_ends_without_a_burst() {
-    let test = "patterns_6_2_an_outage_switches_at_once_and_ends_without_a_burst";
-    let Some(mut server) = Server::start(test, &[]).await else { return };
+    let Some(mut server) = Server::start("a limit during an outage", &[]).await else { return };
     let proxy = TcpProxy::to(([127, 0, 0, 1], server.port()).into()).unwrap();
     let redis = at(&format!("redis://{}", proxy.address()));
     // A token in a thousand seconds: what passes is the burst.
@@ -183,8 +180,9 @@ async fn patterns_6_2_an_outage_allows_or_refuses_where_told() {
 
 #[tokio::test]
 async fn patterns_6_3_a_bucket_is_one_key_in_a_cluster() {
-    let test = "patterns_6_3_a_bucket_is_one_key_in_a_cluster";
-    let Some(server) = Server::start(test, &["--cluster-enabled", "yes"]).await else { return };
+    let Some(server) = Server::start("a cluster", &["--cluster-enabled", "yes"]).await else {
+        return;
+    };
     let scene = Scene::at(server.url(), 1);
     // One node with every slot refuses a script whose keys are in several slots, as three nodes do.
     let _: () = scene.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
@@ -214,8 +212,7 @@ async fn patterns_6_3_a_bucket_is_one_key_in_a_cluster() {
 
 #[tokio::test]
 async fn patterns_6_4_one_a_day_and_a_million_a_second_are_exact() {
-    let test = "patterns_6_4_one_a_day_and_a_million_a_second_are_exact";
-    let Some(scene) = Scene::of(test, 1).await else { return };
+    let Some(scene) = Scene::of("very slow and very fast limits", 1).await else { return };
     let day = Duration::from_secs(24 * 3600);
     let name = |what: &str| format!("{}-{what}", scene.name);
     let slow = limiter(&scene.redis, config(&name("slow")).max_tokens(100_000).refill(1, day));
@@ -273,10 +270,7 @@ async fn limits_that_a_script_cannot_count_exactly_are_refused() {
 
 #[tokio::test]
 async fn a_layer_limits_by_key_and_cost_and_answers_as_told() {
-    let Some(scene) = Scene::of("a_layer_limits_by_key_and_cost_and_answers_as_told", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("a layer of limits", 1).await else { return };
     let rule = config(&scene.name).max_tokens(10).refill(1, 1000 * SECOND);
     let layer = scene.redis.rate_limit(rule).unwrap();
     let layer = layer
@@ -312,8 +306,7 @@ async fn a_layer_limits_by_key_and_cost_and_answers_as_told() {
 
 #[tokio::test]
 async fn a_dropped_call_keeps_the_debt_of_an_outage() {
-    let test = "a_dropped_call_keeps_the_debt_of_an_outage";
-    let Some(server) = Server::start(test, &[]).await else { return };
+    let Some(server) = Server::start("a dropped call", &[]).await else { return };
     let proxy = TcpProxy::to(([127, 0, 0, 1], server.port()).into()).unwrap();
     proxy.refuse(true);
     let redis = at(&format!("redis://{}", proxy.address()));

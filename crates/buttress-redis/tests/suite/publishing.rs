@@ -17,8 +17,7 @@ use crate::server::{Scene, Server, at};
 
 #[tokio::test]
 async fn events_2_15_a_response_means_that_redis_has_the_message() {
-    let test = "events_2_15_a_response_means_that_redis_has_the_message";
-    let Some(mut server) = Server::start(test, &[]).await else { return };
+    let Some(mut server) = Server::start("confirmations", &[]).await else { return };
     let scene = Scene::at(server.url(), 1);
     let proxy = TcpProxy::to(([127, 0, 0, 1], server.port()).into()).unwrap();
     // A busy machine does not miss it.
@@ -56,7 +55,7 @@ async fn events_2_15_a_response_means_that_redis_has_the_message() {
 
 #[tokio::test]
 async fn an_outage_makes_no_dead_letters() {
-    let Some(server) = Server::start("an_outage_makes_no_dead_letters", &[]).await else { return };
+    let Some(server) = Server::start("an outage of the relay", &[]).await else { return };
     let scene = Scene::at(server.url(), 1);
     let proxy = TcpProxy::to(([127, 0, 0, 1], server.port()).into()).unwrap();
     let redis = at(&format!("redis://{}", proxy.address())).limit(Duration::from_millis(300));
@@ -87,10 +86,7 @@ async fn an_outage_makes_no_dead_letters() {
 
 #[tokio::test]
 async fn events_2_15_a_stream_that_was_removed_is_an_error() {
-    let Some(scene) = Scene::of("events_2_15_a_stream_that_was_removed_is_an_error", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("a removed stream", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     scene.end().await;
     let error = try_publish(&mut publisher, message("a", "1")).await.unwrap_err();
@@ -108,11 +104,7 @@ async fn events_2_15_a_stream_that_was_removed_is_an_error() {
 
 #[tokio::test]
 async fn events_2_14_a_header_that_would_be_read_as_another_is_refused() {
-    let Some(scene) =
-        Scene::of("events_2_14_a_header_that_would_be_read_as_another_is_refused", 1).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("an ambiguous header", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     for wrong in ["ce-", "ce-data", "ce-:x", "ce-.key", "ce-Big"] {
         let mut message = message("a", "1");
@@ -126,9 +118,7 @@ async fn events_2_14_a_header_that_would_be_read_as_another_is_refused() {
 
 #[tokio::test]
 async fn events_1_4_an_event_is_the_same_behind_redis() {
-    let Some(scene) = Scene::of("events_1_4_an_event_is_the_same_behind_redis", 1).await else {
-        return;
-    };
+    let Some(scene) = Scene::of("the headers of an event", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     let source = scene.source("billing").await;
     let subject = "\u{00e9}".repeat(256);
@@ -167,9 +157,7 @@ async fn events_1_4_an_event_is_the_same_behind_redis() {
 
 #[tokio::test]
 async fn handled_entries_are_trimmed_and_no_others() {
-    let Some(scene) = Scene::of("handled_entries_are_trimmed_and_no_others", 1).await else {
-        return;
-    };
+    let Some(scene) = Scene::of("handled entries", 1).await else { return };
     let mut publisher = scene.publisher(Trim::Handled).await;
     let numbers = 0..1023;
     for number in numbers {

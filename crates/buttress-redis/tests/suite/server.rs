@@ -97,6 +97,13 @@ impl Scene {
         self.redis.source(self.topic.clone(), group, config).await.unwrap()
     }
 
+    /// Joins the group `billing` through a proxy, with a lease of one second.
+    pub(crate) async fn source_through(&self, proxy: &TcpProxy) -> RedisSource {
+        let config = SourceConfig::new().lease(Duration::from_secs(1));
+        let redis = at(&format!("redis://{}", proxy.address()));
+        redis.source(self.topic.clone(), "billing", config).await.unwrap()
+    }
+
     /// A proxy in front of the server, whose connections a test cuts.
     pub(crate) fn proxy(&self) -> TcpProxy {
         let address = self.url.trim_start_matches("redis://").trim_end_matches('/');

@@ -15,9 +15,7 @@ fn config() -> SourceConfig {
 
 #[tokio::test]
 async fn events_2_12_a_new_group_begins_where_told() {
-    let Some(scene) = Scene::of("events_2_12_a_new_group_begins_where_told", 2).await else {
-        return;
-    };
+    let Some(scene) = Scene::of("where a group begins", 2).await else { return };
     let mut publisher = scene.publisher(Trim::Never).await;
     publish(&mut publisher, message("a", "old")).await;
     // Redis and this process may share a millisecond.
@@ -60,11 +58,7 @@ async fn events_2_12_a_new_group_begins_where_told() {
 
 #[tokio::test]
 async fn events_2_12_another_number_of_shards_is_an_error_that_names_it() {
-    let Some(scene) =
-        Scene::of("events_2_12_another_number_of_shards_is_an_error_that_names_it", 4).await
-    else {
-        return;
-    };
+    let Some(scene) = Scene::of("another number of shards", 4).await else { return };
     scene.publisher(Trim::Never).await;
     scene.publisher(Trim::Never).await;
     let error = scene.redis.publisher(topic(&scene.name, 8), Trim::Never).await.unwrap_err();
@@ -109,8 +103,7 @@ async fn a_wrong_address_wrong_credentials_and_missing_rights_are_named() {
     );
     assert_eq!(away.kind(), StoreErrorKind::Transient);
     let arguments = ["--requirepass", "secret"];
-    let test = "a_wrong_address_wrong_credentials_and_missing_rights_are_named";
-    let Some(server) = Server::start(test, &arguments).await else { return };
+    let Some(server) = Server::start("wrong credentials", &arguments).await else { return };
     let port = server.port();
     for url in [format!("redis://127.0.0.1:{port}"), format!("redis://:wrong@127.0.0.1:{port}")] {
         let error = at(&url).publisher(topic("a", 1), Trim::Never).await.unwrap_err();

@@ -47,8 +47,8 @@ async fn undo<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H, store: &S
     passage
 }
 
-async fn an_action_and_its_undo_happen_once<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn an_action_and_its_undo_happen_once<S: Barrier<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     for passage in [Passage::Proceed, Passage::Repeated] {
@@ -60,8 +60,8 @@ async fn an_action_and_its_undo_happen_once<S: Barrier<Tx>, Tx, H: Transactions<
     assert_eq!(act(harness, &store).await, Passage::Overtaken, "a late repetition must not run");
 }
 
-async fn an_undo_before_its_action_keeps_it_out<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn an_undo_before_its_action_keeps_it_out<S: Barrier<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     for _ in 0..2 {
@@ -72,7 +72,7 @@ async fn an_undo_before_its_action_keeps_it_out<S: Barrier<Tx>, Tx, H: Transacti
     }
 }
 
-async fn steps_and_sagas_are_kept_apart<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn steps_and_sagas_are_kept_apart<S: Barrier<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
     for (saga, step) in [(7, "charge"), (7, "ship"), (8, "charge")] {
@@ -82,7 +82,7 @@ async fn steps_and_sagas_are_kept_apart<S: Barrier<Tx>, Tx, H: Transactions<S, T
     harness.commit(tx).await;
 }
 
-async fn what_is_rolled_back_did_not_pass<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn what_is_rolled_back_did_not_pass<S: Barrier<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     for _ in 0..2 {
         let mut tx = harness.begin(&store).await;
@@ -93,8 +93,8 @@ async fn what_is_rolled_back_did_not_pass<S: Barrier<Tx>, Tx, H: Transactions<S,
     assert_eq!(act(harness, &store).await, Passage::Proceed);
 }
 
-async fn an_operation_without_a_poll_does_nothing<S: Barrier<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn an_operation_without_a_poll_does_nothing<S: Barrier<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
@@ -104,12 +104,8 @@ async fn an_operation_without_a_poll_does_nothing<S: Barrier<Tx>, Tx, H: Transac
     assert_eq!(act(harness, &store).await, Passage::Proceed);
 }
 
-async fn a_purge_counts_receipts_and_records_together<
-    S: Barrier<Tx> + Inbox<Tx> + Store,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn a_purge_counts_receipts_and_records_together<S: Barrier<Tx> + Inbox<Tx> + Store, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let receive = async |number: u128| {
@@ -138,12 +134,8 @@ async fn a_purge_counts_receipts_and_records_together<
     assert_eq!(receive(4).await, repeated, "young");
 }
 
-async fn a_record_is_as_old_as_the_last_call<
-    S: Barrier<Tx> + Inbox<Tx> + Store,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn a_record_is_as_old_as_the_last_call<S: Barrier<Tx> + Inbox<Tx> + Store, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     assert_eq!(act(harness, &store).await, Passage::Proceed);

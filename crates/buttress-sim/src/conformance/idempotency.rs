@@ -48,6 +48,11 @@ where
     );
 }
 
+/// A store that completes claims in a caller's transaction.
+trait Completes<Tx>: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>> {}
+
+impl<S: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>>, Tx> Completes<Tx> for S {}
+
 fn key(text: &str) -> Key {
     match Key::scoped("tests", text) {
         Ok(key) => key,
@@ -69,7 +74,7 @@ async fn done<S: Store<Vec<u8>>>(harness: &impl Harness<S>) -> S {
     store
 }
 
-async fn the_first_claim_owns_the_key<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn the_first_claim_owns_the_key<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     harness.advance(Duration::from_secs(4)).await;
@@ -79,7 +84,7 @@ async fn the_first_claim_owns_the_key<S: Store<Vec<u8>>, H: Harness<S>>(harness:
     assert_eq!(expect(other, "another key"), Claimed::Owned);
 }
 
-async fn a_claim_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_claim_whose_answer_was_lost<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     harness.advance(LEASE / 2).await;
@@ -89,7 +94,7 @@ async fn a_claim_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness
     assert_eq!(claim(&store, TWO).await, left);
 }
 
-async fn a_result_is_answered_until_it_expires<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_result_is_answered_until_it_expires<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = done(harness).await;
     let answer = Claimed::Done(b"answer".to_vec());
     harness.advance(LIFE - GRAIN).await;
@@ -98,7 +103,7 @@ async fn a_result_is_answered_until_it_expires<S: Store<Vec<u8>>, H: Harness<S>>
     assert_eq!(claim(&store, TWO).await, Claimed::Owned, "expired, although not swept");
 }
 
-async fn another_fingerprint_is_a_mismatch<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn another_fingerprint_is_a_mismatch<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let (same, other) = (Fingerprint::new(u128::MAX), Fingerprint::new(u128::MAX - 1));
     let ask = async |claim, fingerprint| {
@@ -122,7 +127,7 @@ async fn another_fingerprint_is_a_mismatch<S: Store<Vec<u8>>, H: Harness<S>>(har
     assert_eq!(ask(TWO, Some(other)).await, Claimed::Owned, "expired");
 }
 
-async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     harness.advance(LEASE - GRAIN).await;
@@ -137,7 +142,7 @@ async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
 }
 
-async fn whoever_was_overtaken_can_do_nothing<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn whoever_was_overtaken_can_do_nothing<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     harness.advance(LEASE).await;
@@ -160,7 +165,7 @@ async fn whoever_was_overtaken_can_do_nothing<S: Store<Vec<u8>>, H: Harness<S>>(
     assert_eq!(claim(&store, ONE).await, Claimed::Done(b"answer".to_vec()));
 }
 
-async fn a_released_key_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_released_key_is_free<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     expect(store.release_claim(KeyClaim::new(&key("k"), ONE)).await, "release");
@@ -176,7 +181,7 @@ async fn a_released_key_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     assert_eq!(claim(&store, ONE).await, Claimed::Done(b"answer".to_vec()));
 }
 
-async fn a_completion_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_completion_whose_answer_was_lost<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = done(harness).await;
     expect(
         store.complete(KeyClaim::new(&key("k"), ONE), b"answer".to_vec(), LIFE).await,
@@ -191,7 +196,7 @@ async fn a_completion_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(ha
     refused(other, FENCED, "complete an unclaimed key");
 }
 
-async fn what_a_claim_came_to<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn what_a_claim_came_to<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = done(harness).await;
     let outcome =
         async |claim| expect(store.outcome(KeyClaim::new(&key("k"), claim)).await, "outcome");
@@ -203,7 +208,7 @@ async fn what_a_claim_came_to<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     assert_eq!(outcome(ONE).await, None, "expired");
 }
 
-async fn only_what_has_expired_is_swept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn only_what_has_expired_is_swept<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     for number in 0..5 {
         let key = key(&number.to_string());
@@ -226,7 +231,7 @@ async fn only_what_has_expired_is_swept<S: Store<Vec<u8>>, H: Harness<S>>(harnes
     assert_eq!(expect(store.sweep_expired(9).await, "sweep"), 2);
 }
 
-async fn of_many_claims_at_once_one_owns<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn of_many_claims_at_once_one_owns<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     for _ in 0..20 {
         let store = harness.fresh().await;
         let other = harness.reopen(&store).await;
@@ -236,7 +241,7 @@ async fn of_many_claims_at_once_one_owns<S: Store<Vec<u8>>, H: Harness<S>>(harne
     }
 }
 
-async fn scopes_are_kept_apart<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn scopes_are_kept_apart<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     for scope in ["", "a", "b"] {
         let Ok(key) = Key::scoped(scope, "größe '; --") else { panic!("a key") };
@@ -247,7 +252,7 @@ async fn scopes_are_kept_apart<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     }
 }
 
-async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let (key, print) = (key("k"), Some(Fingerprint::new(1)));
     expect(store.claim(KeyClaim::new(&key, ONE).fingerprint(print), LEASE).await, "claim");
@@ -282,11 +287,9 @@ async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>, H: Harnes
     );
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn an_operation_that_is_never_polled_has_no_effect<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = harness.fresh().await;
     let key = key("k");
     drop(store.claim(KeyClaim::new(&key, ONE), LEASE));
@@ -304,11 +307,9 @@ where
     assert_eq!(expect(store.sweep_expired(9).await, "sweep"), 1);
 }
 
-async fn a_completion_that_is_never_polled_is_no_part_of_its_transaction<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_completion_that_is_never_polled_is_no_part_of_its_transaction<S: Completes<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     let mut tx = harness.begin(&store).await;
@@ -321,11 +322,9 @@ where
     assert_eq!(claim(&store, TWO).await, Claimed::InFlight { lease_left: LEASE });
 }
 
-async fn a_result_is_there_when_its_transaction_is<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_result_is_there_when_its_transaction_is<S: Completes<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let (key, value) = (key("k"), b"answer".to_vec());
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
@@ -350,11 +349,9 @@ where
     assert_eq!(claim(&store, TWO).await, Claimed::Done(value));
 }
 
-async fn whoever_was_overtaken_cannot_complete_in_a_transaction<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn whoever_was_overtaken_cannot_complete_in_a_transaction<S: Completes<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     harness.advance(LEASE).await;

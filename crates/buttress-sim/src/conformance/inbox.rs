@@ -33,8 +33,8 @@ async fn receive<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(
     expect(received, "receive")
 }
 
-async fn a_message_is_received_once_by_each_consumer<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_message_is_received_once_by_each_consumer<S: Inbox<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let expected =
@@ -50,8 +50,8 @@ async fn a_message_is_received_once_by_each_consumer<S: Inbox<Tx>, Tx, H: Transa
     harness.commit(tx).await;
 }
 
-async fn what_is_rolled_back_was_not_received<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn what_is_rolled_back_was_not_received<S: Inbox<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     for _ in 0..2 {
@@ -63,8 +63,8 @@ async fn what_is_rolled_back_was_not_received<S: Inbox<Tx>, Tx, H: Transactions<
     assert_eq!(receive(harness, &store, "billing", 1).await, Receipt::First);
 }
 
-async fn only_old_receipts_are_purged<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn only_old_receipts_are_purged<S: Inbox<Tx> + Store, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let receive = async |number: u128| receive(harness, &store, "billing", number).await;
@@ -86,12 +86,8 @@ async fn only_old_receipts_are_purged<S: Inbox<Tx> + Store, Tx, H: Transactions<
     assert_eq!(receive(4).await, Receipt::Repeated, "young");
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<
-    S: Inbox<Tx> + Store,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn an_operation_that_is_never_polled_has_no_effect<S: Inbox<Tx> + Store, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
@@ -103,12 +99,8 @@ async fn an_operation_that_is_never_polled_has_no_effect<
     assert_eq!(expect(store.purge_receipts(AGE, 9).await, "purge_receipts"), 1);
 }
 
-async fn an_id_of_another_system_is_received_once_for_each_source<
-    S: Inbox<Tx>,
-    Tx: Send,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn an_id_of_another_system_is_received_once_for_each_source<S: Inbox<Tx>, Tx: Send>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let long = "s".repeat(LONGEST_FOREIGN - 8);

@@ -8,11 +8,10 @@ use buttress_durable::outbox::{
 };
 use buttress_durable::saga::{Barrier as _, SagaId, Status, Store as _, WorkerId};
 
-use crate::db::{Db, NANO, SECOND, on_each_database, rng};
+use crate::db::{Db, HOUR, NANO, SECOND, on_each_database, rng};
 use crate::sagas::{append, changed, new_saga};
 
 const AGE: Duration = Duration::from_secs(600);
-const HOUR: i64 = 3_600_000_000_000;
 
 on_each_database! {
     ended_sagas_are_kept_for_their_retention

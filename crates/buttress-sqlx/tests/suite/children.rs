@@ -64,6 +64,12 @@ async fn child_of<D: Db>([orders, shipments]: &[Sagas<D>; 2], status: Status) ->
     }
 }
 
+async fn shut_down<D: Db>(executors: &[Sagas<D>; 2]) {
+    for sagas in executors {
+        sagas.shut_down().await.unwrap();
+    }
+}
+
 /// Waits until the last step of the parent is in progress.
 async fn until_charged<D: Db>(orders: &Sagas<D>) {
     let (clock, began) = (Clock::default(), Clock::default().now());
@@ -93,9 +99,7 @@ async fn a_child_completes_once_its_parent_does_in_another_process<D: Db>(db: D)
     until::<D>(&there[0], ID, Status::Completed).await;
     until::<D>(&there[1], held.id, Status::Completed).await;
     assert_eq!((there[1].stats().woken, there[1].stats().completed), (1, 1));
-    for sagas in &there {
-        sagas.shut_down().await.unwrap();
-    }
+    shut_down::<D>(&there).await;
 }
 
 async fn a_child_is_undone_with_its_parent<D: Db>(db: D) {
@@ -108,9 +112,7 @@ async fn a_child_is_undone_with_its_parent<D: Db>(db: D) {
     assert_eq!((report.status(), report.reason()), (Status::Compensated, Some("charge: declined")));
     until::<D>(&sagas[1], held.id, Status::Compensated).await;
     assert_eq!(sagas[1].stats().compensations_executed, 1);
-    for sagas in &sagas {
-        sagas.shut_down().await.unwrap();
-    }
+    shut_down::<D>(&sagas).await;
 }
 
 async fn only_the_parent_cancels_its_child<D: Db>(db: D) {
@@ -124,7 +126,5 @@ async fn only_the_parent_cancels_its_child<D: Db>(db: D) {
     open.send(Some(false)).unwrap();
     assert_eq!(execution.await.unwrap().status(), Status::Compensated);
     until::<D>(&sagas[1], held.id, Status::Compensated).await;
-    for sagas in &sagas {
-        sagas.shut_down().await.unwrap();
-    }
+    shut_down::<D>(&sagas).await;
 }

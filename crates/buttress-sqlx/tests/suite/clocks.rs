@@ -11,11 +11,10 @@ use buttress_durable::outbox::{
 use buttress_durable::saga::{Store as _, TakeOver, WorkerId};
 use buttress_durable::{outbox, saga};
 
-use crate::db::{Db, NANO, SECOND, on_each_database, rng};
+use crate::db::{Db, HOUR, NANO, SECOND, on_each_database, rng};
 use crate::sagas::{append, new_saga, take};
 
 const LEASE: Duration = Duration::from_secs(30);
-const HOUR: i64 = 3_600_000_000_000;
 
 on_each_database! {
     partitions_of_a_relay_that_is_gone_are_free_after_one_lease

@@ -1,19 +1,14 @@
 //! Rows that are damaged, or that a malicious user wrote. Each is an error of one item, and
 //! stops no other item.
 
-use std::time::Duration;
-
 use buttress::StoreErrorKind;
 use buttress::idempotency::{self, ClaimId, Claimed, Key, KeyClaim, Store as _};
 use buttress_durable::outbox::{Lease, MessageId, NewMessage, RelayId, Store as _};
 use buttress_durable::saga::{Page, SagaId, Store as _, WorkerId};
 
-use crate::damaged_messages::{four_of_six_damaged, lease, message};
+use crate::damaged_messages::{LAST, LEASE, four_of_six_damaged, lease, message};
 use crate::db::{Db, on_each_database, rng};
 use crate::sagas::{append, new_saga, take};
-
-const LEASE: Duration = Duration::from_secs(30);
-const LAST: i64 = i64::MAX;
 
 on_each_database! {
     numbers_of_a_saga_that_cannot_be

@@ -13,8 +13,8 @@ use buttress_durable::saga::{Barrier as _, Passage, SagaId, Status, Store as _, 
 use crate::db::{Db, SECOND, on_each_database, rng};
 use crate::sagas::{append, changed, new_saga};
 
-const LEASE: Duration = Duration::from_secs(30);
-const LAST: i64 = i64::MAX;
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LAST: i64 = i64::MAX;
 
 on_each_database! {
     the_last_epoch_of_a_partition_is_never_assigned

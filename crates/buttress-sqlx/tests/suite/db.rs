@@ -13,6 +13,8 @@ use sqlx::AssertSqlSafe;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const NANO: Duration = Duration::from_nanos(1);
+/// The nanoseconds of an hour, by which tests set clocks back and forward.
+pub(crate) const HOUR: i64 = 3_600_000_000_000;
 
 /// The operations of a test on both databases.
 pub(crate) trait Db: Clone + Send + Sync + 'static {

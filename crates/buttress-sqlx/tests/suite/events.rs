@@ -10,10 +10,9 @@ use buttress_durable::event_store::{
 use buttress_durable::outbox::MessageId;
 use tower::{BoxError, service_fn};
 
-use crate::db::{Db, NANO, on_each_database};
+use crate::db::{Db, HOUR, NANO, on_each_database};
 
 const LEASE: Duration = Duration::from_secs(15);
-const HOUR: i64 = 3_600_000_000_000;
 
 on_each_database! {
     events_6_1_a_batch_that_the_database_refuses_midway_leaves_nothing

@@ -26,6 +26,13 @@ on_each_database! {
 /// An executor on the store of a database.
 pub(crate) type Sagas<D> = Executor<u32, Bytes, <D as Db>::Store>;
 
+/// Starts a saga, and returns its id once the saga waits.
+pub(crate) async fn start_waiting<D: Db>(sagas: &Sagas<D>) -> SagaId {
+    let id = sagas.start(7).await.unwrap().id();
+    until::<D>(sagas, id, Status::Waiting).await;
+    id
+}
+
 /// Waits until the saga has this status. Executors run on real time.
 pub(crate) async fn until<D: Db>(sagas: &Sagas<D>, id: SagaId, status: Status) -> Tree {
     let (clock, began) = (Clock::default(), Clock::default().now());

@@ -6,10 +6,9 @@ use buttress_durable::consume::{
     DeadLetters, Letter, LetterClaim, LetterId, LetterPage, Reason, ReplayId, Select,
 };
 
-use crate::db::{Db, NANO, on_each_database};
+use crate::db::{Db, HOUR, NANO, on_each_database};
 
 const LEASE: Duration = Duration::from_secs(30);
-const HOUR: i64 = 3_600_000_000_000;
 
 on_each_database! {
     events_2_16_a_claim_ends_after_its_lease_although_the_clock_was_set_back

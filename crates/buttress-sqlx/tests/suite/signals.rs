@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, on_each_database};
-use crate::executors::{Bytes, Sagas, until, without_signals};
+use crate::executors::{Bytes, Sagas, start_waiting, until, without_signals};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const APPROVED: &str = "approved";
@@ -109,8 +109,7 @@ async fn a_saga_without_its_signal_is_undone_at_the_limit<D: Db>(db: D) {
 
 async fn a_signal_commits_with_the_row_of_the_user<D: Db>(db: D) {
     let sagas = order::<D>(db.store());
-    let id = sagas.start(7).await.unwrap().id();
-    until::<D>(&sagas, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&sagas).await;
     let mut tx = db.begin().await;
     let sent = sagas.signal_in(&mut tx, id, APPROVED, 42_u32, SignalId::new(1)).await.unwrap();
     assert_eq!(sent.answer(), Signalled::Delivered);
@@ -201,8 +200,7 @@ async fn signals_at_the_instant_of_the_limit<D: Db>(db: D) {
 
 async fn tables_of_version_7_get_signals<D: Db>(db: D) {
     let sagas = order::<D>(db.store());
-    let id = sagas.start(7).await.unwrap().id();
-    until::<D>(&sagas, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&sagas).await;
     sagas.shut_down().await.unwrap();
     without_signals(&db).await;
     db.execute("UPDATE {s}buttress_schema SET value = 7 WHERE name = 'version'").await;
@@ -217,8 +215,7 @@ async fn tables_of_version_7_get_signals<D: Db>(db: D) {
 
 async fn a_number_of_signals_that_cannot_be_is_reported<D: Db>(db: D) {
     let sagas = order::<D>(db.store());
-    let id = sagas.start(7).await.unwrap().id();
-    until::<D>(&sagas, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&sagas).await;
     sagas.shut_down().await.unwrap();
     assert_eq!(db.execute("UPDATE {s}buttress_saga SET signals = -1").await, 1);
     let error = db.store().load(id).await.unwrap_err();
@@ -230,8 +227,7 @@ async fn a_payload_that_is_too_large_is_refused<D: Db>(db: D) {
     let mut saga = Definition::<u32>::builder("order", 3).codec(Bytes);
     saga.step(APPROVED).signal::<Vec<u8>>(|_, ()| None);
     let sagas = Executor::new(saga.build().unwrap(), db.store().clone(), Config::new()).unwrap();
-    let id = sagas.start(7).await.unwrap().id();
-    until::<D>(&sagas, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&sagas).await;
     let send = |bytes| sagas.signal(id, APPROVED, vec![7_u8; bytes], SignalId::new(1));
     let error = send(LARGEST_SIGNAL + 1).await.unwrap_err();
     assert!(matches!(error, SagaError::SignalTooLarge { bytes: 1_048_577, .. }), "{error:?}");

@@ -9,7 +9,7 @@ use buttress_durable::saga::{
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, on_each_database};
-use crate::executors::{Bytes, Sagas, until};
+use crate::executors::{Bytes, Sagas, start_waiting, until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -73,8 +73,7 @@ async fn an_approval_moves_on_its_second_day_and_keeps_its_third<D: Db>(db: D) {
 
 async fn a_deployment_runs_both_versions_and_a_signal_finds_them<D: Db>(db: D) {
     let replica = executor::<D>(db.store(), order(1, "approval", "ship"));
-    let old = replica.start(7).await.unwrap().id();
-    until::<D>(&replica, old, Status::Waiting).await;
+    let old = start_waiting::<D>(&replica).await;
     replica.shut_down().await.unwrap();
     let store = db.another().await;
     let new = executor::<D>(&store, order(2, "approved", "send"));
@@ -98,8 +97,7 @@ async fn a_deployment_runs_both_versions_and_a_signal_finds_them<D: Db>(db: D) {
 
 async fn a_failed_migration_changes_nothing<D: Db>(db: D) {
     let old = executor::<D>(db.store(), order(1, "approval", "ship"));
-    let id = old.start(7).await.unwrap().id();
-    until::<D>(&old, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&old).await;
     let before = db.store().load(id).await.unwrap().unwrap();
     let new = executor::<D>(&db.another().await, order(2, "approved", "send"));
     let migration = new.migrate(1, |_| Ok(())).await.unwrap();

@@ -9,7 +9,7 @@ use buttress_durable::saga::{
 use tower::{BoxError, service_fn};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
-use crate::executors::{Bytes, Sagas, until};
+use crate::executors::{Bytes, Sagas, start_waiting, until};
 use crate::sagas::{append, new_saga};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -64,8 +64,7 @@ async fn a_saga_waits_and_another_process_continues_it_at_its_time<D: Db>(db: D)
 
 async fn a_wait_runs_out_while_no_process_is_there<D: Db>(db: D) {
     let first = order::<D>(db.store(), Config::new());
-    let id = first.start(7).await.unwrap().id();
-    until::<D>(&first, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&first).await;
     first.shut_down().await.unwrap();
     drop(first);
     db.time().advance(100 * DAY);
@@ -94,8 +93,7 @@ async fn the_clock_of_a_worker_that_is_far_ahead_ends_no_wait<D: Db>(db: D) {
     ahead.set_skew(3_600_000_000_000);
     let config = Config::new().clock(ahead.clock()).lease(300 * DAY).patience(300 * DAY);
     let sagas = order::<D>(db.store(), config.keep_forever());
-    let id = sagas.start(7).await.unwrap().id();
-    until::<D>(&sagas, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&sagas).await;
     db.time().advance(3 * DAY - SECOND);
     for _ in 0..20 {
         // The worker looks for sagas that are due, each time.
@@ -171,8 +169,7 @@ async fn a_damaged_saga_that_is_due_holds_up_no_other<D: Db>(db: D) {
 
 async fn a_wait_whose_length_is_lost_is_reported<D: Db>(db: D) {
     let sagas = order::<D>(db.store(), Config::new());
-    let id = sagas.start(7).await.unwrap().id();
-    until::<D>(&sagas, id, Status::Waiting).await;
+    let id = start_waiting::<D>(&sagas).await;
     let length = "UPDATE {s}buttress_saga_entry SET note = NULL WHERE note = '259200.000000000 s'";
     assert_eq!(db.execute(length).await, 1);
     let error = db.store().load(id).await.unwrap_err();

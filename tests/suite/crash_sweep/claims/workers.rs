@@ -13,7 +13,7 @@ use buttress_sim::crash::{Ledger, Lived, Process, Schedule, Strike, Trouble};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
-use super::super::executor;
+use super::super::{executor, operations};
 use super::store::{Stored, Troubled, Troubles};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -247,8 +247,7 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         while time.elapsed() < HORIZON && world.is_called(&workers) {
             clock.sleep(Duration::from_secs(1)).await;
         }
-        let operations = |worker: &Worker| worker.0.operations().len() as u64;
-        let operations = workers.iter().map(operations).collect();
+        let operations = operations(workers.iter().map(|worker| &worker.0));
         clock.sleep(AFTERWARDS).await;
         if world.is_called(&workers) {
             world.ledger.stands_still("a call", format!("{:?}", world.left));

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::retry::Backoff;
-use buttress::{InMemory, Rng, VirtualClock};
+use buttress::{Rng, VirtualClock};
 use buttress_durable::saga::{
     Builder, Call, Config, Definition, Direction, Executor, Kind, MemoryStore, Page, SagaId,
     Status, StepHandle, Store,
 };
 use buttress_sim::Seed;
-use buttress_sim::crash::{Ledger, Lived, Process, Schedule, Trouble, each_seed, each_trouble};
+use buttress_sim::crash::{Lived, Process, Schedule, Trouble, each_seed, each_trouble};
 use tower::service_fn;
 
-use super::super::executor;
+use super::super::{executor, operations};
 use super::participants::Way::{self, Fine, LoseAnswer, Refuse, Stumble};
 use super::participants::{Failed, World};
-use super::store::{History, Troubled, Troubles};
-use super::workers::LEASE;
+use super::store::{History, Troubles};
+use super::workers::{LEASE, Worker, cancel};
 
 const ID: SagaId = SagaId::new(1);
 /// The time by which all work ends.
@@ -89,8 +89,6 @@ fn drawn(seed: Seed) -> Scenario {
     }
 }
 
-type Sagas = Executor<u32, InMemory, Troubled>;
-
 /// What the workers of a run share. It outlives them.
 struct Shared {
     world: World,
@@ -130,7 +128,7 @@ impl Shared {
         step.undo((), undo, |input: &u32, (), _| *input).add()
     }
 
-    fn executor(&self, saga: Builder<u32>, config: Config, process: &Process) -> Sagas {
+    fn executor(&self, saga: Builder<u32>, config: Config, process: &Process) -> Worker {
         let troubles = Troubles {
             store: self.store.clone(),
             process: process.clone(),
@@ -149,7 +147,7 @@ impl Shared {
     }
 
     /// Returns the executors of a worker: of the parents, and of the children.
-    fn worker(&self, scenario: &Scenario, process: &Process) -> [Sagas; 2] {
+    fn worker(&self, scenario: &Scenario, process: &Process) -> [Worker; 2] {
         let takes = scenario.takes;
         let [first, pick, book, last] = &scenario.ways;
         let mut saga = Definition::builder("child", 1).can_be_child();
@@ -173,7 +171,7 @@ impl Shared {
 }
 
 /// Recovers what other workers left, for as long as the process lives.
-fn recover(process: &Process, sagas: Sagas, after: Duration) {
+fn recover(process: &Process, sagas: Worker, after: Duration) {
     let own = process.clone();
     process.spawner().spawn(async move {
         loop {
@@ -189,7 +187,7 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
     let mut executor = executor(&time, scenario.ties);
     let shared = Arc::new(Shared {
-        world: World { ledger: Ledger::new(), participants: Arc::default() },
+        world: World::new(),
         store: MemoryStore::new(time.clock()),
         history: History::default(),
         time: time.clone(),
@@ -208,11 +206,7 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
             });
         }
         if let Some(at) = scenario.cancel.filter(|_| number == scenario.processes) {
-            let (own, parents) = (process.clone(), parents.clone());
-            process.spawner().spawn(async move {
-                own.clock().sleep(at).await;
-                own.call(parents.cancel(ID)).await;
-            });
+            cancel(&process, &parents, at);
         }
         recover(&process, parents, Duration::from_millis(u64::from(number)));
         recover(&process, children, Duration::from_millis(10 + u64::from(number)));
@@ -223,8 +217,7 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         while time.elapsed() < HORIZON && !have_ended(&shared, &processes[0]).await {
             clock.sleep(Duration::from_secs(2)).await;
         }
-        let operations = |process: &Process| process.operations().len() as u64;
-        let operations = processes.iter().map(operations).collect();
+        let operations = operations(&processes);
         clock.sleep(AFTERWARDS).await;
         Lived { operations, verdict: check(&shared).await }
     };

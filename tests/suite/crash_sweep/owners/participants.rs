@@ -32,6 +32,10 @@ pub(super) struct Participant {
 }
 
 impl World {
+    pub(super) fn new() -> Self {
+        Self { ledger: Ledger::new(), participants: Arc::default() }
+    }
+
     pub(super) fn act(
         &self,
         worker: u32,

@@ -11,11 +11,11 @@ use buttress_durable::saga::{
     Call, Config, Definition, Direction, Executor, Kind, MemoryStore, SagaError, SagaId, Status,
     Store,
 };
-use buttress_sim::crash::{Ledger, Lived, Process, Schedule};
+use buttress_sim::crash::{Lived, Process, Schedule};
 use tower::layer::layer_fn;
 use tower::service_fn;
 
-use super::super::executor;
+use super::super::{executor, operations};
 use super::participants::{Failed, Persistent, Way, World};
 use super::signals::Signal;
 use super::store::{History, Troubled, Troubles};
@@ -156,12 +156,21 @@ fn worker(scenario: &Scenario, shared: &Shared, process: &Process) -> Worker {
     Executor::new(saga.build().unwrap(), troubles.into_store(), config).unwrap()
 }
 
+/// Requests the cancellation of the first saga at a time.
+pub(super) fn cancel(process: &Process, sagas: &Worker, at: Duration) {
+    let (own, sagas) = (process.clone(), sagas.clone());
+    process.spawner().spawn(async move {
+        own.clock().sleep(at).await;
+        own.call(sagas.cancel(SagaId::new(1))).await;
+    });
+}
+
 /// Runs the scenario: the first worker starts the sagas, and all workers recover what they find.
 pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
     let mut executor = executor(&time, scenario.ties);
     let shared = Arc::new(Shared {
-        world: World { ledger: Ledger::new(), participants: Arc::default() },
+        world: World::new(),
         store: MemoryStore::new(time.clock()),
         history: History::default(),
         clock: time.clock(),
@@ -186,12 +195,7 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
             }
         }
         if let Some(at) = scenario.cancel.filter(|_| number == scenario.processes) {
-            let (process, sagas) = (process.clone(), sagas.clone());
-            let spawner = process.spawner();
-            spawner.spawn(async move {
-                process.clock().sleep(at).await;
-                process.call(sagas.cancel(SagaId::new(1))).await;
-            });
+            cancel(&process, &sagas, at);
         }
         if let Some(signal) = scenario.signal {
             // The first one repeats the signal, a little later.
@@ -220,8 +224,7 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         while time.elapsed() < HORIZON && !has_ended(scenario, &shared, &processes[0], &mut never) {
             clock.sleep(Duration::from_secs(2)).await;
         }
-        let operations = |process: &Process| process.operations().len() as u64;
-        let operations = processes.iter().map(operations).collect();
+        let operations = operations(&processes);
         clock.sleep(scenario.afterwards()).await;
         Lived { operations, verdict: check(scenario, &shared).await }
     };

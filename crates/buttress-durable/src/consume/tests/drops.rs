@@ -184,10 +184,8 @@ impl Source for ArmedSource {
 async fn events_2_1_a_source_whose_futures_panic_when_they_are_dropped_loses_no_answer() {
     let limits = Limits { keep: Some(2000 * MS), ..Limits::default() };
     let (world, source) = (World::new(), Scripted::new(limits));
-    let consumer = world.over(ArmedSource(source.clone()), config(), async |_| {
-        pass(1500 * MS).await;
-        Ok(())
-    });
+    let consumer =
+        world.over(ArmedSource(source.clone()), config(), async |_| done_after(1500 * MS).await);
     source.deliver(&[(1, "a"), (3, "b")]);
     pass(5000 * MS).await;
     let stats = consumer.stats();

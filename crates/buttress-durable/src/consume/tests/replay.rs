@@ -37,6 +37,14 @@ impl World {
         (handle, spawn(consumer.dead_letters(letters).run()))
     }
 
+    /// Adds a [`replayer`](Self::replayer), which replays a letter for `time`.
+    async fn replaying(&self, time: Duration) -> (ConsumerHandle, JoinHandle<()>) {
+        let (consumer, task) = self.replayer(time);
+        self.letter().await;
+        assert_eq!(consumer.replay(Select::All).await.unwrap(), 1);
+        (consumer, task)
+    }
+
     async fn letter(&self) {
         self.publish("a", "1").await;
         pass(MS).await;
@@ -47,9 +55,7 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn events_2_16_a_claim_is_renewed_while_the_handler_runs_and_no_other_consumer_replays() {
     let world = World::new();
-    let (one, _) = world.replayer(10 * LEASE);
-    world.letter().await;
-    assert_eq!(one.replay(Select::All).await.unwrap(), 1);
+    let (one, _) = world.replaying(10 * LEASE).await;
     pass(MS).await;
     let (other, _) = world.replayer(MS);
     for _ in 0..9 {
@@ -64,9 +70,7 @@ async fn events_2_16_a_claim_is_renewed_while_the_handler_runs_and_no_other_cons
 #[tokio::test(start_paused = true)]
 async fn events_2_16_the_letter_of_a_consumer_that_crashed_is_replayed_after_the_lease() {
     let world = World::new();
-    let (one, task) = world.replayer(10 * LEASE);
-    world.letter().await;
-    one.replay(Select::All).await.unwrap();
+    let (_one, task) = world.replaying(10 * LEASE).await;
     pass(LEASE).await;
     task.abort();
     drop(task.await);
@@ -84,9 +88,7 @@ async fn events_2_16_the_letter_of_a_consumer_that_crashed_is_replayed_after_the
 #[tokio::test(start_paused = true)]
 async fn events_2_16_a_shutdown_releases_the_letters_that_it_does_not_handle() {
     let world = World::new();
-    let (one, _) = world.replayer(10 * LEASE);
-    world.letter().await;
-    one.replay(Select::All).await.unwrap();
+    let (one, _) = world.replaying(10 * LEASE).await;
     pass(MS).await;
     one.shut_down().await;
     let (other, _) = world.replayer(MS);
@@ -131,10 +133,7 @@ async fn a_consumer_without_room_sleeps_although_letters_may_be_due() {
 #[tokio::test(start_paused = true)]
 async fn events_2_16_a_replay_during_the_shutdown_is_refused() {
     let world = World::new();
-    let consumer = world.consumer(config(), async |_| {
-        pass(1000 * MS).await;
-        Ok(())
-    });
+    let consumer = world.consumer(config(), async |_| done_after(1000 * MS).await);
     world.publish("a", "1").await;
     pass(MS).await;
     let late = async {

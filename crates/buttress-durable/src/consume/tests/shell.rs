@@ -131,10 +131,7 @@ async fn events_2_7_an_unknown_event_is_acknowledged_dead_or_attempted_again() {
 #[tokio::test(start_paused = true)]
 async fn events_2_10_a_pause_ends_what_runs_and_a_resume_goes_on() {
     let world = World::new();
-    let consumer = world.consumer(config(), async |_| {
-        pass(100 * MS).await;
-        Ok(())
-    });
+    let consumer = world.consumer(config(), async |_| done_after(100 * MS).await);
     world.publish("a", "1").await;
     world.publish("a", "2").await;
     pass(MS).await;

@@ -183,10 +183,7 @@ async fn a_settle_whose_answer_is_lost_is_repeated_and_the_message_is_not_handle
 async fn events_2_9_a_long_handler_is_kept_at_half_of_the_wait_and_not_delivered_twice() {
     let limits = Limits { keep: Some(2000 * MS), ..Limits::default() };
     let (world, source) = (World::new(), Scripted::new(limits));
-    let consumer = world.over(source.clone(), config(), async |_| {
-        pass(6500 * MS).await;
-        Ok(())
-    });
+    let consumer = world.over(source.clone(), config(), async |_| done_after(6500 * MS).await);
     source.deliver(&[(1, "a"), (2, "a"), (3, "b")]);
     pass(7000 * MS).await;
     let asked = source.asked();
@@ -221,10 +218,7 @@ async fn a_wait_beyond_what_the_transport_holds_is_replayed_at_its_time_once() {
 #[tokio::test(start_paused = true)]
 async fn lost_and_revoked_messages_are_counted_and_a_shutdown_leaves_the_group() {
     let (world, source) = (World::new(), Scripted::new(Limits::default()));
-    let consumer = world.over(source.clone(), config(), async |_| {
-        pass(100 * MS).await;
-        Ok(())
-    });
+    let consumer = world.over(source.clone(), config(), async |_| done_after(100 * MS).await);
     source.deliver(&[(1, "a"), (2, "a")]);
     pass(MS).await;
     source.answer(Ok(Batch { revoked: vec![Shard(0)], lost: 3, ..Batch::default() }));
@@ -241,10 +235,7 @@ async fn lost_and_revoked_messages_are_counted_and_a_shutdown_leaves_the_group()
 #[tokio::test(start_paused = true)]
 async fn events_2_1_another_message_with_the_place_of_a_held_one_is_handled() {
     let (world, source) = (World::new(), Scripted::new(Limits::default()));
-    let consumer = world.over(source.clone(), config(), async |_| {
-        pass(100 * MS).await;
-        Ok(())
-    });
+    let consumer = world.over(source.clone(), config(), async |_| done_after(100 * MS).await);
     source.deliver(&[(1, "a")]);
     pass(MS).await;
     // The topic was created again: another message is its first one now.

@@ -37,6 +37,14 @@ impl<St: Store + Begin<Tx = MemoryTransaction> + Checkpoint<MemoryTransaction>> 
         Self { log: Log::new(store), letters, bad, model: model() }
     }
 
+    /// Returns a projection that has come to the ninth event.
+    async fn after_nine(store: St) -> (Self, ProjectionHandle) {
+        let parked = Self::new(store);
+        let handle = parked.projection();
+        until(|| handle.stats().checkpoint == 9).await;
+        (parked, handle)
+    }
+
     fn projection(&self) -> ProjectionHandle {
         let config = config().on_failure(OnFailure::Park).dead_letters(self.letters.clone());
         let handler = handler(&self.model, fails_at(&self.bad));
@@ -61,9 +69,7 @@ fn answer(replayed: Replayed) -> (u64, u64) {
 async fn parked_events_are_replayed_in_the_order_of_their_stream() {
     let store = memory();
     fill(&store, 9).await;
-    let parked = Parked::new(store.clone());
-    let handle = parked.projection();
-    until(|| handle.stats().checkpoint == 9).await;
+    let (parked, handle) = Parked::after_nine(store.clone()).await;
     assert_eq!(parked.left().await, [2, 5, 8]);
     // The handler is not fixed: the later events stay behind the first one.
     assert_eq!(answer(handle.replay_parked().await.unwrap()), (0, 3));
@@ -83,9 +89,7 @@ async fn events_6_7_a_replay_whose_answer_was_lost_takes_effect_once() {
     let store = memory();
     fill(&store, 9).await;
     let faulty = Faulty::new(store.clone(), []);
-    let parked = Parked::new(faulty.clone());
-    let handle = parked.projection();
-    until(|| handle.stats().checkpoint == 9).await;
+    let (parked, handle) = Parked::after_nine(faulty.clone()).await;
     parked.bad.store(0, Ordering::Relaxed);
     let _faults = faulty.commits([Fate::Works, Fate::AnswerLost]);
     // The commit of the second event works, and its letter is left.
@@ -104,9 +108,7 @@ async fn events_6_7_a_replay_whose_answer_was_lost_takes_effect_once() {
 async fn a_rebuilt_model_gets_no_parked_event_again() {
     let store = memory();
     fill(&store, 9).await;
-    let parked = Parked::new(store.clone());
-    let handle = parked.projection();
-    until(|| handle.stats().checkpoint == 9).await;
+    let (parked, handle) = Parked::after_nine(store.clone()).await;
     let built = model();
     let beside = |handler| {
         let config = config().on_failure(OnFailure::Park).dead_letters(parked.letters.clone());

@@ -27,8 +27,7 @@ async fn a_cancel_undoes_a_saga_that_waits_immediately() {
 async fn a_cancel_by_another_process_ends_a_wait_within_a_second() {
     let world = World::new();
     let (sagas, other) = (world.executor(order(&world)), world.executor(order(&world)));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     world.clock.sleep(10 * MINUTE).await;
     assert!(other.cancel(id).await.unwrap());
     let began = world.clock.now();
@@ -121,8 +120,7 @@ async fn a_saga_past_its_point_of_no_return_waits_its_whole_time() {
     saga.step("wait").wait(|_, ()| HOUR);
     world.step_of(saga.step("b").kind(Kind::Retryable), "b", Duration::ZERO, false);
     let sagas = world.executor_with(saga, config().deadline(MINUTE));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     for _ in 0..3 {
         assert!(sagas.cancel(id).await.unwrap());
         world.clock.sleep(10 * MINUTE).await;

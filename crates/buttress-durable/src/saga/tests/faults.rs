@@ -22,8 +22,7 @@ async fn another_worker_wakes_the_saga_of_one_that_shut_down() {
 async fn a_wait_that_is_over_while_all_workers_are_down_ends_at_the_first_recovery() {
     let world = World::new();
     let first = world.executor(order(&world));
-    let id = first.start(7).await.unwrap().id();
-    world.until(&first, id, Status::Waiting).await;
+    let id = world.waiting(&first).await;
     first.shut_down().await.unwrap();
     drop(first);
     world.clock.sleep(50 * HOUR).await;
@@ -40,7 +39,7 @@ async fn a_worker_that_dies_before_it_writes_the_wait_is_replaced_and_the_wait_b
     let id = first.start(7).await.unwrap().id();
     world.store.set(Fault::DiesBeforeWait);
     world.clock.sleep(2 * MINUTE).await;
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let second = there.executor(order_taking(&there, Duration::ZERO));
     assert_eq!(second.recover().await.unwrap().resumed, [id]);
     world.until(&second, id, Status::Completed).await;
@@ -55,7 +54,7 @@ async fn a_worker_that_dies_after_it_wrote_the_wait_needs_no_replacement() {
     let id = first.start(7).await.unwrap().id();
     world.store.set(Fault::DiesAfterWait);
     world.clock.sleep(2 * MINUTE).await;
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let second = there.executor(order_taking(&there, MINUTE));
     assert_eq!(second.recover().await.unwrap().resumed, []);
     world.until(&second, id, Status::Completed).await;
@@ -74,13 +73,12 @@ async fn a_worker_that_dies_after_it_wrote_the_wait_needs_no_replacement() {
 async fn a_worker_that_dies_after_it_took_the_saga_is_replaced_and_the_wait_is_over() {
     let world = World::new();
     let first = world.executor(order(&world));
-    let id = first.start(7).await.unwrap().id();
-    world.until(&first, id, Status::Waiting).await;
+    let id = world.waiting(&first).await;
     world.clock.sleep(HOUR - 2 * SECOND).await;
     world.store.set(Fault::DiesBeforeAppend);
     world.clock.sleep(LEASE + 3 * SECOND).await;
     assert_eq!((first.stats().woken, world.seen().len()), (1, 1));
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let second = there.executor(order(&there));
     assert_eq!(second.recover().await.unwrap().resumed, [id]);
     world.until(&second, id, Status::Completed).await;
@@ -103,8 +101,7 @@ async fn a_lost_answer_to_the_write_of_a_wait_changes_nothing() {
 async fn a_worker_without_a_lease_wakes_no_saga() {
     let world = World::new();
     let sagas = world.executor(order(&world));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     world.store.set(Fault::NoRenewals);
     world.clock.sleep(2 * HOUR).await;
     assert_eq!(sagas.state(id).await.unwrap().unwrap().status, Status::Waiting);
@@ -117,8 +114,7 @@ async fn a_worker_without_a_lease_wakes_no_saga() {
 async fn an_outage_at_the_end_of_a_wait_delays_it_and_is_over_without_a_recovery() {
     let world = World::new();
     let sagas = world.executor(order(&world));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     world.store.set(Fault::NoLooks);
     world.clock.sleep(HOUR + MINUTE).await;
     assert!(sagas.stats().store_failed > 1);
@@ -165,7 +161,7 @@ async fn the_rest_of_a_wait_beside_a_step_is_waited_for_after_a_crash() {
     world.clock.sleep(20 * MINUTE).await;
     world.store.set(Fault::DiesBeforeAppend);
     world.clock.sleep(LEASE + SECOND).await;
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let second = there.executor(saga(&there));
     assert_eq!(second.recover().await.unwrap().resumed, [id]);
     let tree = world.until(&second, id, Status::Waiting).await;

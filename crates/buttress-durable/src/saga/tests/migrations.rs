@@ -25,8 +25,7 @@ pub(super) fn approval(
 /// Starts a saga of version 1, and returns its id once it waits for its approval.
 async fn waiting(world: &World) -> SagaId {
     let old = executor(world, approval(world, 1, ("reserve", "approval", "ship")));
-    let id = old.start(7).await.unwrap().id();
-    world.until(&old, id, Status::Waiting).await;
+    let id = world.waiting(&old).await;
     old.shut_down().await.unwrap();
     id
 }
@@ -80,8 +79,7 @@ async fn a_function_changes_what_the_names_do_not_map() {
     world.step(&mut before, "score", Duration::ZERO);
     before.step("approved").signal::<u32>(|_, ()| None);
     let old = executor(&world, before);
-    let id = old.start(7).await.unwrap().id();
-    world.until(&old, id, Status::Waiting).await;
+    let id = world.waiting(&old).await;
     old.shut_down().await.unwrap();
 
     let seen = Arc::new(Mutex::new(String::new()));
@@ -196,13 +194,9 @@ async fn a_stuck_saga_moves_and_is_retried_in_the_new_version() {
 /// The log of a large definition holds a digest, and no names.
 #[tokio::test(start_paused = true)]
 async fn a_function_names_the_steps_of_a_large_definition() {
-    const LONG: &str = "a name of so many characters that no shape of a definition with it is shorter than two \
-         hundred characters, because a shape is one text with the names, the kinds and the edges of all steps, and \
-         this is one of them";
     let world = World::new();
     let old = executor(&world, approval(&world, 1, (LONG, "approved", "ship")));
-    let id = old.start(7).await.unwrap().id();
-    world.until(&old, id, Status::Waiting).await;
+    let id = world.waiting(&old).await;
     let new = executor(&world, approval(&world, 2, ("reserve", "approved", "ship")));
     let why = async |function: fn(&mut Log) -> Result<(), BoxError>| {
         new.migrate(1, function).await.unwrap().needs_migration.remove(0).why

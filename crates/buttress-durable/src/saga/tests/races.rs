@@ -37,8 +37,7 @@ async fn a_signal_while_the_saga_goes_to_wait_is_taken_without_a_wait() {
 async fn a_signal_right_before_the_end_of_the_wait_is_recorded_counts() {
     let world = World::new();
     let sagas = world.executor(approval(&world, Duration::ZERO));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     race(&world, id, 0);
     world.until(&sagas, id, Status::Completed).await;
     assert_seen(&world, &[(0, "a"), (3600, "b 42")]);
@@ -51,8 +50,7 @@ async fn a_signal_right_before_the_end_of_the_wait_is_recorded_counts() {
 async fn a_signal_right_after_the_end_of_the_wait_is_refused() {
     let world = World::new();
     let sagas = world.executor(approval(&world, Duration::ZERO));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     while count(&kinds(&world, id).await, EntryKind::ActionFailed) == 0 {
         world.clock.sleep(SECOND / 100).await;
     }
@@ -98,8 +96,7 @@ async fn another_process_takes_the_signal_within_its_poll() {
         world.executor(approval(&world, Duration::ZERO)),
         world.executor(approval(&world, Duration::ZERO)),
     );
-    let id = here.start(7).await.unwrap().id();
-    world.until(&here, id, Status::Waiting).await;
+    let id = world.waiting(&here).await;
     world.clock.sleep(MINUTE).await;
     let sent = world.clock.now();
     assert_eq!(send(&there, id, 42, 1).await, Signalled::Delivered);
@@ -113,10 +110,9 @@ async fn another_process_takes_the_signal_within_its_poll() {
 async fn a_worker_that_dies_with_the_signal_is_replaced_and_the_signal_counts_once() {
     let world = World::new();
     let first = world.executor(approval(&world, Duration::ZERO));
-    let id = first.start(7).await.unwrap().id();
-    world.until(&first, id, Status::Waiting).await;
+    let id = world.waiting(&first).await;
     world.store.set(Fault::DiesBeforeAppend);
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let second = there.executor(approval(&there, Duration::ZERO));
     send(&first, id, 42, 1).await;
     // The first worker takes the saga, reads the signal, and gets no further.
@@ -141,7 +137,7 @@ async fn a_worker_that_was_fenced_records_no_signal() {
     send(&first, id, 42, 1).await;
     world.clock.sleep(LEASE / 2).await;
     world.store.set(Fault::NoRenewals);
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let second = there.executor(approval(&there, Duration::ZERO));
     world.clock.sleep(2 * LEASE).await;
     assert_eq!(second.recover().await.unwrap().resumed, [id]);
@@ -156,8 +152,7 @@ async fn a_worker_that_was_fenced_records_no_signal() {
 async fn a_signal_that_cannot_be_read_yet_is_taken_after_the_outage() {
     let world = World::new();
     let sagas = world.executor(approval(&world, Duration::ZERO));
-    let id = sagas.start(7).await.unwrap().id();
-    world.until(&sagas, id, Status::Waiting).await;
+    let id = world.waiting(&sagas).await;
     world.store.set(Fault::NoSignals);
     send(&sagas, id, 42, 1).await;
     world.clock.sleep(2 * HOUR).await;

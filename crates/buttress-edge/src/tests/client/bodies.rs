@@ -16,8 +16,7 @@ async fn edge_6_2_the_time_limit_ends_also_the_body_that_the_client_reads() {
         let context = deadline.map(|deadline| start + deadline);
         let context = context.into_iter().fold(Context::new(), Context::with_deadline);
         let call = spawn(context.scope(client.clone().get("/").bytes()));
-        let mut connection = backend.accept().await;
-        connection.read_head().await;
+        let (mut connection, _) = backend.accept_request().await;
         connection.write(endless).await;
         // It arrives slowly, and never stops.
         let slow = tokio::spawn(async move {
@@ -38,8 +37,7 @@ async fn edge_6_5_a_status_that_is_an_error_does_not_wait_for_its_body() {
     let (client, _network, mut backend) = one(plain().no_retry());
     let start = Clock::default().now();
     let call = spawn(client.clone().get("/").bytes());
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     connection.write("HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\n").await;
     assert_eq!(call.await.unwrap().unwrap_err().status().unwrap(), 503);
     assert!(Clock::default().now() - start <= SECOND / 10);

@@ -46,6 +46,15 @@ pub(super) fn answers(edge: &Edge, authority: &'static str) {
     });
 }
 
+/// An edge without routes, whose backends answer with their names.
+fn with_both_sides() -> Edge {
+    let edge = Edge::new(Config::new(), []);
+    for authority in ["old", "new", "mirror"] {
+        answers(&edge, authority);
+    }
+    edge
+}
+
 pub(super) async fn side(edge: &Edge) -> (u16, String) {
     let (head, body) = edge.open().exchange(get("/")).await;
     (status(&head), body)
@@ -53,10 +62,7 @@ pub(super) async fn side(edge: &Edge) -> (u16, String) {
 
 #[tokio::test(start_paused = true)]
 async fn edge_3_3_a_document_changes_a_share_and_the_route_keeps_its_state() {
-    let edge = Edge::new(Config::new(), []);
-    for authority in ["old", "new", "mirror"] {
-        answers(&edge, authority);
-    }
+    let edge = with_both_sides();
     let handle = edge.proxy.handle();
     handle.apply(&toml(SHIFTED)).unwrap();
     let (split, shadow) = (handle.split("orders").unwrap(), handle.shadow("orders").unwrap());
@@ -98,10 +104,7 @@ async fn edge_3_3_a_document_changes_a_share_and_the_route_keeps_its_state() {
 /// Regression: a new route began with the share of the document, and the handle of the operator changed nothing.
 #[tokio::test(start_paused = true)]
 async fn edge_3_2_another_key_of_a_route_leaves_the_shares_as_an_operator_has_set_them() {
-    let edge = Edge::new(Config::new(), []);
-    for authority in ["old", "new", "mirror"] {
-        answers(&edge, authority);
-    }
+    let edge = with_both_sides();
     let handle = edge.proxy.handle();
     let shares = SHIFTED.replace("share = 0.0", "share = 1.0");
     handle.apply(&toml(&shares)).unwrap();

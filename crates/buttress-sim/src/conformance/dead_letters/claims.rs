@@ -5,7 +5,7 @@ use buttress::StoreErrorKind;
 use super::super::{GRAIN, both, refused};
 use super::*;
 
-pub(super) async fn all<S: DeadLetters, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: DeadLetters>(harness: &impl Harness<S>) {
     cases!(harness:
         a_claim_excludes_others_until_its_end,
         a_repeated_claim_returns_the_same_letters_and_counts_once,
@@ -20,7 +20,7 @@ pub(super) async fn all<S: DeadLetters, H: Harness<S>>(harness: &H) {
     );
 }
 
-async fn a_claim_excludes_others_until_its_end<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_claim_excludes_others_until_its_end<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     bury_some(&store, 3).await;
@@ -35,11 +35,8 @@ async fn a_claim_excludes_others_until_its_end<S: DeadLetters, H: Harness<S>>(ha
     assert_eq!(find(&store, 1).await.replays, 2);
 }
 
-async fn a_repeated_claim_returns_the_same_letters_and_counts_once<
-    S: DeadLetters,
-    H: Harness<S>,
->(
-    harness: &H,
+async fn a_repeated_claim_returns_the_same_letters_and_counts_once<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     bury_some(&store, 3).await;
@@ -51,7 +48,7 @@ async fn a_repeated_claim_returns_the_same_letters_and_counts_once<
     assert_eq!(claim(&store, 2, 9).await, [3], "each repetition renews the claim");
 }
 
-async fn concurrent_claims_share_the_letters<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn concurrent_claims_share_the_letters<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     bury_some(&store, 40).await;
@@ -75,7 +72,7 @@ async fn concurrent_claims_share_the_letters<S: DeadLetters, H: Harness<S>>(harn
     assert_eq!(claimed.len(), 40);
 }
 
-async fn a_renewed_claim_lasts<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_renewed_claim_lasts<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_some(&store, 2).await;
     assert_eq!(claim(&store, 1, 9).await, [1, 2]);
@@ -94,7 +91,7 @@ async fn a_renewed_claim_lasts<S: DeadLetters, H: Harness<S>>(harness: &H) {
     assert_eq!(claim(&store, 4, 9).await, [2], "each renewal has its own length");
 }
 
-async fn a_claim_that_is_renewed_for_no_time_is_free<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_claim_that_is_renewed_for_no_time_is_free<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_some(&store, 2).await;
     assert_eq!(claim(&store, 1, 9).await, [1, 2]);
@@ -102,7 +99,7 @@ async fn a_claim_that_is_renewed_for_no_time_is_free<S: DeadLetters, H: Harness<
     assert_eq!(claim(&store, 2, 9).await, [1]);
 }
 
-async fn a_claim_is_fenced_by_the_next_one<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_claim_is_fenced_by_the_next_one<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_some(&store, 1).await;
     assert_eq!(claim(&store, 1, 9).await, [1]);
@@ -119,8 +116,8 @@ async fn a_claim_is_fenced_by_the_next_one<S: DeadLetters, H: Harness<S>>(harnes
     expect(store.resolve_letter(replay(2, 1)).await, "the last claim");
 }
 
-async fn a_claim_that_has_ended_is_valid_until_the_next_one<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
+async fn a_claim_that_has_ended_is_valid_until_the_next_one<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     bury_some(&store, 2).await;
@@ -131,8 +128,8 @@ async fn a_claim_that_has_ended_is_valid_until_the_next_one<S: DeadLetters, H: H
     assert_eq!(numbers(&list(&store, Select::All).await), [1]);
 }
 
-async fn a_failed_replay_keeps_the_place_and_ends_the_claim<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
+async fn a_failed_replay_keeps_the_place_and_ends_the_claim<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     bury_some(&store, 3).await;
@@ -166,7 +163,7 @@ async fn a_failed_replay_keeps_the_place_and_ends_the_claim<S: DeadLetters, H: H
     assert!(!expect(store.holds_key("billing", "key-1").await, "holds_key"));
 }
 
-async fn a_handled_letter_is_removed_once<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_handled_letter_is_removed_once<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_some(&store, 2).await;
     assert_eq!(claim(&store, 1, 1).await, [1]);
@@ -178,7 +175,7 @@ async fn a_handled_letter_is_removed_once<S: DeadLetters, H: Harness<S>>(harness
     refused(unclaimed, StoreErrorKind::Fenced, "a letter that was never claimed");
 }
 
-async fn a_removed_letter_stays_removed<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_removed_letter_stays_removed<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_some(&store, 1).await;
     assert_eq!(claim(&store, 1, 1).await, [1]);

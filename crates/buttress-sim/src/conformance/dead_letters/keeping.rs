@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(super) async fn all<S: DeadLetters, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: DeadLetters>(harness: &impl Harness<S>) {
     cases!(harness:
         a_letter_comes_back_whole,
         a_repeated_write_is_one_letter,
@@ -16,7 +16,7 @@ pub(super) async fn all<S: DeadLetters, H: Harness<S>>(harness: &H) {
     );
 }
 
-async fn a_letter_comes_back_whole<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_letter_comes_back_whole<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let plain = letter("billing", u128::MAX, Reason::Exhausted);
     let texts = ["", "\u{e9}\u{1f680}", "a\0b", &"k".repeat(5000)];
@@ -50,7 +50,7 @@ async fn a_letter_comes_back_whole<S: DeadLetters, H: Harness<S>>(harness: &H) {
     assert!(find(&store, 2000).await.payload == large.payload, "10 MiB");
 }
 
-async fn a_repeated_write_is_one_letter<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_repeated_write_is_one_letter<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let first = letter("billing", 1, Reason::Exhausted);
     bury(&store, &first).await;
@@ -63,7 +63,7 @@ async fn a_repeated_write_is_one_letter<S: DeadLetters, H: Harness<S>>(harness: 
     assert_eq!(claim(&store, 8, 9).await, [], "the claim lasts");
 }
 
-async fn letters_are_listed_in_order_by_page<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn letters_are_listed_in_order_by_page<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let order = [5, 3, 9, 1, 7];
     for number in order {
@@ -90,9 +90,7 @@ async fn letters_are_listed_in_order_by_page<S: DeadLetters, H: Harness<S>>(harn
     assert_eq!(expect(store.list_letters(none).await, "list_letters"), []);
 }
 
-async fn letters_are_selected_by_id_reason_and_due_time<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
-) {
+async fn letters_are_selected_by_id_reason_and_due_time<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     for (number, reason, due) in [
         (1, Reason::Exhausted, None),
@@ -134,7 +132,7 @@ async fn letters_are_selected_by_id_reason_and_due_time<S: DeadLetters, H: Harne
     assert_eq!(numbers(&claimed), [2, 3, 5], "after the first, without those that are claimed");
 }
 
-async fn a_letter_holds_its_key_for_its_group<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_letter_holds_its_key_for_its_group<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let holds =
         async |group: &str, key: &str| expect(store.holds_key(group, key).await, "holds_key");
@@ -156,7 +154,7 @@ async fn a_letter_holds_its_key_for_its_group<S: DeadLetters, H: Harness<S>>(har
     assert!(!holds("billing", "order-7").await);
 }
 
-async fn letters_are_counted_by_group<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn letters_are_counted_by_group<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let count = async |group: &str| expect(store.letter_backlog(group).await, "letter_backlog");
     assert_eq!(count("billing").await, Default::default());
@@ -177,7 +175,7 @@ async fn letters_are_counted_by_group<S: DeadLetters, H: Harness<S>>(harness: &H
     assert_eq!(count("mail").await.letters, 1);
 }
 
-async fn letters_are_removed_by_id<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn letters_are_removed_by_id<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_some(&store, 4).await;
     assert_eq!(claim(&store, 1, 1).await, [1]);
@@ -191,7 +189,7 @@ async fn letters_are_removed_by_id<S: DeadLetters, H: Harness<S>>(harness: &H) {
     assert_eq!(numbers(&list(&store, Select::All).await), [2, 4]);
 }
 
-async fn only_old_letters_are_purged<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn only_old_letters_are_purged<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let count = async || expect(store.letter_backlog("billing").await, "letter_backlog");
     bury(&store, &letter("billing", 1, Reason::Exhausted)).await;
@@ -226,8 +224,8 @@ async fn only_old_letters_are_purged<S: DeadLetters, H: Harness<S>>(harness: &H)
     assert_eq!(expect(store.letter_backlog("mail").await, "letter_backlog").letters, 1);
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
+async fn an_operation_that_is_never_polled_has_no_effect<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     let one = letter("billing", 1, Reason::Exhausted);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{GRAIN, both};
 use super::*;
 
-pub(super) async fn all<S: DeadLetters, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: DeadLetters>(harness: &impl Harness<S>) {
     cases!(harness:
         another_replay_claims_no_letter_of_a_claimed_key,
         a_claim_on_a_later_letter_holds_an_earlier_one,
@@ -35,8 +35,8 @@ async fn claim_ids<S: DeadLetters, const N: usize>(
     claim_of(store, claim, &Select::Ids(ids.map(LetterId::new).to_vec()), 9).await
 }
 
-async fn another_replay_claims_no_letter_of_a_claimed_key<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
+async fn another_replay_claims_no_letter_of_a_claimed_key<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
@@ -55,9 +55,7 @@ async fn another_replay_claims_no_letter_of_a_claimed_key<S: DeadLetters, H: Har
     assert_eq!((find(&store, 1).await.replays, find(&store, 3).await.replays), (1, 1));
 }
 
-async fn a_claim_on_a_later_letter_holds_an_earlier_one<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
-) {
+async fn a_claim_on_a_later_letter_holds_an_earlier_one<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let long = "k".repeat(5000);
     bury_keys(&store, &["a", &long, "a", &long, "a\0b", "a\0b"]).await;
@@ -67,7 +65,7 @@ async fn a_claim_on_a_later_letter_holds_an_earlier_one<S: DeadLetters, H: Harne
     assert_eq!(find(&store, 1).await.replays, 0, "it is not counted");
 }
 
-async fn each_end_of_a_claim_frees_its_key<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn each_end_of_a_claim_frees_its_key<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     bury_keys(&store, &["a", "a", "a"]).await;
@@ -103,7 +101,7 @@ async fn each_end_of_a_claim_frees_its_key<S: DeadLetters, H: Harness<S>>(harnes
     freed(101, &[1]).await;
 }
 
-async fn a_page_is_filled_with_letters_of_other_keys<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn a_page_is_filled_with_letters_of_other_keys<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     bury_keys(&store, &["a", "a", "a", "b", "b", "c"]).await;
     assert_eq!(claim_ids(&store, 1, [2]).await, [2]);
@@ -111,7 +109,7 @@ async fn a_page_is_filled_with_letters_of_other_keys<S: DeadLetters, H: Harness<
     assert_eq!(claim(&store, 3, 2).await, [6]);
 }
 
-async fn concurrent_claims_share_no_key<S: DeadLetters, H: Harness<S>>(harness: &H) {
+async fn concurrent_claims_share_no_key<S: DeadLetters>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     let keys = ["a", "b", "a", "b", "c", "a", "b", "c"];
@@ -134,11 +132,8 @@ async fn concurrent_claims_share_no_key<S: DeadLetters, H: Harness<S>>(harness: 
     }
 }
 
-async fn an_ended_claim_is_not_renewed_while_another_replay_has_its_key<
-    S: DeadLetters,
-    H: Harness<S>,
->(
-    harness: &H,
+async fn an_ended_claim_is_not_renewed_while_another_replay_has_its_key<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
@@ -158,8 +153,8 @@ async fn an_ended_claim_is_not_renewed_while_another_replay_has_its_key<
     assert_eq!(renew(&store, &ended, LEASE).await, [true; 3]);
 }
 
-async fn of_ended_claims_on_a_key_those_of_one_replay_are_renewed<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
+async fn of_ended_claims_on_a_key_those_of_one_replay_are_renewed<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     bury_keys(&store, &["a", "a", "a", "b"]).await;
@@ -172,8 +167,8 @@ async fn of_ended_claims_on_a_key_those_of_one_replay_are_renewed<S: DeadLetters
     assert_eq!(claim(&store, 3, 9).await, []);
 }
 
-async fn concurrent_renewals_of_ended_claims_share_no_key<S: DeadLetters, H: Harness<S>>(
-    harness: &H,
+async fn concurrent_renewals_of_ended_claims_share_no_key<S: DeadLetters>(
+    harness: &impl Harness<S>,
 ) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;

@@ -5,13 +5,13 @@ use buttress_durable::event_store::{
 };
 use buttress_durable::outbox::MessageId;
 
-use super::super::{Transactions, all_of, cases, expect};
+use super::super::{Harness, Transactions, all_of, cases, expect};
 use super::{
     INVALID, append, appended, batch, closed, conflict, event, exactly, numbers, order, ordered,
     place, stream,
 };
 
-pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Append<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         events_6_1_a_batch_is_atomic,
         a_roll_back_leaves_nothing,
@@ -27,8 +27,8 @@ pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harne
     );
 }
 
-async fn events_6_1_a_batch_is_atomic<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn events_6_1_a_batch_is_atomic<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1])).await;
@@ -48,9 +48,7 @@ async fn events_6_1_a_batch_is_atomic<S: Store + Append<Tx>, Tx, H: Transactions
     assert_eq!(order(&ordered(&store).await), [1]);
 }
 
-async fn a_roll_back_leaves_nothing<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
-) {
+async fn a_roll_back_leaves_nothing<S: Store + Append<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     for _ in 0..2 {
         let mut tx = harness.begin(&store).await;
@@ -74,12 +72,8 @@ async fn a_roll_back_leaves_nothing<S: Store + Append<Tx>, Tx, H: Transactions<S
     assert_eq!(order(&ordered(&other).await), [1, 2, 3, 4]);
 }
 
-async fn a_conflict_leaves_the_transaction_usable<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn a_conflict_leaves_the_transaction_usable<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1, 2])).await;
@@ -97,13 +91,7 @@ async fn a_conflict_leaves_the_transaction_usable<
     assert_eq!(numbers(&store, 1).await, [1, 2, 4]);
 }
 
-async fn events_6_2_a_conflict_says_both_versions<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn events_6_2_a_conflict_says_both_versions<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     append(&store, &batch(1, exactly(0), &[1, 2, 3, 4, 5, 6])).await;
     let expectations =
@@ -123,13 +111,7 @@ async fn events_6_2_a_conflict_says_both_versions<
     assert_eq!(numbers(&store, 1).await, (1..10).collect::<Vec<_>>());
 }
 
-async fn events_6_2_one_of_64_writers_wins_each_version<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn events_6_2_one_of_64_writers_wins_each_version<S: Store>(harness: &impl Harness<S>) {
     const WRITERS: u32 = 64;
     let store = harness.fresh().await;
     let store = &store;
@@ -163,12 +145,8 @@ async fn events_6_2_one_of_64_writers_wins_each_version<
     assert_eq!(found, (0..2 * WRITERS).collect::<Vec<_>>());
 }
 
-async fn events_6_3_the_same_batch_again_has_the_same_place<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn events_6_3_the_same_batch_again_has_the_same_place<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let first = batch(1, Expected::New, &[1, 2]);
@@ -192,13 +170,7 @@ async fn events_6_3_the_same_batch_again_has_the_same_place<
     assert_eq!(order(&ordered(&store).await), [1, 2, 3, 4, 5]);
 }
 
-async fn events_6_3_other_content_is_a_conflict<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn events_6_3_other_content_is_a_conflict<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1, 2])).await;
     append(&store, &batch(1, exactly(2), &[3])).await;
@@ -234,9 +206,8 @@ async fn events_6_3_other_content_is_a_conflict<
 async fn events_6_3_a_repeat_without_a_version_is_found_among_the_last<
     S: Store + Append<Tx>,
     Tx,
-    H: Transactions<S, Tx>,
 >(
-    harness: &H,
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1])).await;
@@ -254,12 +225,8 @@ async fn events_6_3_a_repeat_without_a_version_is_found_among_the_last<
     assert_eq!(numbers(&store, 1).await, (1..100).collect::<Vec<_>>());
 }
 
-async fn events_6_14_a_closed_stream_refuses_events<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn events_6_14_a_closed_stream_refuses_events<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     assert_eq!(expect(store.archive_stream(&stream(1)).await, "archive_stream"), None);
@@ -283,8 +250,8 @@ async fn events_6_14_a_closed_stream_refuses_events<
     assert_eq!(order(&ordered(&store).await), [1, 2, 3]);
 }
 
-async fn what_no_store_could_hold_is_refused<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn what_no_store_could_hold_is_refused<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let of = |kind: &str, id: &str, events| {
@@ -365,12 +332,8 @@ fn refuse(result: Result<impl std::fmt::Debug, AppendError>, what: &str) {
     }
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn an_operation_that_is_never_polled_has_no_effect<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     drop(store.append_batch(&batch(1, Expected::New, &[1])));

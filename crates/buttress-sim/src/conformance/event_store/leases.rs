@@ -7,17 +7,15 @@ use buttress_durable::event_store::{
     ProjectionLease, ProjectorId, Start, Store, Swap,
 };
 
-use super::super::{GRAIN, Transactions, cases, expect, refused};
+use super::super::{GRAIN, Harness, Transactions, cases, expect, refused};
 use super::{CONFLICT, FENCED, INVALID, LEASE, append, batch};
 
 const ONE: ProjectorId = ProjectorId::new(1);
 const TWO: ProjectorId = ProjectorId::new(2);
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Append<Tx> + Checkpoint<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     cases!(harness:
         events_6_8_one_worker_has_the_lease,
         events_6_8_a_late_commit_is_fenced,
@@ -55,11 +53,7 @@ async fn moved<S: Store>(store: &S, lease: &ProjectionLease, from: u64, to: u64)
     expect(done, "advance_projection");
 }
 
-async fn events_6_8_one_worker_has_the_lease<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_8_one_worker_has_the_lease<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     let first = lease(&store, "list", ONE).await;
@@ -78,11 +72,9 @@ where
     assert_eq!(try_lease(&store, "list", ONE).await, None);
 }
 
-async fn events_6_8_a_late_commit_is_fenced<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_8_a_late_commit_is_fenced<S: Store + Checkpoint<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let old = lease(&store, "list", ONE).await.lease;
     moved(&store, &old, 0, 5).await;
@@ -106,11 +98,7 @@ where
     refused(store.advance_projection(&advance(&old, 8, 9)).await, FENCED, "advance_projection");
 }
 
-async fn a_renewal_creates_no_projection<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_renewal_creates_no_projection<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let claim = ProjectionClaim::new("list", ONE, LEASE).known_only();
     assert_eq!(expect(store.lease_projection(claim).await, "lease_projection"), None);
@@ -121,11 +109,7 @@ where
     assert_eq!(expect(store.lease_projection(claim).await, "lease_projection"), None);
 }
 
-async fn a_swap_of_live_effects_skips_no_event<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_swap_of_live_effects_skips_no_event<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let mails = lease(&store, "mails", ONE).await.lease;
     moved(&store, &mails, 0, 5).await;
@@ -145,11 +129,7 @@ where
     assert_eq!((new.checkpoint.get(), new.seen.get()), (4, 4), "a new name");
 }
 
-async fn a_released_projection_is_free<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_released_projection_is_free<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let old = lease(&store, "list", ONE).await.lease;
     expect(store.release_projection(&old).await, "release_projection");
@@ -161,11 +141,7 @@ where
     assert_eq!(try_lease(&store, "list", ONE).await, None, "still leased");
 }
 
-async fn a_checkpoint_moves_from_where_it_is<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_checkpoint_moves_from_where_it_is<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let own = lease(&store, "list", ONE).await.lease;
     moved(&store, &own, 0, 5).await;
@@ -177,11 +153,9 @@ where
     assert_eq!(lease(&store, "list", ONE).await.checkpoint.get(), 5);
 }
 
-async fn a_checkpoint_moves_with_its_transaction<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_checkpoint_moves_with_its_transaction<S: Store + Append<Tx> + Checkpoint<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let own = lease(&store, "list", ONE).await.lease;
     for commits in [false, true] {
@@ -200,11 +174,7 @@ where
     }
 }
 
-async fn a_projection_begins_where_it_was_told<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_projection_begins_where_it_was_told<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1, 2, 3])).await;
     assert_eq!(super::ordered(&store).await.len(), 3);
@@ -216,11 +186,9 @@ where
     assert_eq!(leased.checkpoint.get(), 3, "only a new projection begins");
 }
 
-async fn a_swap_replaces_a_projection<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_swap_replaces_a_projection<S: Store + Checkpoint<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let old = lease(&store, "list", ONE).await.lease;
     moved(&store, &old, 0, 9).await;
@@ -254,11 +222,7 @@ where
     assert_eq!((new.checkpoint.get(), new.seen.get()), (4, 4));
 }
 
-async fn a_swap_is_fenced<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_swap_is_fenced<S: Store + Checkpoint<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     let list = lease(&store, "list", ONE).await.lease;
     let built = lease(&store, "list-2", ONE).await.lease;
@@ -279,11 +243,9 @@ where
     assert_eq!(expect(store.projections().await, "projections").len(), 2, "no name was made");
 }
 
-async fn a_lease_tells_the_last_replay_and_the_last_swap<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_lease_tells_the_last_replay_and_the_last_swap<S: Store + Checkpoint<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let list = lease(&store, "list", ONE).await;
     assert_eq!((list.replayed.get(), list.rebuilt.get()), (0, 0));
@@ -311,11 +273,7 @@ where
     assert_eq!((list.checkpoint.get(), list.replayed.get(), list.rebuilt.get()), (4, 3, 4));
 }
 
-async fn a_removed_projection_is_fenced<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_removed_projection_is_fenced<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let old = lease(&store, "list", ONE).await.lease;
     moved(&store, &old, 0, 5).await;
@@ -328,11 +286,7 @@ where
     refused(store.advance_projection(&advance(&old, 0, 6)).await, FENCED, "the same epoch");
 }
 
-async fn the_state_of_projections_has_lag_and_age<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn the_state_of_projections_has_lag_and_age<S: Store>(harness: &impl Harness<S>) {
     const AGE: Duration = Duration::from_secs(60);
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1, 2, 3])).await;
@@ -355,11 +309,7 @@ where
     assert_eq!((stats.last, stats.unsequenced_age), (3, Duration::ZERO));
 }
 
-async fn names_are_bounded<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn names_are_bounded<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let longest = "n".repeat(LONGEST_PROJECTION);
     let own = lease(&store, &longest, ONE).await.lease;
@@ -371,11 +321,12 @@ where
     }
 }
 
-async fn an_operation_on_projections_that_is_never_polled_has_no_effect<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn an_operation_on_projections_that_is_never_polled_has_no_effect<
+    S: Store + Checkpoint<Tx>,
+    Tx,
+>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     drop(store.lease_projection(ProjectionClaim::new("list", ONE, LEASE)));
     assert_eq!(expect(store.projections().await, "projections"), []);

@@ -2,10 +2,10 @@
 
 use buttress_durable::event_store::{Append, Expected, Filter, Position, Store};
 
-use super::super::{Transactions, all_of, cases, expect};
+use super::super::{Harness, Transactions, all_of, cases, expect};
 use super::{append, batch, exactly, number, numbers, order, ordered};
 
-pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Append<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         events_6_5_readers_see_every_event_once_in_one_order,
         events_6_15_a_stream_is_in_the_order_of_its_versions,
@@ -14,13 +14,7 @@ pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harne
 }
 
 /// Writers and readers that run concurrently.
-async fn events_6_5_readers_see_every_event_once_in_one_order<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn events_6_5_readers_see_every_event_once_in_one_order<S: Store>(harness: &impl Harness<S>) {
     const WRITERS: u32 = 8;
     const EACH: u32 = 20;
     let store = harness.fresh().await;
@@ -84,12 +78,8 @@ async fn yield_once() {
     .await;
 }
 
-async fn events_6_15_a_stream_is_in_the_order_of_its_versions<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn events_6_15_a_stream_is_in_the_order_of_its_versions<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     for round in 0..5u32 {
@@ -116,7 +106,7 @@ async fn events_6_15_a_stream_is_in_the_order_of_its_versions<
     assert_eq!(first, [0, 200, 300], "the order of the appends of a transaction");
 }
 
-async fn pages_follow_each_other<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn pages_follow_each_other<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let page = expect(store.read_all(Position::START, &Filter::all(), 9).await, "read_all");
     assert_eq!((page.events.len(), page.through.get()), (0, 0), "an empty store");

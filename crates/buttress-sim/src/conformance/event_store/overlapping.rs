@@ -4,14 +4,12 @@ use buttress_durable::event_store::{
     Advance, Append, Checkpoint, Expected, Position, ProjectionClaim, ProjectorId, Store,
 };
 
-use super::super::{Transactions, both, cases, expect};
+use super::super::{Harness, Transactions, both, cases, expect};
 use super::{FENCED, LEASE, appended, batch, exactly, order, ordered};
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Append<Tx> + Checkpoint<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     cases!(harness:
         events_6_5_an_event_that_commits_late_comes_late,
         events_6_5_a_roll_back_leaves_no_gap,
@@ -26,11 +24,9 @@ async fn write<S: Append<Tx>, Tx>(store: &S, tx: &mut Tx, of: u32, version: u64,
     appended(store.append_in(tx, &batch).await, "append_in");
 }
 
-async fn events_6_5_an_event_that_commits_late_comes_late<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_5_an_event_that_commits_late_comes_late<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let mut early = harness.begin(&store).await;
     write(&store, &mut early, 1, 0, 1).await;
@@ -45,11 +41,9 @@ where
     assert_eq!(order(&ordered(&harness.reopen(&store).await).await), [2, 1, 3]);
 }
 
-async fn events_6_5_a_roll_back_leaves_no_gap<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_5_a_roll_back_leaves_no_gap<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let (mut seen, mut next) = (Vec::new(), 0);
     for round in 0..6u32 {
@@ -74,11 +68,9 @@ where
     }
 }
 
-async fn events_6_6_an_open_transaction_delays_no_other_event<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_6_an_open_transaction_delays_no_other_event<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let mut open = harness.begin(&store).await;
     write(&store, &mut open, 1, 0, 0).await;
@@ -90,11 +82,9 @@ where
     assert_eq!(order(&ordered(&store).await), (1..20).collect::<Vec<_>>());
 }
 
-async fn events_6_15_the_version_decides_and_not_who_began_first<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_15_the_version_decides_and_not_who_began_first<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let mut first = harness.begin(&store).await;
     write(&store, &mut first, 1, 0, 1).await;
@@ -111,11 +101,7 @@ where
     assert_eq!(all.len(), 3);
 }
 
-async fn events_6_8_a_take_over_while_a_commit_is_in_flight<S, Tx, H>(harness: &H)
-where
-    S: Store + Append<Tx> + Checkpoint<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn events_6_8_a_take_over_while_a_commit_is_in_flight<S: Store>(harness: &impl Harness<S>) {
     // Either order is right, but both must agree on it.
     let claim = |worker| ProjectionClaim::new("list", ProjectorId::new(worker), LEASE);
     for _ in 0..20 {

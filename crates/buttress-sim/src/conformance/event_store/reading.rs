@@ -6,10 +6,10 @@ use buttress_durable::event_store::{
     StreamPage, Version,
 };
 
-use super::super::{Transactions, cases, expect, refused};
+use super::super::{Harness, Transactions, cases, expect, refused};
 use super::{INVALID, append, batch, event, exactly, number, numbers, stream};
 
-pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Append<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         a_stream_is_read_from_any_version,
         what_is_appended_is_read,
@@ -23,9 +23,7 @@ pub(super) async fn all<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harne
     );
 }
 
-async fn a_stream_is_read_from_any_version<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
-) {
+async fn a_stream_is_read_from_any_version<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1, 2, 3, 4, 5])).await;
     append(&store, &batch(2, Expected::New, &[6])).await;
@@ -51,7 +49,7 @@ async fn a_stream_is_read_from_any_version<S: Store + Append<Tx>, Tx, H: Transac
     assert_eq!(expect(store.stream_state(&other).await, "stream_state"), None);
 }
 
-async fn what_is_appended_is_read<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn what_is_appended_is_read<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let mut written = batch(1, Expected::New, &[1, 2]);
     written.events[0] = event(1).schema(7).header("größe", "'; -- \"{}[]").header("größe", "2");
@@ -71,13 +69,7 @@ async fn what_is_appended_is_read<S: Store + Append<Tx>, Tx, H: Transactions<S, 
     assert_eq!(found[0].recorded_at, found[1].recorded_at, "one batch has one time");
 }
 
-async fn a_filter_leaves_events_out_and_no_position<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn a_filter_leaves_events_out_and_no_position<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1, 2, 3])).await;
     let mut other = batch(1, Expected::New, &[4, 5, 6]);
@@ -114,13 +106,7 @@ async fn a_filter_leaves_events_out_and_no_position<
     assert_eq!(numbers(&store, 1).await, [1, 2, 3]);
 }
 
-async fn a_page_of_large_events_ends_at_its_bound<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn a_page_of_large_events_ends_at_its_bound<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let read = async |after, filter: Filter, limit| {
         let page = expect(store.read_all(Position::new(after), &filter, limit).await, "read_all");
@@ -154,8 +140,8 @@ fn large(number: u32) -> NewEvent {
     event
 }
 
-async fn a_page_of_a_stream_ends_at_its_bound<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_page_of_a_stream_ends_at_its_bound<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let seen = |page: Answer<StreamPage>| {
@@ -204,13 +190,7 @@ async fn a_page_of_a_stream_ends_at_its_bound<S: Store + Append<Tx>, Tx, H: Tran
     harness.roll_back(tx).await;
 }
 
-async fn a_repeat_of_the_largest_batch_has_its_place<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
-) {
+async fn a_repeat_of_the_largest_batch_has_its_place<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let many = NewBatch::MOST_EVENTS as u32;
     // A store may need more bytes for headers than their names and values have.
@@ -251,12 +231,8 @@ fn snapshot(of: u32, version: u64, schema: u32) -> Snapshot {
     Snapshot::new(stream(of), Version::new(version), schema, data)
 }
 
-async fn a_snapshot_is_replaced_by_a_later_one<
-    S: Store + Append<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn a_snapshot_is_replaced_by_a_later_one<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     assert_eq!(expect(store.load_snapshot(&stream(1)).await, "load_snapshot"), None);
@@ -282,8 +258,8 @@ async fn a_snapshot_is_replaced_by_a_later_one<
     refused(store.save_snapshot(&large).await, INVALID, "save_snapshot");
 }
 
-async fn snapshots_of_other_streams_stay<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn snapshots_of_other_streams_stay<S: Store + Append<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     // The same id in two kinds, and the same kind with two ids.
@@ -315,9 +291,7 @@ async fn snapshots_of_other_streams_stay<S: Store + Append<Tx>, Tx, H: Transacti
     harness.roll_back(tx).await;
 }
 
-async fn snapshots_can_be_thrown_away<S: Store + Append<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
-) {
+async fn snapshots_can_be_thrown_away<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     append(&store, &batch(1, Expected::New, &[1])).await;
     for of in 1..=3 {

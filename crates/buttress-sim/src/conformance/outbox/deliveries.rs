@@ -10,7 +10,7 @@ use super::{
     write, written,
 };
 
-pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         a_settlement_whose_answer_was_lost,
         a_failed_message_holds_its_key,
@@ -23,8 +23,8 @@ pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harnes
     );
 }
 
-async fn a_settlement_whose_answer_was_lost<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_settlement_whose_answer_was_lost<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases, messages) = fetched(harness, &[message(1, 1), message(2, 2)]).await;
     let batch = vec![
@@ -43,8 +43,8 @@ async fn a_settlement_whose_answer_was_lost<S: Store + Write<Tx>, Tx, H: Transac
     assert_eq!(found(&store, &leases).await, [0; 0]);
 }
 
-async fn a_failed_message_holds_its_key<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_failed_message_holds_its_key<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases, messages) =
         fetched(harness, &[message(1, 1), message(2, 1), message(3, 2)]).await;
@@ -64,8 +64,8 @@ async fn a_failed_message_holds_its_key<S: Store + Write<Tx>, Tx, H: Transaction
     assert_eq!(fetch(&store, &leases, 1).await.messages[0].attempts, 1);
 }
 
-async fn a_dead_letter_lets_its_key_go_on<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_dead_letter_lets_its_key_go_on<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases, messages) = fetched(harness, &[message(1, 1), message(2, 1)]).await;
     settle(&store, vec![settled(&messages[0], &leases, dead(false))]).await;
@@ -81,8 +81,8 @@ async fn a_dead_letter_lets_its_key_go_on<S: Store + Write<Tx>, Tx, H: Transacti
     assert_eq!(expect(store.dead_letters(0, 9).await, "dead_letters"), []);
 }
 
-async fn a_dead_letter_that_holds_its_key<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_dead_letter_that_holds_its_key<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let written = [message(1, 1), message(2, 1), message(3, 2), message(4, 3), message(5, 3)];
     let (store, leases, messages) = fetched(harness, &written).await;
@@ -103,8 +103,8 @@ async fn a_dead_letter_that_holds_its_key<S: Store + Write<Tx>, Tx, H: Transacti
     assert_eq!(found(&store, &leases).await, [1, 2, 3, 5]);
 }
 
-async fn dead_letters_are_paged_and_discarded<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn dead_letters_are_paged_and_discarded<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let written: Vec<_> = (1..=5).map(|number| message(number, number)).collect();
     let (store, leases, messages) = fetched(harness, &written).await;
@@ -124,12 +124,8 @@ async fn dead_letters_are_paged_and_discarded<S: Store + Write<Tx>, Tx, H: Trans
     assert_eq!(expect(store.requeue(&ids).await, "requeue"), 0, "deleted permanently");
 }
 
-async fn rows_behind_a_held_key_delay_no_others<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn rows_behind_a_held_key_delay_no_others<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let held: Vec<_> = (1..=1000).map(|number| message(number, 1)).collect();
     let (store, leases) = written(harness, &held).await;
@@ -146,7 +142,7 @@ async fn rows_behind_a_held_key_delay_no_others<
     assert_eq!(numbers(&fetch(&store, &leases, 3).await.messages), [2, 3, 4]);
 }
 
-async fn the_backlog_is_counted<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn the_backlog_is_counted<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     assert_eq!(expect(store.backlog().await, "backlog").oldest_age, Duration::ZERO);
     let leases = lease(&store, ONE).await;
@@ -168,8 +164,8 @@ async fn the_backlog_is_counted<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>
     assert_eq!(expect(store.backlog().await, "backlog").held_keys, 1);
 }
 
-async fn only_old_deliveries_are_purged<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn only_old_deliveries_are_purged<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let written: Vec<_> = (1..=5).map(|number| message(number, number)).collect();
     let (store, leases, messages) = fetched(harness, &written).await;

@@ -7,16 +7,12 @@ use buttress_durable::outbox::{Renewal, Store, Verdict, Write};
 use super::super::{Transactions, cases, expect};
 use super::{LEASE, ONE, TWO, dead, fetch, found, lease, message, settle, settled, write};
 
-pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness: an_operation_that_is_never_polled_has_no_effect);
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn an_operation_that_is_never_polled_has_no_effect<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     drop(store.lease_partitions(Renewal::new(TWO, LEASE, &[])));

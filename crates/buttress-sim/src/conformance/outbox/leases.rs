@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use buttress_durable::outbox::{Lease, Renewal, Store, Verdict, Write};
 
-use super::super::{GRAIN, Transactions, both, cases, expect, refused};
+use super::super::{GRAIN, Harness, Transactions, both, cases, expect, refused};
 use super::{
     FENCED, HOLD, LEASE, ONE, TWO, fetch, found, lease, message, retry, settle, settled, write,
     written,
 };
 
-pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         relays_share_the_partitions,
         busy_partitions_are_not_given_up,
@@ -22,9 +22,7 @@ pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harnes
     );
 }
 
-async fn relays_share_the_partitions<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
-) {
+async fn relays_share_the_partitions<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     let all = lease(&store, ONE).await;
@@ -53,9 +51,7 @@ async fn relays_share_the_partitions<S: Store + Write<Tx>, Tx, H: Transactions<S
     assert_eq!(lease(&other, TWO).await.len(), all.len());
 }
 
-async fn busy_partitions_are_not_given_up<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
-) {
+async fn busy_partitions_are_not_given_up<S: Store>(harness: &impl Harness<S>) {
     let store = harness.fresh().await;
     let all = lease(&store, ONE).await;
     lease(&store, TWO).await;
@@ -67,12 +63,8 @@ async fn busy_partitions_are_not_given_up<S: Store + Write<Tx>, Tx, H: Transacti
     assert!(busy[..3].iter().all(|busy| owned.leases.iter().any(|lease| lease.partition == *busy)));
 }
 
-async fn what_a_vanished_relay_had_fetched_is_suspect<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn what_a_vanished_relay_had_fetched_is_suspect<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases) = written(harness, &[message(1, 1), message(2, 1), message(3, 1)]).await;
     let fetched = fetch(&store, &leases, 2).await.messages;
@@ -95,8 +87,8 @@ async fn what_a_vanished_relay_had_fetched_is_suspect<
     refused(store.clear_suspects(*old).await, FENCED, "clear under an old epoch");
 }
 
-async fn what_a_relay_released_is_not_suspect<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn what_a_relay_released_is_not_suspect<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases) = written(harness, &[message(1, 1)]).await;
     assert_eq!(found(&store, &leases).await, [1]);
@@ -106,7 +98,7 @@ async fn what_a_relay_released_is_not_suspect<S: Store + Write<Tx>, Tx, H: Trans
     assert_eq!(fetch(&store, &leases, 9).await.messages, [], "an old epoch yields nothing");
 }
 
-async fn a_start_is_counted_once<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn a_start_is_counted_once<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let (store, leases) = written(harness, &[message(1, 1)]).await;
     let fetched = fetch(&store, &leases, 1).await.messages;
     let lease_of = settled(&fetched[0], &leases, Verdict::Delivered).lease;
@@ -124,7 +116,7 @@ async fn a_start_is_counted_once<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx
     refused(store.record_start(old, fetched[0].id, 8).await, FENCED, "start under another epoch");
 }
 
-async fn an_older_epoch_is_fenced<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn an_older_epoch_is_fenced<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     let old = lease(&store, ONE).await;
     write(harness, &store, &[message(1, 1), message(2, 2)]).await;
@@ -142,12 +134,8 @@ async fn an_older_epoch_is_fenced<S: Store + Write<Tx>, Tx, H: Transactions<S, T
     assert_eq!(found(&store, &new).await, [1]);
 }
 
-async fn a_take_over_while_a_settlement_is_in_flight<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn a_take_over_while_a_settlement_is_in_flight<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     // Either order is right, but both operations must agree on it.
     for _ in 0..20 {

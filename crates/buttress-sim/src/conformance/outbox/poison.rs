@@ -11,15 +11,15 @@ use super::{LEASE, ONE, TWO, dead, fetch, lease, message, numbers, settle, settl
 const MOST: u32 = 3;
 const POISON: u32 = 50;
 
-pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness: a_poison_message_among_99_innocents);
 }
 
 /// Runs relays as a store sees them. Each relay publishes suspect messages alone and records their
 /// start first. Then it publishes the other messages together, and crashes at the poison. No other
 /// message is delayed or lost.
-async fn a_poison_message_among_99_innocents<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_poison_message_among_99_innocents<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let messages: Vec<_> = (1..=100).map(|number| message(number, number)).collect();

@@ -6,7 +6,7 @@ use buttress_durable::outbox::{Lease, MessageId, NewMessage, Store, Write};
 use super::super::{GRAIN, Transactions, cases, expect, refused};
 use super::{HOLD, ONE, fetch, found, key, lease, leased, message, numbers, write, written};
 
-pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub(super) async fn all<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         a_message_exists_once_it_is_committed,
         what_is_written_is_fetched,
@@ -16,8 +16,8 @@ pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harnes
     );
 }
 
-async fn a_message_exists_once_it_is_committed<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_message_exists_once_it_is_committed<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases) = leased(harness).await;
     let mut tx = harness.begin(&store).await;
@@ -32,7 +32,7 @@ async fn a_message_exists_once_it_is_committed<S: Store + Write<Tx>, Tx, H: Tran
     assert_eq!(found(&harness.reopen(&store).await, &leases).await, [1, 2]);
 }
 
-async fn what_is_written_is_fetched<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+async fn what_is_written_is_fetched<S: Store + Write<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     let written =
         NewMessage::new(MessageId::new(u128::MAX), "größe", (0..=255).collect::<Vec<u8>>())
@@ -50,12 +50,8 @@ async fn what_is_written_is_fetched<S: Store + Write<Tx>, Tx, H: Transactions<S,
     assert_eq!(fetch(&store, &leases, 9).await.messages, fetched.messages, "unsettled, so again");
 }
 
-async fn messages_come_in_order_of_transactions<
-    S: Store + Write<Tx>,
-    Tx,
-    H: Transactions<S, Tx>,
->(
-    harness: &H,
+async fn messages_come_in_order_of_transactions<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases) = leased(harness).await;
     for round in 0..10 {
@@ -72,8 +68,8 @@ async fn messages_come_in_order_of_transactions<
     );
 }
 
-async fn what_no_store_could_hold_is_refused<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn what_no_store_could_hold_is_refused<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let store = harness.fresh().await;
     let id = MessageId::new(1);
@@ -93,8 +89,8 @@ async fn what_no_store_could_hold_is_refused<S: Store + Write<Tx>, Tx, H: Transa
     assert_eq!(found(&store, &lease(&store, ONE).await).await.len(), 1);
 }
 
-async fn a_delayed_message_holds_up_nobody<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
-    harness: &H,
+async fn a_delayed_message_holds_up_nobody<S: Store + Write<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
 ) {
     let (store, leases) = written(harness, &[message(1, 1).delay(HOLD), message(2, 1)]).await;
     let fetched = fetch(&store, &leases, 9).await;

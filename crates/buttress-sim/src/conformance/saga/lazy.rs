@@ -7,15 +7,13 @@ use buttress_durable::saga::{SagaId, Status, Store, TakeOver};
 use super::super::{Harness, cases, expect};
 use super::{LEASE, ONE, TWO, append, saga, take_over, with};
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness: an_operation_that_is_never_polled_has_no_effect);
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn an_operation_that_is_never_polled_has_no_effect<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[1]).await;
     let id = SagaId::new(1);
     drop(store.create(saga(2, ONE)));

@@ -10,7 +10,7 @@ use buttress_durable::saga::{
 use super::super::{GRAIN, Harness, cases, expect, refused};
 use super::{LEASE, ONE, TWO, append, changed, done, saga, take_over, with};
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness:
         what_is_written_is_read,
         a_create_whose_answer_was_lost,
@@ -30,7 +30,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     );
 }
 
-async fn what_is_written_is_read<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn what_is_written_is_read<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let mut more = append(1, 1, 1, Status::Unwinding);
     more.entries.push(Entry::Unwinding { why: Some("größer".to_owned()) });
@@ -47,7 +47,7 @@ async fn what_is_written_is_read<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
     assert!(expect(store.load(SagaId::new(2)).await, "load").is_none());
 }
 
-async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     expect(store.create(saga(1, ONE)).await, "create it again");
     let conflict = StoreErrorKind::Conflict;
@@ -60,8 +60,8 @@ async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harnes
     refused(store.create(saga(1, ONE)).await, conflict, "after it has continued");
 }
 
-async fn a_create_of_a_saga_that_its_worker_took_over<S: Store<Vec<u8>>, H: Harness<S>>(
-    harness: &H,
+async fn a_create_of_a_saga_that_its_worker_took_over<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
 ) {
     let store = with(harness, &[1]).await;
     harness.advance(LEASE).await;
@@ -69,7 +69,7 @@ async fn a_create_of_a_saga_that_its_worker_took_over<S: Store<Vec<u8>>, H: Harn
     refused(store.create(saga(1, ONE)).await, StoreErrorKind::Conflict, "it runs under epoch 2");
 }
 
-async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     for _ in 0..2 {
         let appended = expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
@@ -88,7 +88,7 @@ async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harne
     assert_eq!((record.entries.len(), record.status), (3, Status::Completed));
 }
 
-async fn a_log_has_no_gaps<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_log_has_no_gaps<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let gap = store.append(append(1, 1, 2, Status::Running)).await;
     refused(gap, StoreErrorKind::Conflict, "beyond the end");
@@ -96,7 +96,7 @@ async fn a_log_has_no_gaps<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     assert_eq!(record.entries.len(), 1);
 }
 
-async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let cancel = async |id| expect(store.request_cancel(SagaId::new(id)).await, "cancel");
     assert!(cancel(1).await);
@@ -110,11 +110,9 @@ async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>, H: Harness<S>>(harness: &
 }
 
 /// The check is part of the append. An owner past the point of no return completes the saga nevertheless.
-async fn no_saga_completes_before_its_owner_knows_of_a_cancel<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn no_saga_completes_before_its_owner_knows_of_a_cancel<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[1, 2, 3]).await;
     for id in [1, 2, 3] {
         assert!(expect(store.request_cancel(SagaId::new(id)).await, "cancel"));
@@ -140,7 +138,7 @@ where
     refused(store.append(fenced).await, StoreErrorKind::Fenced, "another epoch");
 }
 
-async fn lists_come_in_pages<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn lists_come_in_pages<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[4, 2, 3, 1]).await;
     expect(store.append(append(3, 1, 1, Status::Stuck)).await, "append");
     let list = async |status, after: Option<u128>, limit| {
@@ -155,7 +153,7 @@ async fn lists_come_in_pages<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     assert_eq!(list(Some(Status::Running), Some(1), 9).await, [2, 4]);
 }
 
-async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2, 3, 4]).await;
     for id in [1, 2] {
         expect(store.append(append(id, 1, 1, Status::Completed)).await, "append");
@@ -172,7 +170,7 @@ async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(ha
     assert_eq!(left.len(), 1, "an unfinished saga is never purged");
 }
 
-async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2, 3, 4]).await;
     expect(store.create(changed(saga(5, ONE), |saga| saga.version = 4)).await, "create");
     let other = changed(saga(6, ONE), |saga| saga.definition = "refund".to_owned());
@@ -202,7 +200,7 @@ async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness
     expect(store.create(saga(1, ONE)).await, "create");
 }
 
-async fn one_bad_append_among_many_disturbs_nobody<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn one_bad_append_among_many_disturbs_nobody<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let ids: Vec<u128> = (1..=30).collect();
     let store = with(harness, &ids).await;
     let appends = ids.iter().map(|id| {
@@ -218,7 +216,7 @@ async fn one_bad_append_among_many_disturbs_nobody<S: Store<Vec<u8>>, H: Harness
     }
 }
 
-async fn any_bytes_are_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn any_bytes_are_kept<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let bytes: Vec<u8> = (0..=255).collect();
     let store = with(harness, &[]).await;
     expect(
@@ -236,7 +234,7 @@ async fn any_bytes_are_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
 }
 
 /// A later release adds the origin of a saga.
-async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn the_first_entry_is_kept<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let text = |text: &str| Some(text.to_owned());
     let begun = |id| {
@@ -273,7 +271,7 @@ async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
     assert_eq!(record.beginning, saga(1, ONE).beginning, "only the input");
 }
 
-async fn every_kind_of_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn every_kind_of_entry_is_kept<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let mut more = append(1, 1, 1, Status::Running);
     for code in 1..=u8::MAX {
@@ -287,7 +285,7 @@ async fn every_kind_of_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     assert_eq!(record.entries[1..], more.entries[..]);
 }
 
-async fn every_entry_has_its_time<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn every_entry_has_its_time<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let mut position = 1;
     for _ in 0..2 {

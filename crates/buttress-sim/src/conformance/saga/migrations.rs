@@ -14,7 +14,7 @@ use super::{LEASE, ONE, TWO, append, changed, done, saga, with};
 /// Longer than a lease.
 const WAIT: Duration = Duration::from_secs(60);
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness:
         a_saga_that_waits_moves_with_its_times_and_is_due,
         a_move_is_repeated_and_another_one_is_refused,
@@ -64,11 +64,9 @@ async fn due<S: Store<Vec<u8>>>(store: &S, version: u32) -> Vec<(SagaId, u64)> {
     expect(taken, "take_due").sagas.into_iter().map(|record| (record.id, record.epoch)).collect()
 }
 
-async fn a_saga_that_waits_moves_with_its_times_and_is_due<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_saga_that_waits_moves_with_its_times_and_is_due<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, 1).await;
     let before = load(&store, 1).await;
     harness.advance(WAIT / 2).await;
@@ -95,11 +93,9 @@ where
     expect(store.append(append(1, 3, 3, Status::Running)).await, "the new owner");
 }
 
-async fn a_move_is_repeated_and_another_one_is_refused<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_move_is_repeated_and_another_one_is_refused<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, 1).await;
     let (first, other) = (log(&store, 1, b"first").await, log(&store, 1, b"other").await);
     let mut longer = first.clone();
@@ -114,11 +110,7 @@ where
     assert_eq!(migrate(&store, &first).await, Moved::Changed, "a worker has taken it");
 }
 
-async fn a_saga_moves_only_if_no_live_worker_runs_it<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_saga_moves_only_if_no_live_worker_runs_it<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2]).await;
     expect(store.append(append(2, 1, 1, Status::Unwinding)).await, "append");
     for id in [1, 2] {
@@ -149,11 +141,9 @@ where
     assert_eq!(taken, [3, 3]);
 }
 
-async fn a_stuck_saga_stays_stuck_and_an_ended_one_never_moves<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_stuck_saga_stays_stuck_and_an_ended_one_never_moves<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[1, 2, 3]).await;
     let before = log(&store, 2, b"new").await;
     let ends = [(1, Status::Stuck), (2, Status::Completed), (3, Status::Compensated)];
@@ -175,7 +165,7 @@ where
     assert_eq!(migrate(&store, &unknown).await, Moved::Gone);
 }
 
-async fn only_a_saga_as_it_was_loaded_moves<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn only_a_saga_as_it_was_loaded_moves<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, 1).await;
     let before = load(&store, 1).await;
     let loaded = log(&store, 1, b"new").await;
@@ -200,7 +190,7 @@ async fn only_a_saga_as_it_was_loaded_moves<S: Store<Vec<u8>>, H: Harness<S>>(ha
     assert_eq!(migrate(&store, &loaded).await, Moved::Moved);
 }
 
-async fn a_cancel_and_the_deadline_stay<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_cancel_and_the_deadline_stay<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, 1).await;
     assert!(expect(store.request_cancel(SagaId::new(1)).await, "request_cancel"));
     // A cancel changes nothing of what a move compares.
@@ -212,7 +202,7 @@ async fn a_cancel_and_the_deadline_stay<S: Store<Vec<u8>>, H: Harness<S>>(harnes
     assert_eq!(due(&store, 4).await, [(SagaId::new(1), 3)]);
 }
 
-async fn a_log_may_become_longer_and_shorter<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_log_may_become_longer_and_shorter<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, 1).await;
     let mut long = log(&store, 1, b"long").await;
     let added = 300;
@@ -236,7 +226,7 @@ async fn a_log_may_become_longer_and_shorter<S: Store<Vec<u8>>, H: Harness<S>>(h
     expect(store.append(append(1, 4, 2, Status::Running)).await, "append at the new end");
 }
 
-async fn one_of_two_moves_counts<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn one_of_two_moves_counts<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     for id in 1..=20 {
         let store = waiting(harness, id).await;
         let other = harness.reopen(&store).await;
@@ -251,7 +241,7 @@ async fn one_of_two_moves_counts<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
     }
 }
 
-async fn a_move_while_the_saga_is_taken<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_move_while_the_saga_is_taken<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     for id in 1..=20 {
         let store = waiting(harness, id).await;
         let other = harness.reopen(&store).await;
@@ -276,11 +266,9 @@ fn signal(id: u128, version: u32, name: &str) -> NewSignal<Vec<u8>> {
     NewSignal::new(SagaId::new(id), ("order", version), name, SignalId::new(1), b"yes".to_vec())
 }
 
-async fn signals_stay_and_later_ones_are_of_the_new_version<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn signals_stay_and_later_ones_are_of_the_new_version<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, 1).await;
     let stale = log(&store, 1, b"stale").await;
     let sent = expect(store.signal(signal(1, 3, "approved")).await, "signal");
@@ -298,7 +286,7 @@ where
     assert_eq!(sent, SignalAnswer::Delivered);
 }
 
-async fn a_move_while_a_signal_comes<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_move_while_a_signal_comes<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     for id in 1..=20 {
         let store = waiting(harness, id).await;
         let other = harness.reopen(&store).await;

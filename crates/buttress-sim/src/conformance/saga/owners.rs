@@ -8,7 +8,7 @@ use buttress_durable::saga::{SagaId, Status, Store, TakeOver};
 use super::super::{GRAIN, Harness, both, cases, expect, refused};
 use super::{LEASE, ONE, THREE, TWO, append, changed, saga, take_over, with};
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness:
         an_older_epoch_is_fenced,
         a_lease_ends_at_its_instant,
@@ -23,7 +23,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     );
 }
 
-async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     harness.advance(LEASE).await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
@@ -39,7 +39,7 @@ async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H)
     refused(unknown, StoreErrorKind::Fenced, "an unknown saga");
 }
 
-async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     expect(store.renew_worker(TWO, 3 * LEASE).await, "renew");
     harness.advance(LEASE - GRAIN).await;
@@ -54,8 +54,8 @@ async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     assert_eq!(take_over(&store, THREE).await, [(SagaId::new(1), 3)]);
 }
 
-async fn a_renewed_lease_holds_and_a_retired_one_does_not<S: Store<Vec<u8>>, H: Harness<S>>(
-    harness: &H,
+async fn a_renewed_lease_holds_and_a_retired_one_does_not<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
 ) {
     let store = with(harness, &[1]).await;
     harness.advance(LEASE - GRAIN).await;
@@ -68,8 +68,8 @@ async fn a_renewed_lease_holds_and_a_retired_one_does_not<S: Store<Vec<u8>>, H: 
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
 }
 
-async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>, H: Harness<S>>(
-    harness: &H,
+async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
 ) {
     let store = with(harness, &[1, 2, 3, 4, 5]).await;
     let ends = [
@@ -91,11 +91,8 @@ async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>, H: Ha
     assert_eq!(taken, BTreeSet::from([(SagaId::new(1), 2), (SagaId::new(5), 2)]));
 }
 
-async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
->(
-    harness: &H,
+async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
 ) {
     let store = with(harness, &[1]).await;
     for (id, version) in [(9, 2), (2, 4), (3, 2), (4, 4)] {
@@ -125,7 +122,7 @@ async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
     );
 }
 
-async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[]).await;
     for id in [5, 3, 4, 1] {
         expect(store.create(saga(id, ONE)).await, "create");
@@ -145,7 +142,7 @@ async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S
     assert_eq!(order, [vec![5, 3, 4], vec![1]]);
 }
 
-async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2, 3]).await;
     expect(store.renew_worker(TWO, 3 * LEASE).await, "renew");
     expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
@@ -163,9 +160,7 @@ async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>, H: Harness<S>>(
 }
 
 /// A take-over whose answer was lost: the worker finds the saga that it owns, and takes it again.
-async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harness<S>>(
-    harness: &H,
-) {
+async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2, 3, 4]).await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
     expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
@@ -189,7 +184,7 @@ async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harne
     assert!(expect(store.take_saga(ONE, SagaId::new(3)).await, "take").is_none(), "it has ended");
 }
 
-async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let ids: Vec<u128> = (1..=40).collect();
     let store = with(harness, &ids).await;
     let other = harness.reopen(&store).await;
@@ -202,7 +197,7 @@ async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(ha
     assert_eq!(all, ids.iter().map(|id| (SagaId::new(*id), 2)).collect());
 }
 
-async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     // Either order is right, but both operations must agree on it.
     for id in 1..=20 {
         let store = with(harness, &[id]).await;

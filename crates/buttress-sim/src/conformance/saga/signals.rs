@@ -14,7 +14,7 @@ use super::{LEASE, ONE, THREE, TWO, append, changed, done, saga, take_over, with
 /// Longer than a lease.
 const WAIT: Duration = Duration::from_secs(60);
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness:
         a_signal_is_kept_with_its_payload,
         an_early_signal_keeps_the_saga_from_waiting,
@@ -87,7 +87,7 @@ pub(super) async fn waiting<S: Store<Vec<u8>>>(harness: &impl Harness<S>) -> S {
     store
 }
 
-async fn a_signal_is_kept_with_its_payload<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_signal_is_kept_with_its_payload<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2]).await;
     assert_eq!((load(&store, 1).await.signals, signals(&store, 1).await), (0, vec![]));
     assert_eq!(send(&store, signal(1, "paid", 7)).await, SignalAnswer::Delivered);
@@ -105,11 +105,7 @@ async fn a_signal_is_kept_with_its_payload<S: Store<Vec<u8>>, H: Harness<S>>(har
     }
 }
 
-async fn an_early_signal_keeps_the_saga_from_waiting<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn an_early_signal_keeps_the_saga_from_waiting<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Delivered);
     assert!(!due(&store).await, "it has an owner");
@@ -124,7 +120,7 @@ where
     assert!(!due(&store).await, "nothing has come since");
 }
 
-async fn a_signal_makes_a_saga_that_waits_due<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_signal_makes_a_saga_that_waits_due<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness).await;
     harness.advance(WAIT / 2).await;
     assert!(!due(&store).await);
@@ -146,7 +142,7 @@ async fn a_signal_makes_a_saga_that_waits_due<S: Store<Vec<u8>>, H: Harness<S>>(
     assert!(due(&store).await, "its limit is as written");
 }
 
-async fn only_the_first_signal_of_a_name_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn only_the_first_signal_of_a_name_is_kept<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness).await;
     let other = harness.reopen(&store).await;
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Delivered);
@@ -160,7 +156,7 @@ async fn only_the_first_signal_of_a_name_is_kept<S: Store<Vec<u8>>, H: Harness<S
     assert_eq!(load(&store, 1).await.signals, 2);
 }
 
-async fn a_saga_that_takes_no_signal_says_why<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_saga_that_takes_no_signal_says_why<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2, 3, 4]).await;
     assert_eq!(send(&store, signal(9, "approved", 7)).await, SignalAnswer::Unknown);
     let other = SignalAnswer::OtherDefinition { definition: "order".to_owned(), version: 3 };
@@ -192,11 +188,9 @@ async fn a_saga_that_takes_no_signal_says_why<S: Store<Vec<u8>>, H: Harness<S>>(
     }
 }
 
-async fn an_append_that_depends_on_no_signals_is_written<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn an_append_that_depends_on_no_signals_is_written<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[1]).await;
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Delivered);
     assert_eq!(write(&store, append(1, 1, 1, Status::Running)).await, Appended::new(false));
@@ -207,11 +201,9 @@ where
     assert_eq!(load(&store, 1).await.entries.len(), 3);
 }
 
-async fn an_append_whose_answer_was_lost_before_the_signal<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn an_append_whose_answer_was_lost_before_the_signal<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness).await;
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Delivered);
     assert_eq!(write(&store, wait(1, WAIT, 0)).await, Appended::new(false), "it is in the log");
@@ -223,11 +215,9 @@ where
     assert!(due(&store).await);
 }
 
-async fn a_signal_at_the_instant_of_the_limit_or_the_end_of_the_wait<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_signal_at_the_instant_of_the_limit_or_the_end_of_the_wait<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     // Either order is right, but both operations must agree on it.
     for _ in 0..10 {
         let store = waiting(harness).await;
@@ -254,7 +244,7 @@ where
     }
 }
 
-async fn a_signal_while_the_saga_goes_to_wait<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_signal_while_the_saga_goes_to_wait<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     for _ in 0..10 {
         let store = with(harness, &[1]).await;
         let other = harness.reopen(&store).await;
@@ -271,7 +261,7 @@ async fn a_signal_while_the_saga_goes_to_wait<S: Store<Vec<u8>>, H: Harness<S>>(
     }
 }
 
-async fn many_callers_send_one_signal<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn many_callers_send_one_signal<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness).await;
     let other = harness.reopen(&store).await;
     let callers = (0..20_u128).map(|caller| {
@@ -289,7 +279,7 @@ async fn many_callers_send_one_signal<S: Store<Vec<u8>>, H: Harness<S>>(harness:
     assert_eq!(load(&store, 1).await.signals, 1);
 }
 
-async fn two_workers_and_one_signal<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn two_workers_and_one_signal<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     for _ in 0..5 {
         let store = waiting(harness).await;
         let other = harness.reopen(&store).await;
@@ -312,11 +302,9 @@ async fn two_workers_and_one_signal<S: Store<Vec<u8>>, H: Harness<S>>(harness: &
     }
 }
 
-async fn the_owner_before_is_fenced_whatever_it_has_seen<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn the_owner_before_is_fenced_whatever_it_has_seen<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[1]).await;
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Delivered);
     harness.advance(2 * LEASE).await;
@@ -332,7 +320,7 @@ where
     assert_eq!(load(&store, 1).await.entries.len(), 1);
 }
 
-async fn signals_are_kept_until_the_saga_is_removed<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn signals_are_kept_until_the_saga_is_removed<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1, 2]).await;
     for id in [1, 2] {
         assert_eq!(send(&store, signal(id, "approved", 7)).await, SignalAnswer::Delivered);
@@ -350,7 +338,7 @@ async fn signals_are_kept_until_the_saga_is_removed<S: Store<Vec<u8>>, H: Harnes
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Delivered);
 }
 
-async fn a_payload_of_up_to_the_largest_size<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_payload_of_up_to_the_largest_size<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let sized = |bytes| changed(signal(1, "approved", 7), |signal| signal.payload = vec![7; bytes]);
     let refusal = store.signal(sized(LARGEST_SIGNAL + 1)).await;
@@ -360,7 +348,7 @@ async fn a_payload_of_up_to_the_largest_size<S: Store<Vec<u8>>, H: Harness<S>>(h
     assert_eq!(signals(&store, 1).await[0].payload.len(), LARGEST_SIGNAL);
 }
 
-async fn a_signal_that_is_never_polled_is_not_sent<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_signal_that_is_never_polled_is_not_sent<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness).await;
     drop(store.signal(signal(1, "approved", 7)));
     assert!(!due(&store).await);

@@ -7,12 +7,13 @@ use super::super::{Transactions, cases, expect, refused};
 use super::signals::{due, load, send, signal, signals, take, waiting};
 use super::{TWO, changed};
 
+/// A store that sends signals in a caller's transaction.
+pub(super) trait Signals<Tx>: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>> {}
+
+impl<S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>, Tx> Signals<Tx> for S {}
+
 /// Runs every case of signals that are sent in a caller's transaction.
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Signals<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         a_signal_that_is_rolled_back_never_was,
         a_signal_that_is_committed_makes_its_saga_due,
@@ -21,11 +22,9 @@ where
     );
 }
 
-async fn a_signal_that_is_rolled_back_never_was<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_signal_that_is_rolled_back_never_was<S: Signals<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = waiting(harness).await;
     for _ in 0..2 {
         let mut tx = harness.begin(&store).await;
@@ -38,11 +37,9 @@ where
     assert_eq!(send(&store, signal(1, "approved", 8)).await, SignalAnswer::Delivered);
 }
 
-async fn a_signal_that_is_committed_makes_its_saga_due<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_signal_that_is_committed_makes_its_saga_due<S: Signals<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = waiting(harness).await;
     let other = harness.reopen(&store).await;
     let mut tx = harness.begin(&store).await;
@@ -56,11 +53,9 @@ where
     assert_eq!(send(&store, signal(1, "approved", 7)).await, SignalAnswer::Duplicate);
 }
 
-async fn a_transaction_that_sends_one_signal_twice<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_transaction_that_sends_one_signal_twice<S: Signals<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = waiting(harness).await;
     let mut tx = harness.begin(&store).await;
     let large = changed(signal(1, "paid", 7), |signal| {
@@ -82,11 +77,9 @@ where
     assert_eq!(kept.iter().map(|signal| signal.id.get()).collect::<Vec<_>>(), [7, 8]);
 }
 
-async fn a_signal_in_a_transaction_that_is_never_polled<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + SignalIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_signal_in_a_transaction_that_is_never_polled<S: Signals<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = waiting(harness).await;
     let mut tx = harness.begin(&store).await;
     drop(store.signal_in(&mut tx, signal(1, "approved", 7)));

@@ -8,11 +8,12 @@ use buttress_durable::saga::{
 use super::super::{Transactions, cases, expect, refused};
 use super::{LEASE, ONE, TWO, append, changed, saga, take_over};
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+/// A store that creates sagas in a caller's transaction.
+pub(super) trait Creates<Tx>: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>> {}
+
+impl<S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>, Tx> Creates<Tx> for S {}
+
+pub(super) async fn all<S: Creates<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     cases!(harness:
         a_saga_that_is_rolled_back_never_was,
         a_saga_that_is_committed_is_taken_once,
@@ -44,11 +45,9 @@ async fn has_unowned<S: Store<Vec<u8>>>(store: &S) -> bool {
     expect(store.has_unowned("order", 3).await, "has_unowned")
 }
 
-async fn a_saga_that_is_rolled_back_never_was<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_saga_that_is_rolled_back_never_was<S: Creates<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
     for _ in 0..2 {
@@ -62,11 +61,9 @@ where
     assert_eq!(create(harness, &store, new(1)).await, None, "the id is free");
 }
 
-async fn a_saga_that_is_committed_is_taken_once<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_saga_that_is_committed_is_taken_once<S: Creates<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     expect(store.renew_worker(ONE, LEASE).await, "renew");
     expect(store.renew_worker(TWO, LEASE).await, "renew");
@@ -95,11 +92,9 @@ where
     expect(there.append(append(2, 2, 0, Status::Running)).await, "append");
 }
 
-async fn only_unowned_sagas_of_the_version_are_found<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn only_unowned_sagas_of_the_version_are_found<S: Creates<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     expect(store.renew_worker(ONE, LEASE).await, "renew");
     expect(store.create(saga(1, ONE)).await, "create");
@@ -117,11 +112,7 @@ where
     assert_eq!(taken.sagas.len(), 1);
 }
 
-async fn a_known_id_returns_its_saga<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_known_id_returns_its_saga<S: Creates<Tx>, Tx>(harness: &impl Transactions<S, Tx>) {
     let store = harness.fresh().await;
     expect(store.renew_worker(ONE, LEASE).await, "renew");
     expect(store.create(saga(1, ONE)).await, "create");
@@ -143,11 +134,9 @@ where
     }
 }
 
-async fn a_creation_that_is_never_polled_has_no_effect<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn a_creation_that_is_never_polled_has_no_effect<S: Creates<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
     drop(store.create_in(&mut tx, new(1)));
@@ -156,11 +145,9 @@ where
     assert!(!has_unowned(&store).await);
 }
 
-async fn what_is_too_large_leaves_the_transaction_usable<S, Tx, H>(harness: &H)
-where
-    S: Store<Vec<u8>> + CreateIn<Tx, Vec<u8>>,
-    H: Transactions<S, Tx>,
-{
+async fn what_is_too_large_leaves_the_transaction_usable<S: Creates<Tx>, Tx>(
+    harness: &impl Transactions<S, Tx>,
+) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
     let large = changed(new(1), |saga| saga.beginning.input = vec![7; (16 << 20) + 1]);

@@ -10,7 +10,7 @@ use super::{LEASE, ONE, TWO, changed, done, saga, with};
 /// Longer than a lease.
 const WAIT: Duration = Duration::from_secs(60);
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness:
         an_overdue_saga_of_another_version_is_listed,
         the_longest_overdue_come_after_the_unowned_and_no_more_than_asked_for,
@@ -30,11 +30,9 @@ async fn others<S: Store<Vec<u8>>>(store: &S, known: &[u32], limit: usize) -> Ve
     found.into_iter().map(|saga| (saga.id.get(), saga.version)).collect()
 }
 
-async fn an_overdue_saga_of_another_version_is_listed<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn an_overdue_saga_of_another_version_is_listed<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[]).await;
     add_waiting(&store, 1, 2, WAIT).await;
     add_waiting(&store, 2, 3, WAIT).await;
@@ -54,11 +52,11 @@ where
     assert_eq!((listed[0].status, listed[0].due_at.is_some()), (Status::Waiting, true));
 }
 
-async fn the_longest_overdue_come_after_the_unowned_and_no_more_than_asked_for<S, H>(harness: &H)
-where
+async fn the_longest_overdue_come_after_the_unowned_and_no_more_than_asked_for<
     S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[]).await;
     for (id, version, seconds) in
         [(5, 2, 9), (1, 4, 3), (3, 2, 6), (2, 1, 1), (4, 4, 90), (9, 3, 1)]

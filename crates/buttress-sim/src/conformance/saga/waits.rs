@@ -14,7 +14,7 @@ use super::{LEASE, ONE, THREE, TWO, append, changed, done, saga, take_over, with
 /// Longer than a lease.
 const WAIT: Duration = Duration::from_secs(60);
 
-pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+pub(super) async fn all<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     cases!(harness:
         a_wait_is_over_at_its_instant_and_its_old_owner_is_fenced,
         a_saga_that_waits_is_listed_with_its_time,
@@ -77,11 +77,9 @@ async fn load<S: Store<Vec<u8>>>(store: &S, id: u128) -> Record<Vec<u8>> {
     expect(store.load(SagaId::new(id)).await, "load").unwrap()
 }
 
-async fn a_wait_is_over_at_its_instant_and_its_old_owner_is_fenced<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_wait_is_over_at_its_instant_and_its_old_owner_is_fenced<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, &[(1, WAIT)]).await;
     harness.advance(WAIT - GRAIN).await;
     assert!(!due(&store).await);
@@ -109,11 +107,9 @@ where
     expect(store.append(append(1, 2, 3, Status::Running)).await, "the new owner");
 }
 
-async fn a_wait_of_an_owner_that_does_not_know_of_a_cancel_is_over<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_wait_of_an_owner_that_does_not_know_of_a_cancel_is_over<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = with(harness, &[1, 2]).await;
     for id in [1, 2] {
         assert!(expect(store.request_cancel(SagaId::new(id)).await, "request_cancel"));
@@ -127,7 +123,7 @@ where
     assert_eq!(take(&store, TWO).await, [(2, 2)]);
 }
 
-async fn a_saga_that_waits_is_listed_with_its_time<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_saga_that_waits_is_listed_with_its_time<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, &[(3, WAIT), (1, 2 * WAIT), (2, WAIT)]).await;
     expect(store.create(saga(4, ONE)).await, "create");
     for store in [&store, &harness.reopen(&store).await] {
@@ -150,11 +146,9 @@ async fn a_saga_that_waits_is_listed_with_its_time<S: Store<Vec<u8>>, H: Harness
     }
 }
 
-async fn a_wait_outlives_its_worker_and_no_worker_owns_it<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_wait_outlives_its_worker_and_no_worker_owns_it<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, &[(1, WAIT)]).await;
     assert_eq!(expect(store.owned(ONE, "order", 3).await, "owned"), []);
     assert!(!expect(store.has_unowned("order", 3).await, "has_unowned"));
@@ -168,11 +162,9 @@ where
     assert_eq!(take(&store, TWO).await, [(1, 2)]);
 }
 
-async fn a_wait_of_zero_is_over_and_one_without_end_is_not<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_wait_of_zero_is_over_and_one_without_end_is_not<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, &[(1, Duration::ZERO), (2, Duration::MAX)]).await;
     assert!(due(&store).await);
     assert_eq!(take(&store, TWO).await, [(1, 2)]);
@@ -181,7 +173,7 @@ where
     assert_eq!(load(&store, 2).await.entries.last().and_then(Entry::wait), Some(Duration::MAX));
 }
 
-async fn a_wait_without_its_time_is_refused<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_wait_without_its_time_is_refused<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = with(harness, &[1]).await;
     let endless = changed(wait(1, WAIT), |append| append.due_in = None);
     refused(store.append(endless).await, StoreErrorKind::Invalid, "no worker would wake it");
@@ -193,11 +185,9 @@ async fn a_wait_without_its_time_is_refused<S: Store<Vec<u8>>, H: Harness<S>>(ha
     assert_eq!(load(&store, 1).await.due_at, None);
 }
 
-async fn a_cancel_ends_a_wait_and_changes_no_other_saga<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_cancel_ends_a_wait_and_changes_no_other_saga<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, &[(1, WAIT), (2, WAIT)]).await;
     harness.advance(GRAIN).await;
     assert!(expect(store.request_cancel(SagaId::new(1)).await, "cancel"));
@@ -218,7 +208,7 @@ where
     );
 }
 
-async fn a_wait_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_wait_whose_answer_was_lost<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, &[(1, WAIT)]).await;
     harness.advance(WAIT / 2).await;
     expect(store.append(wait(1, WAIT)).await, "again");
@@ -232,7 +222,7 @@ async fn a_wait_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness:
     refused(store.append(wait(1, WAIT)).await, StoreErrorKind::Fenced, "it was taken");
 }
 
-async fn an_owner_that_goes_on_waits_no_longer<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn an_owner_that_goes_on_waits_no_longer<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, &[(1, WAIT), (2, WAIT)]).await;
     // A cancel came while the owner wrote the wait: it continues under its own epoch.
     expect(store.append(append(1, 1, 3, Status::Unwinding)).await, "append");
@@ -244,7 +234,7 @@ async fn an_owner_that_goes_on_waits_no_longer<S: Store<Vec<u8>>, H: Harness<S>>
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)], "it has an owner again");
 }
 
-async fn a_saga_waits_again<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_saga_waits_again<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let store = waiting(harness, &[(1, WAIT)]).await;
     for round in 1..4_u64 {
         harness.advance(WAIT).await;
@@ -258,11 +248,9 @@ async fn a_saga_waits_again<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     }
 }
 
-async fn the_longest_due_come_first_and_only_of_the_version<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn the_longest_due_come_first_and_only_of_the_version<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let second = Duration::from_secs(1);
     let waits = [(1, 4 * second), (2, second), (3, 3 * second), (4, 2 * second), (5, WAIT)];
     let store = waiting(harness, &waits).await;
@@ -288,7 +276,7 @@ where
     assert!(!expect(store.has_due("refund", 4).await, "has_due"));
 }
 
-async fn two_workers_share_the_sagas_that_are_due<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn two_workers_share_the_sagas_that_are_due<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     let ids: Vec<u128> = (1..=40).collect();
     let waits: Vec<(u128, Duration)> = ids.iter().map(|id| (*id, WAIT)).collect();
     let store = waiting(harness, &waits).await;
@@ -302,11 +290,9 @@ async fn two_workers_share_the_sagas_that_are_due<S: Store<Vec<u8>>, H: Harness<
     assert_eq!(all, ids.iter().map(|id| (*id, 2)).collect());
 }
 
-async fn a_worker_that_crashed_after_it_took_a_saga_is_replaced<S, H>(harness: &H)
-where
-    S: Store<Vec<u8>>,
-    H: Harness<S>,
-{
+async fn a_worker_that_crashed_after_it_took_a_saga_is_replaced<S: Store<Vec<u8>>>(
+    harness: &impl Harness<S>,
+) {
     let store = waiting(harness, &[(1, WAIT)]).await;
     harness.advance(WAIT).await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
@@ -323,7 +309,7 @@ where
     refused(store.append(wait_at(1, (2, 3), WAIT)).await, StoreErrorKind::Fenced, "the one before");
 }
 
-async fn a_take_while_the_owner_writes<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+async fn a_take_while_the_owner_writes<S: Store<Vec<u8>>>(harness: &impl Harness<S>) {
     // Either order is right, but both operations must agree on it.
     for id in 1..=20 {
         let store = waiting(harness, &[(id, Duration::ZERO)]).await;

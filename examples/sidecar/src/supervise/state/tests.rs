@@ -39,6 +39,12 @@ impl Trial {
         self.state.emptied();
     }
 
+    /// Starts the child at its time, and ends it.
+    fn run(&mut self, start: u64, end: u64, how: End) {
+        self.start(start);
+        self.end(end, how);
+    }
+
     fn stop(&mut self, millis: u64) -> bool {
         self.state.stop(self.at(millis))
     }
@@ -49,11 +55,9 @@ fn the_waits_double_and_the_sixth_failure_within_60_s_ends_the_sidecar_with_its_
     let mut trial = Trial::new(Restart::OnFailure);
     // Each child runs for 1 ms.
     for start in [0, 101, 302, 703, 1504] {
-        trial.start(start);
-        trial.end(start + 1, End::Code(1));
+        trial.run(start, start + 1, End::Code(1));
     }
-    trial.start(3105);
-    trial.end(3106, End::Code(7));
+    trial.run(3105, 3106, End::Code(7));
     assert_eq!(trial.next(3106), Step::Exit(7));
 }
 
@@ -62,8 +66,7 @@ fn the_waits_grow_to_10_s() {
     let mut trial = Trial::new(Restart::Always);
     let mut start = 0;
     for wait in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-        trial.start(start);
-        trial.end(start + 1, End::Code(0));
+        trial.run(start, start + 1, End::Code(0));
         start += 1 + wait;
     }
     trial.start(start);
@@ -73,11 +76,9 @@ fn the_waits_grow_to_10_s() {
 fn a_failure_that_is_60_s_old_counts_no_more() {
     let mut trial = Trial::new(Restart::OnFailure);
     for (start, end) in [(0, 1000), (1100, 13_000), (13_200, 25_000), (25_400, 37_000)] {
-        trial.start(start);
-        trial.end(end, End::Code(1));
+        trial.run(start, end, End::Code(1));
     }
-    trial.start(37_800);
-    trial.end(49_000, End::Code(1));
+    trial.run(37_800, 49_000, End::Code(1));
     trial.start(50_600);
     // The sixth failure, 60 s after the first one.
     trial.end(61_000, End::Code(1));
@@ -91,14 +92,10 @@ fn a_failure_that_is_60_s_old_counts_no_more() {
 #[test]
 fn after_60_s_without_an_end_the_first_wait_is_100_ms_again() {
     let mut trial = Trial::new(Restart::OnFailure);
-    trial.start(0);
-    trial.end(1, End::Code(1));
-    trial.start(101);
-    trial.end(102, End::Code(1));
-    trial.start(302);
-    trial.end(60_301, End::Code(1));
-    trial.start(60_701);
-    trial.end(120_701, End::Code(1));
+    trial.run(0, 1, End::Code(1));
+    trial.run(101, 102, End::Code(1));
+    trial.run(302, 60_301, End::Code(1));
+    trial.run(60_701, 120_701, End::Code(1));
     trial.start(120_801);
 }
 
@@ -116,8 +113,7 @@ fn a_success_ends_the_sidecar_unless_it_restarts_always() {
         (Restart::Always, End::Code(3), Step::Wait),
     ] {
         let mut trial = Trial::new(restart);
-        trial.start(0);
-        trial.end(5, end);
+        trial.run(0, 5, end);
         assert_eq!(trial.next(5), expected, "{restart:?}, {end:?}");
     }
 }
@@ -127,12 +123,10 @@ fn successes_of_always_are_no_failures() {
     let mut trial = Trial::new(Restart::Always);
     let mut start = 0;
     for wait in [100, 200, 400, 800, 1600, 3200, 6400] {
-        trial.start(start);
-        trial.end(start, End::Code(0));
+        trial.run(start, start, End::Code(0));
         start += wait;
     }
-    trial.start(start);
-    trial.end(start, End::Code(1));
+    trial.run(start, start, End::Code(1));
     assert_eq!(trial.next(start), Step::Wait, "the first failure");
 }
 
@@ -207,8 +201,7 @@ fn a_signal_while_the_rest_of_a_failed_child_ends_forbids_the_restart() {
 #[test]
 fn a_signal_without_a_child_ends_the_sidecar_with_the_last_code() {
     let mut trial = Trial::new(Restart::OnFailure);
-    trial.start(0);
-    trial.end(10, End::Code(4));
+    trial.run(0, 10, End::Code(4));
     assert!(!trial.stop(50), "there is no group");
     assert_eq!(trial.next(50), Step::Exit(4));
     assert_eq!(trial.state.due(), None);

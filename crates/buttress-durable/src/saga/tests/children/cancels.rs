@@ -120,7 +120,7 @@ async fn only_the_parent_cancels_its_child() {
 #[tokio::test(start_paused = true)]
 async fn a_cancel_after_the_commit_has_no_effect() {
     let world = World::new();
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (shipments, pick) = shipments(&there);
     let (order, _) = order_of(&world, &shipments, pick, |_| {});
     let orders = world.executor(order);

@@ -11,16 +11,22 @@ fn process(world: &World) -> (Sagas, Sagas) {
     (world.executor(order), shipments)
 }
 
+/// The executors of a process that has started an order, and whose shipment runs.
+async fn under_way(world: &World) -> (Sagas, Sagas) {
+    let (orders, shipments) = process(world);
+    drop(orders.start_as(PARENT, 7).await.unwrap());
+    world.until(&shipments, shipment_id(), Status::Running).await;
+    (orders, shipments)
+}
+
 /// The worker of parent and child dies while the child runs. The next one finds the child, and starts no second one.
 #[tokio::test(start_paused = true)]
 async fn the_next_worker_finds_the_child() {
     let world = World::new();
-    let (orders, shipments) = process(&world);
-    drop(orders.start_as(PARENT, 7).await.unwrap());
-    world.until(&shipments, shipment_id(), Status::Running).await;
+    let _dying = under_way(&world).await;
     world.store.set(Fault::DiesBeforeAppend);
     world.clock.sleep(LEASE + MINUTE).await;
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (orders, shipments) = process(&there);
     assert_eq!(shipments.recover().await.unwrap().resumed, [shipment_id()]);
     assert_eq!(orders.recover().await.unwrap().resumed, [PARENT]);
@@ -35,12 +41,10 @@ async fn the_next_worker_finds_the_child() {
 #[tokio::test(start_paused = true)]
 async fn a_parent_sees_the_end_of_a_child_in_another_process() {
     let world = World::new();
-    let (orders, shipments) = process(&world);
-    drop(orders.start_as(PARENT, 7).await.unwrap());
-    world.until(&shipments, shipment_id(), Status::Running).await;
+    let (orders, shipments) = under_way(&world).await;
     orders.shut_down().await.unwrap();
     assert_eq!(world.seconds(), 0, "a shutdown does not wait for a child");
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (orders, elsewhere) = process(&there);
     assert_eq!(orders.recover().await.unwrap().resumed, [PARENT]);
     world.until(&orders, PARENT, Status::Completed).await;
@@ -62,7 +66,7 @@ async fn the_next_worker_commits_the_child() {
     world.store.set(Fault::None);
     world.clock.sleep(HOUR).await;
     assert_eq!(shipments.state(shipment_id()).await.unwrap().unwrap().status, Status::Waiting);
-    let there = World { store: world.store.of_another_process(), ..world.clone() };
+    let there = world.of_another_process();
     let (orders, _) = process(&there);
     assert_eq!(orders.recover().await.unwrap().resumed, [PARENT]);
     world.until(&orders, PARENT, Status::Completed).await;
@@ -169,12 +173,16 @@ async fn a_pivot_child_that_may_have_been_purged_is_not_started_again() {
     assert_eq!(names(&world.seen()), ["book"]);
 }
 
+/// The world of children in a store of their own.
+fn with_another_store(world: &World) -> World {
+    World { store: Faulty::new(MemoryStore::new(world.clock.clone())), ..world.clone() }
+}
+
 /// The store of the child is unavailable: the parent waits for it, and logs no separate failure.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_store_of_the_child_delays_its_parent() {
     let world = World::new();
-    let there =
-        World { store: Faulty::new(MemoryStore::new(world.clock.clone())), ..world.clone() };
+    let there = with_another_store(&world);
     let (shipments, pick) = shipments(&there);
     let (order, _) = order_of(&world, &shipments, pick, charged(&world));
     let orders = world.executor(order);
@@ -218,8 +226,7 @@ async fn a_resumed_parent_that_waits_for_its_child_takes_no_room() {
 #[tokio::test(start_paused = true)]
 async fn an_undo_beside_a_start_of_the_child_undoes_the_child() {
     let world = World::new();
-    let there =
-        World { store: Faulty::new(MemoryStore::new(world.clock.clone())), ..world.clone() };
+    let there = with_another_store(&world);
     let (shipments, pick) = shipments(&there);
     let (order, _) = order_of(&world, &shipments, pick, |_| {});
     let orders = world.executor(order);

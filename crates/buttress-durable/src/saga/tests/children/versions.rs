@@ -137,9 +137,6 @@ async fn a_held_child_moves_with_a_new_step_that_counts_as_done() {
 /// The log of a long definition does not say which of its steps are child sagas.
 #[tokio::test(start_paused = true)]
 async fn no_step_of_a_long_definition_that_may_be_a_child_is_renamed_or_forgotten() {
-    const LONG: &str = "a name of so many characters that no shape of a definition with it is shorter than two \
-         hundred characters, because a shape is one text with the names, the kinds and the edges of all steps, and \
-         this is one of them";
     let world = World::new();
     let (shipments, pick) = shipments(&world);
     let order = |version| {

@@ -98,8 +98,7 @@ async fn two_steps_cannot_become_one() {
     world.step(&mut before, "b", Duration::ZERO);
     before.step("wait").wait(|_, ()| DAY);
     let old = executor(&world, before);
-    let id = old.start(7).await.unwrap().id();
-    world.until(&old, id, Status::Waiting).await;
+    let id = world.waiting(&old).await;
     let mut after = Definition::builder("order", 2);
     world.step(&mut after, "a", Duration::ZERO);
     after.step("wait").wait(|_, ()| DAY);
@@ -167,8 +166,7 @@ async fn a_signal_that_has_come_keeps_its_name_and_its_type() {
     before.step("wait").wait(|_, ()| DAY);
     before.step("approval").signal::<u32>(|_, ()| None);
     let old = executor(&world, before);
-    let id = old.start(7).await.unwrap().id();
-    world.until(&old, id, Status::Waiting).await;
+    let id = world.waiting(&old).await;
     old.signal(id, "approval", 1_u32, SignalId::new(1)).await.unwrap();
     world.clock.sleep(SECOND).await;
     world.until(&old, id, Status::Waiting).await;

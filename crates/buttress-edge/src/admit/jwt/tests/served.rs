@@ -218,8 +218,7 @@ async fn edge_2_37_keys_come_over_http_without_redirects_up_to_256_kib() {
     ] {
         let (jwt, mut backend) = over_http();
         let request = begin(&jwt, &token);
-        let mut connection = backend.accept().await;
-        let head = connection.read_head().await;
+        let (mut connection, head) = backend.accept_request().await;
         assert!(head.starts_with("GET /keys?v=1 HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("host: id.example\r\n"), "{head}");
         connection.try_write(&answer).await;
@@ -234,8 +233,7 @@ async fn edge_2_37_a_key_server_that_sends_a_byte_a_second_is_given_up_after_5_s
     let token = rs256("a", RSA_A, &claims(&Clock::default()));
     let start = Clock::default().now();
     let request = begin(&jwt, &token);
-    let mut connection = backend.accept().await;
-    connection.read_head().await;
+    let (mut connection, _) = backend.accept_request().await;
     connection.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await;
     while connection.try_write(" ").await {
         after(1).await;

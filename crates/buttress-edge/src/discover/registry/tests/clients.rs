@@ -203,8 +203,7 @@ async fn the_removal_waits_for_the_heartbeat_that_is_under_way() {
     let (stop, stopped) = oneshot::channel::<()>();
     let announcement = announcement(&network, "1").weight(0);
     let announced = tokio::spawn(announcement.until(async { drop(stopped.await) }));
-    let mut connection = backend.accept().await;
-    let head = connection.read_head().await;
+    let (mut connection, head) = backend.accept_request().await;
     assert!(head.starts_with("PUT /services/orders/1 "), "{head}");
     connection.read_until(r#""weight":1"#).await;
     stop.send(()).unwrap();

@@ -16,8 +16,7 @@ async fn asked(edge: &Edge) -> Raw {
     answers(&edge.network, "primary", &ok("", "ok"));
     let start = Clock::default().now();
     assert_eq!(edge.open().exchange(get("/")).await.1, "ok");
-    let mut connection = mirror.accept().await;
-    connection.read_head().await;
+    let (connection, _) = mirror.accept_request().await;
     assert_eq!(Clock::default().now() - start, Duration::ZERO);
     connection
 }
