@@ -1,13 +1,18 @@
 //! Sagas that start in the caller's own transaction.
 
+use std::any::Any;
 use std::time::Duration;
 
-use buttress::{Clock, Spawner, StoreErrorKind, Task};
+use buttress::{Clock, InMemoryValue, Spawner, StoreError, StoreErrorKind, Task};
 use buttress_durable::bus::{Bus, Pattern, Subscribe};
 use buttress_durable::consume::{self, Consumer, Delivery, MemoryDeadLetters};
 use buttress_durable::event::Event;
 use buttress_durable::outbox::{self, Inbox, Message, MessageId, Receipt};
-use buttress_durable::saga::{Executor, MemoryStore, SagaError, SagaId, StartedIn, Status, Store};
+use buttress_durable::saga::{
+    CreateIn, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId, StartedIn, Status, Store,
+};
+use buttress_sim::hooked::saga::Operation;
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run};
 use tower::{BoxError, service_fn};
 
 use super::world::*;
@@ -183,6 +188,69 @@ async fn the_deadline_counts_from_the_start_in_the_transaction() {
     tx.commit();
     assert_ended(&started.committed().await.unwrap(), Status::Compensated, Some("deadline passed"));
     assert!(site.world.seen().is_empty());
+}
+
+/// Answers of take-overs come late.
+#[derive(Clone)]
+struct LateTakeOvers {
+    logs: MemoryStore,
+    operation: &'static str,
+}
+
+impl Hook<Operation<InMemoryValue>> for LateTakeOvers {
+    async fn around<T: Any + Send>(
+        &self,
+        operation: Operation<InMemoryValue>,
+        run: Run<T>,
+    ) -> Result<T, StoreError> {
+        let is_late = operation.name() == self.operation;
+        let answer = run.await;
+        if is_late {
+            Clock::default().sleep(ms(3)).await;
+        }
+        answer
+    }
+}
+
+impl CreateIn<outbox::MemoryTransaction, InMemoryValue> for LateTakeOvers {
+    async fn create_in(
+        &self,
+        tx: &mut outbox::MemoryTransaction,
+        saga: NewSaga<InMemoryValue>,
+    ) -> buttress::Answer<Option<Record<InMemoryValue>>> {
+        self.logs.create_in(tx, saga).await
+    }
+}
+
+/// Regression: the executor's own recovery and `committed` both took the saga. The action ran twice, the caller got an
+/// error, and the log said that another worker had taken the saga over.
+#[tokio::test(start_paused = true)]
+async fn a_committed_saga_that_the_recovery_of_its_executor_takes_runs_once() {
+    for operation in ["take_abandoned", "take_unowned", "owned"] {
+        // The recovery begins at 500 ms. The commit is before it, between its take-over and its answer, and after it.
+        for commit_at in 498..=505 {
+            let site = Site::new();
+            let steps = sequence(&site.world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
+            let late = LateTakeOvers { logs: site.logs.clone(), operation };
+            let logs = Hooked::new(site.logs.clone(), late);
+            let sagas = Executor::new(steps.build().unwrap(), logs, config()).unwrap();
+            sagas.keep_recovering(ms(501));
+            let mut tx = site.database.begin();
+            let started = sagas.start_in(&mut tx, ID, 7).await.unwrap();
+            Clock::default().sleep(ms(commit_at)).await;
+            tx.commit();
+            // Another task of the process commits, so the recovery may see the saga first.
+            Clock::default().sleep(ms(1)).await;
+            let report = started.committed().await;
+            let report = report.unwrap_or_else(|error| panic!("{operation} {commit_at}: {error}"));
+            assert_ended(&report, Status::Completed, None);
+            Clock::default().sleep(3 * PICK_UP).await;
+            assert_eq!(site.world.seen(), ["a", "b"], "{operation} {commit_at}");
+            let stats = sagas.stats();
+            let ends = (stats.started + stats.resumed, stats.completed, stats.fenced);
+            assert_eq!(ends, (1, 1, 0), "{operation} {commit_at}");
+        }
+    }
 }
 
 /// Line 2: an event starts one saga, although it is delivered repeatedly and its handler fails after the start.

@@ -47,6 +47,7 @@ boxed! {
     take_saga(worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
     owned(worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>>;
     has_unowned(name: &'a str, version: u32) -> Fut<'a, bool>;
+    take_unowned(worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
     load(saga: SagaId) -> Fut<'a, Option<Record<P>>>;
     request_cancel(saga: SagaId) -> Fut<'a, bool>;
     list(page: Page) -> Fut<'a, Vec<Summary>>;
@@ -110,6 +111,10 @@ impl<P: 'static + Send> Store<P> for BoxStore<P> {
 
     async fn has_unowned(&self, name: &str, version: u32) -> Answer<bool> {
         self.store.has_unowned(name, version).await
+    }
+
+    async fn take_unowned(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
+        self.store.take_unowned(worker, saga).await
     }
 
     async fn load(&self, saga: SagaId) -> Answer<Option<Record<P>>> {

@@ -320,6 +320,19 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         rows.hand_over(saga, worker, self.inner.clock.unix())
     }
 
+    fn take_unowned_now(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> Option<Result<Record<P>, String>> {
+        let mut rows = self.lock();
+        let row = rows.sagas.get(&saga)?;
+        if row.worker != WorkerId::NOBODY || row.record.status.is_ended() {
+            return None;
+        }
+        rows.hand_over(saga, worker, self.inner.clock.unix())
+    }
+
     fn owned_now(&self, worker: WorkerId, name: &str, version: u32) -> Vec<SagaId> {
         let rows = self.lock();
         let owned = |id: &&SagaId| {

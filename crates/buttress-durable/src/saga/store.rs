@@ -225,6 +225,28 @@ pub trait Store<P>: Send + Sync + 'static {
         async { Ok(false) }
     }
 
+    /// Takes a saga that [`create_in`](CreateIn::create_in) has created and that no worker has taken yet.
+    ///
+    /// Returns `None` if the saga is unknown, or if a worker has taken it, also if that was `worker` itself. The
+    /// check and the take-over are one step: an executor takes such a saga after the commit, while its own
+    /// recovery may take it too. The default implementation returns an error, which is right for a store without
+    /// [`CreateIn`].
+    ///
+    /// # Errors
+    /// Returns `Corrupt` if the saga cannot be read. The saga stays unchanged.
+    fn take_unowned(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> impl Future<Output = Answer<Option<Record<P>>>> + Send {
+        let _ = worker;
+        async move {
+            let why =
+                format!("saga {saga}: this store takes no sagas that a transaction has created");
+            Err(StoreError::invalid(why))
+        }
+    }
+
     /// Reads one saga; returns `None` if it is unknown.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ operations! {
     TakeSaga "take_saga" { worker: WorkerId, saga: SagaId }
     Owned "owned" { worker: WorkerId, definition: String, version: u32 }
     HasUnowned "has_unowned" { definition: String, version: u32 }
+    TakeUnowned "take_unowned" { worker: WorkerId, saga: SagaId }
     Load "load" { saga: SagaId }
     RequestCancel "request_cancel" { saga: SagaId }
     List "list" { page: Page }
@@ -120,6 +121,11 @@ where
         let name = name.to_owned();
         let operation = Operation::HasUnowned { definition: name.clone(), version };
         self.pass(operation, async move |store: S| store.has_unowned(&name, version).await).await
+    }
+
+    async fn take_unowned(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
+        let run = async move |store: S| store.take_unowned(worker, saga).await;
+        self.pass(Operation::TakeUnowned { worker, saga }, run).await
     }
 
     async fn load(&self, saga: SagaId) -> Answer<Option<Record<P>>> {

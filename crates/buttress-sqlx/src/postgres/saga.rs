@@ -6,7 +6,7 @@ use buttress::StoreError;
 use buttress_durable::Answer;
 use buttress_durable::saga::{
     Append, Appended, Moved, NewLog, NewSaga, NewSignal, Page, Record, SagaId, Signal,
-    SignalAnswer, Status, Store, Summary, TakeOver, TakenOver, WorkerId,
+    SignalAnswer, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
 use sqlx::postgres::PgConnection;
 
@@ -19,7 +19,7 @@ use crate::number::signed;
 use crate::purge;
 use crate::saga::delegated::delegated;
 use crate::saga::found::{self, Abandoned};
-use crate::saga::{HEAD, LogOp, head, prepare_append, prepare_create, unreadable};
+use crate::saga::{HEAD, LogOp, prepare_append, prepare_create};
 
 mod append;
 mod create_in;
@@ -27,6 +27,7 @@ mod migration;
 mod old;
 mod read;
 mod signals;
+mod take;
 mod versions;
 mod waits;
 
@@ -108,56 +109,6 @@ impl Store<Vec<u8>> for PostgresStore {
             loan.finish().await?;
             self.inner.passes.note(pass, (begin_after, last), rows.len() == limit, &taken);
             Ok(taken)
-        })
-        .await
-    }
-
-    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
-        let what = during("taking a saga");
-        let lock = self.sql(&format!(
-            "SELECT {HEAD}, {{now}} FROM {{s}}buttress_saga WHERE id = $2 FOR UPDATE"
-        ));
-        let live = self.sql(
-            "SELECT EXISTS (SELECT 1 FROM {s}buttress_saga_worker \
-             WHERE worker = $2 AND until > {now})",
-        );
-        self.bounded("taking a saga", async {
-            let mut loan = self.borrow().await?;
-            let mut tx = loan.begin().await.map_err(what)?;
-            shorten(&mut tx, &self.inner.sql).await.map_err(what)?;
-            let row =
-                query(lock).bind(self.time()).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
-            let row = row.map_err(what)?;
-            let now = found::now(row.as_slice()).map_err(what)?;
-            let found = row.as_ref().map(head).transpose();
-            let taken = match found.map_err(|error| unreadable(saga, "row", error))? {
-                None => None,
-                Some(head) if matches!(head.status(), Ok(status) if status.is_ended()) => None,
-                Some(head) => {
-                    let is_live: bool = query_scalar(live)
-                        .bind(self.time())
-                        .bind(uuid(head.worker.get()))
-                        .fetch_one(&mut *tx)
-                        .await
-                        .map_err(what)?;
-                    if is_live && head.worker != worker && head.status() != Ok(Status::Stuck) {
-                        None
-                    } else {
-                        let number = head.number;
-                        let lines = lines(&mut tx, &self.inner.sql, number).await.map_err(what)?;
-                        let record = lines.and_then(|lines| head.taken(lines, now));
-                        let record = record.map_err(StoreError::corrupt);
-                        if record.is_ok() {
-                            let sql = &self.inner.sql;
-                            own(&mut tx, sql, worker, &[number]).await.map_err(what)?;
-                        }
-                        Some(record)
-                    }
-                }
-            };
-            tx.commit().await.map_err(what)?;
-            loan.finish().await?;
-            taken.transpose()
         })
         .await
     }

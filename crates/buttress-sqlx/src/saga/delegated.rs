@@ -28,6 +28,22 @@ macro_rules! delegated {
             self.signals_of(saga).await
         }
 
+        async fn take_saga(
+            &self,
+            worker: WorkerId,
+            saga: SagaId,
+        ) -> Answer<Option<Record<Vec<u8>>>> {
+            self.take_one(worker, saga, $crate::saga::delegated::Wanted::Free).await
+        }
+
+        async fn take_unowned(
+            &self,
+            worker: WorkerId,
+            saga: SagaId,
+        ) -> Answer<Option<Record<Vec<u8>>>> {
+            self.take_one(worker, saga, $crate::saga::delegated::Wanted::Unowned).await
+        }
+
         async fn other_versions(
             &self,
             of: &str,
@@ -47,3 +63,12 @@ macro_rules! delegated {
     };
 }
 pub(crate) use delegated;
+
+/// Which saga is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// One that is stuck, that the worker owns, or whose worker has no live lease.
+    Free,
+    /// One that no worker has taken yet.
+    Unowned,
+}

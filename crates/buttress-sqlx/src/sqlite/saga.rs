@@ -21,10 +21,7 @@ use crate::number::signed;
 use crate::purge;
 use crate::saga::delegated::delegated;
 use crate::saga::found::{self, Abandoned};
-use crate::saga::{
-    ENDED, HEAD, LogOp, OPEN, STUCK, WAITING, WORKING, head, prepare_append, prepare_create,
-    unreadable,
-};
+use crate::saga::{ENDED, HEAD, LogOp, OPEN, WAITING, WORKING, prepare_append, prepare_create};
 
 mod append;
 mod create_in;
@@ -32,6 +29,7 @@ mod migration;
 mod old;
 mod read;
 mod signals;
+mod take;
 mod versions;
 mod waits;
 
@@ -114,42 +112,6 @@ impl Store<Vec<u8>> for SqliteStore {
             tx.commit().await?;
             self.inner.passes.note(pass, (begin_after, last), rows.len() == limit, &taken);
             Ok(taken)
-        })
-        .await
-    }
-
-    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<Vec<u8>>>> {
-        let what = "taking a saga";
-        self.bounded(what, async {
-            let mut tx = self.begin().await?;
-            let now = self.now();
-            shorten(&mut tx, now).await.map_err(|error| failed(what, error))?;
-            let sql = AssertSqlSafe(format!(
-                "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN {ENDED} \
-                 AND (status IN {STUCK} OR worker = ?3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
-                      WHERE w.worker = buttress_saga.worker AND w.until > ?2))"
-            ));
-            let row = sqlx::query(sql)
-                .bind(bytes_of_id(saga.get()))
-                .bind(now)
-                .bind(bytes_of_id(worker.get()))
-                .fetch_optional(&mut **tx)
-                .await
-                .map_err(|error| failed(what, error))?;
-            let Some(row) = row else {
-                // Shortened leases stay shortened.
-                tx.commit().await?;
-                return Ok(None);
-            };
-            let head = head(&row).map_err(|error| unreadable(saga, "row", error))?;
-            let number = head.number;
-            let lines = lines(&mut tx, number).await?;
-            let record = lines.and_then(|lines| head.taken(lines, now)).map_err(StoreError::corrupt)?;
-            let mut numbers = Pack::new();
-            numbers.row().int(number);
-            own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
-            tx.commit().await?;
-            Ok(Some(record))
         })
         .await
     }

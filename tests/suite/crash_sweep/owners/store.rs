@@ -102,7 +102,7 @@ impl Troubles {
                 sagas.iter().for_each(|record| self.was_due(record));
                 Ok(taken)
             }
-            Operation::TakeSaga { .. } => {
+            Operation::TakeSaga { .. } | Operation::TakeUnowned { .. } => {
                 let taken = run.await?;
                 self.own(answer::<Option<Record<InMemoryValue>>, _>(&taken).as_slice());
                 Ok(taken)

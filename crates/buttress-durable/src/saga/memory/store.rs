@@ -72,6 +72,10 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(!self.owned_now(WorkerId::NOBODY, name, version).is_empty())
     }
 
+    async fn take_unowned(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
+        self.take_unowned_now(worker, saga).transpose().map_err(StoreError::corrupt)
+    }
+
     async fn load(&self, saga: SagaId) -> Answer<Option<Record<P>>> {
         Ok(self.lock().sagas.get(&saga).map(|row| row.record.clone()))
     }

@@ -8,7 +8,6 @@ use buttress::{Codec, Format};
 use tokio::sync::oneshot;
 
 use crate::saga::error::SagaError;
-use crate::saga::model::entry::Status;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::drive::Reply;
 use crate::saga::run::execution::Execution;
@@ -113,9 +112,16 @@ where
     /// Takes a saga whose transaction has committed, and runs it to its end.
     async fn run_committed(self, id: SagaId, reply: Reply) {
         let core = self.core.clone();
-        let taken = self.take_committed(id).await;
-        match taken {
-            Ok(Some(record)) => match self.prepare(record, Vec::new()) {
+        // Reserved until the saga is registered here, so that a recovery does not take it too.
+        let reserved = core.reserve(id);
+        let taken = match &reserved {
+            Some(_) => self.take_committed(id).await,
+            None => Ok(None),
+        };
+        let prepared = taken.map(|taken| taken.map(|record| self.prepare(record, Vec::new())));
+        drop(reserved);
+        match prepared {
+            Ok(Some(prepared)) => match prepared {
                 Ok((mut run, _execution, first, context)) => {
                     run.reply = Some(reply);
                     core.counters.add(Counter::Started);
@@ -141,12 +147,8 @@ where
             return Err(SagaError::ShutDown { saga });
         }
         core.ask("taking a lease", core.begin_live_lease()).await.map_err(store)?;
-        let Some(_reserved) = core.reserve(saga) else { return Ok(None) };
-        let taking = core.store.take_saga(core.lease.worker, saga);
-        let taken = core.ask("taking a saga", taking).await.map_err(store)?;
-        // Another worker has run a saga that waits, and any worker continues it later.
-        let runs = |status: Status| !status.is_ended() && status != Status::Waiting;
-        Ok(taken.filter(|record| runs(record.status)))
+        let taking = core.store.take_unowned(core.lease.worker, saga);
+        core.ask("taking a saga", taking).await.map_err(store)
     }
 
     /// Takes the sagas that were created in transactions and that no worker has taken, of all versions that run here.

@@ -77,11 +77,17 @@ async fn a_saga_that_is_committed_is_taken_once<S: Creates<Tx>, Tx>(
     assert_eq!((record.deadline, record.beginning), (begun.deadline, begun.beginning));
     assert!(has_unowned(&there).await);
 
-    let taken = expect(store.take_saga(ONE, SagaId::new(1)).await, "take").unwrap();
+    let take = async |store: &S, worker, id| {
+        expect(store.take_unowned(worker, SagaId::new(id)).await, "take")
+    };
+    let taken = take(&store, ONE, 1).await.unwrap();
     assert_eq!((taken.epoch, taken.entries.len()), (2, 0));
+    assert_eq!(take(&there, TWO, 1).await, None, "it has a worker");
+    assert_eq!(take(&there, ONE, 1).await, None, "its worker has it already");
+    assert_eq!(take(&there, ONE, 9).await, None, "it is unknown");
     assert!(
         expect(there.take_saga(TWO, SagaId::new(1)).await, "take").is_none(),
-        "it has a worker"
+        "its worker is alive"
     );
     assert!(has_unowned(&there).await, "the second saga");
     assert_eq!(take_over(&there, TWO).await, [(SagaId::new(2), 2)]);
