@@ -1,23 +1,6 @@
-//! Texts for people. Stores keep texts of the user's code, cut to a length that every store accepts. The values of an
-//! enum have texts too.
+//! Texts for people. Stores keep texts of the user's code, cut to a length that every store accepts.
 
 use std::fmt::{self, Write as _};
-
-/// Makes `as_str` of an enum, with the given documentation.
-macro_rules! words {
-    ($(#[$doc:meta])+ $name:ident { $($value:ident => $text:literal,)+ }) => {
-        impl $name {
-            $(#[$doc])+
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$value => $text,)+
-                }
-            }
-        }
-    };
-}
-pub(crate) use words;
 
 /// The most characters of a text that a store receives.
 pub(crate) const LONGEST: usize = 2000;

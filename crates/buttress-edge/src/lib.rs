@@ -84,7 +84,7 @@
 //! backend the remaining time, the correlation id, the priority, and its own parent in the trace. The
 //! admission of a route sets the identity.
 //!
-//! The fields of [`buttress_http::context`] that a client has sent are removed then. Without this layer the proxy
+//! With this layer the proxy removes the fields of [`buttress_http::context`] that a client has sent. Without it the proxy
 //! passes the fields on unchanged if [`Config::trust`] believes the peer. It removes the fields of all other peers. So
 //! a backend can believe the proxy with [`Trust::gateways`](buttress_http::context::Trust::gateways).
 //!

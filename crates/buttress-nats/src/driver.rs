@@ -15,10 +15,10 @@ use crate::flow::{Arrived, Flow};
 use crate::headers;
 use crate::lease::{Changes, Leases};
 use crate::nats::ANSWER;
+use crate::redelivery;
 use crate::reply::Reply;
 use crate::state::Found;
 use crate::subscription::{Subscription, Token};
-use crate::take_over;
 
 /// How often the member checks the state of the connection and of the leases.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
@@ -121,7 +121,7 @@ impl Driver {
     async fn recover(&mut self, of: &Subscription) -> Result<(), StoreError> {
         let (clock, connects) = (&of.settings.clock, of.nats.connects());
         let lease_ends = self.leases.membership.ends().unwrap_or_else(|| clock.now());
-        let shard = |shard: u16| take_over::Shard {
+        let shard = |shard: u16| redelivery::Shard {
             nats: &of.nats,
             clock,
             stream: &of.topic.name,

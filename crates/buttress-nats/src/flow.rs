@@ -11,8 +11,8 @@ use buttress::StoreError;
 use futures_util::Stream as _;
 
 use crate::lease::Membership;
+use crate::redelivery::{Recovered, Rounds, lasting, request};
 use crate::reply::Reply;
-use crate::take_over::{Recovered, Rounds, lasting, request};
 
 /// The longest time that the server keeps a pull request that it cannot fill.
 const EXPIRES: Duration = Duration::from_secs(30);

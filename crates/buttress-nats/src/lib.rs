@@ -12,11 +12,11 @@ mod headers;
 mod lease;
 mod nats;
 mod publisher;
+mod redelivery;
 mod reply;
 mod state;
 mod subscribe;
 mod subscription;
-mod take_over;
 mod topic;
 
 #[doc(no_inline)]

@@ -152,7 +152,11 @@ pub(crate) fn read_all<R: Columns>(rows: &[R]) -> Vec<Letter> {
         Ok(letter) => Some(letter),
         Err(error) => {
             let sequence = row.int(0).unwrap_or_default();
-            tracing::error!(sequence, error, "a dead letter cannot be read; it is left out");
+            tracing::error!(
+                sequence,
+                error,
+                "a dead letter cannot be read; it is left out of the result"
+            );
             None
         }
     };

@@ -209,8 +209,8 @@ mod tests {
         Some((page.replay.get(), ids(&page.letters), page.left_out))
     }
 
-    /// Claims the next page of letters with these keys, and leaves out letters. Returns the handled ones, the released
-    /// ones, and how many are left out.
+    /// Claims the next page of letters with these keys, and leaves out letters. Returns the handled letters, the
+    /// released letters, and the number of letters left out.
     fn claim(
         replays: &mut Replays,
         most: usize,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::__words as words;
 use buttress::Name;
 
 use crate::saga::define::needs::{Outputs, StepHandle};
@@ -15,7 +16,6 @@ use crate::saga::model::state::{State, Step};
 use crate::saga::reasons::Reasons;
 use crate::saga::run::child;
 use crate::saga::store::{Record, SagaId};
-use crate::text::words;
 
 /// The state of a step.
 #[non_exhaustive]

@@ -174,7 +174,7 @@ impl Error for ClientError {
     }
 }
 
-/// A refusal of a layer around the client.
+/// Converts the refusal of a layer around the client.
 impl From<buttress::Error> for ClientError {
     fn from(refusal: buttress::Error) -> Self {
         let mut error = Self::new(ClientErrorKind::Refused, "the request was refused");

@@ -9,7 +9,7 @@
 //! 4. the balancer, and a time limit for each attempt,
 //! 5. a pool of connections.
 //!
-//! A request that was not sent goes to another endpoint, once. A GET or HEAD that met a closed connection of the pool
+//! A request that was not sent goes to another endpoint, once, and then to the retry, whatever its method. A GET or HEAD that met a closed connection of the pool
 //! is sent once more. Redirects are not followed.
 //!
 //! ```no_run

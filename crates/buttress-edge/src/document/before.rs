@@ -15,8 +15,8 @@ pub(super) struct Before<'b> {
 }
 
 impl<'b> Before<'b> {
-    /// Returns the route before if both sections are equal at each of `paths`. A part of a route that follows only from
-    /// these parts of the section is taken from it, with its state.
+    /// Returns the route before if both sections are equal at each of `paths`. The caller takes a
+    /// part of that route, with its state, if the part follows only from these parts of the section.
     pub(super) fn same(self, paths: &[&str]) -> Option<&'b Route> {
         let (before, route) = self.before?;
         let is_same = |path: &&str| before.pointer(path) == self.section.pointer(path);

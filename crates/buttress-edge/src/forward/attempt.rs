@@ -64,8 +64,8 @@ pub(super) struct InFlight {
 const SILENCE: Duration = Duration::from_secs(1);
 
 impl Forwarder {
-    /// Gives a request to a client: one with a pool, or one that opens a connection for it. `None` if the target does
-    /// not fit the backend.
+    /// Starts a request on a connection of a pool, or on a connection of its own. `None` if the target does not fit
+    /// the backend.
     pub(super) fn begin(
         &self,
         endpoint: &Endpoint,

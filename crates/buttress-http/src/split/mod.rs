@@ -143,7 +143,7 @@ impl ByResponse {
 }
 
 impl<J> ByResponse<J> {
-    /// Takes only the refusals of the layers with these names as unsent. Default: of every layer, which is wrong for a
+    /// Counts a refusal as unsent only if a layer with one of these names made it. Default: any layer, which is wrong for a
     /// service that passes on refusals of layers further in.
     pub fn refused_by<T: Into<Name>>(mut self, layers: impl IntoIterator<Item = T>) -> Self {
         self.layers = Some(RefusedBy::new(layers));

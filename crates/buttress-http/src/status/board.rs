@@ -98,7 +98,7 @@ impl StatusBoard {
     /// ```
     /// use buttress_http::status::StatusBoard;
     /// let status = StatusBoard::new("shop").action(
-    ///     ("Sagas", "orders"),
+    ///     ("Sagas of this process", "orders"),
     ///     ("run-again", "Run again"),
     ///     Some("number of the saga"),
     ///     |saga| async move { Ok(format!("saga {saga} runs again")) },
@@ -133,7 +133,7 @@ impl StatusBoard {
     /// use buttress_http::status::StatusBoard;
     /// # async fn state(_: u128) -> Result<Option<String>, std::io::Error> { Ok(None) }
     /// let status = StatusBoard::new("shop").lookup(
-    ///     ("Sagas", "orders"),
+    ///     ("Sagas of this process", "orders"),
     ///     ("show", "Show"),
     ///     "number of the order",
     ///     |order| async move {

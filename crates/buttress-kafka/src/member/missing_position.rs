@@ -37,7 +37,7 @@ impl Member {
         if position != Some(first) {
             tracing::warn!(
                 target: "buttress", topic = self.topic, partition, first, lost_end,
-                "the partition has no message at the position of the group: the group continues with its first message"
+                "the group has no position in the partition, or no message is there: it continues at the first message of the partition"
             );
         }
         self.consumer.unassign(&[partition])?;

@@ -80,7 +80,7 @@ impl Ledger {
         self.lock().broken.push(format!("{key} could continue but does not: {why}"));
     }
 
-    /// Records that at the end of the run `key` is still held, for this reason.
+    /// Records that `key` is still held at the end of the run. `why` is the reason.
     pub fn still_held(&self, key: impl fmt::Display, why: impl fmt::Display) {
         self.lock().broken.push(format!("{key} is held forever: {why}"));
     }

@@ -24,14 +24,14 @@ use crate::saga::{HEAD, LogOp, prepare_append, prepare_create};
 mod append;
 mod create_in;
 mod migration;
-mod old;
+mod purging;
 mod read;
 mod signals;
 mod take;
 mod versions;
 mod waits;
 
-use old::PURGE_BATCH;
+use purging::PURGE_BATCH;
 use read::{find, lines, logs};
 
 impl Store<Vec<u8>> for PostgresStore {

@@ -20,7 +20,7 @@ pub(crate) fn logs<R: Columns>(rows: &[R]) -> sqlx::Result<Logs> {
         let log = logs.entry(row.int(5)?).or_insert_with(|| Ok(Vec::new()));
         match (line(row), &mut *log) {
             (Ok(line), Ok(lines)) => lines.push(line),
-            (Err(error), Ok(_)) => *log = Err(format!("an entry of a log: {error}")),
+            (Err(error), Ok(_)) => *log = Err(format!("cannot read an entry of the log: {error}")),
             (_, Err(_)) => {}
         }
     }

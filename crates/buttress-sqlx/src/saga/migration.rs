@@ -53,7 +53,10 @@ pub(crate) fn find(log: &NewLog<Vec<u8>>, head: &Head) -> Result<Found, StoreErr
         return Ok(Found::Refused(Moved::Changed));
     }
     if next.is_none() {
-        let why = format!("saga {}: no epoch follows epoch {}", log.saga, log.epoch);
+        let why = format!(
+            "saga {}: epoch {} is the largest, so the log cannot move",
+            log.saga, log.epoch
+        );
         return Err(corrupt(why));
     }
     Ok(Found::AsLoaded { runs: matches!(status, Status::Running | Status::Unwinding) })

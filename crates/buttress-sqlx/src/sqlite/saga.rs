@@ -26,7 +26,7 @@ use crate::saga::{ENDED, HEAD, LogOp, OPEN, WAITING, WORKING, prepare_append, pr
 mod append;
 mod create_in;
 mod migration;
-mod old;
+mod purging;
 mod read;
 mod signals;
 mod take;
@@ -35,7 +35,7 @@ mod waits;
 
 pub(super) use append::write;
 
-use old::PURGE_BATCH;
+use purging::PURGE_BATCH;
 use read::{find, json, lines, logs};
 
 impl Store<Vec<u8>> for SqliteStore {

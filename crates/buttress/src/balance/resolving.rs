@@ -88,7 +88,9 @@ where
     let count = filled.left_out.len();
     let errors = filled.left_out.into_iter().map(|(instance, error)| {
         let (id, address) = (instance.id(), instance.address());
-        StoreError::invalid(format!("cannot make the stack of instance {id} at {address}: {error}"))
+        StoreError::invalid(format!(
+            "cannot make the service of instance {id} at {address}: {error}"
+        ))
     });
     let mut errors: Vec<StoreError> = errors.collect();
     match errors.pop() {

@@ -153,8 +153,8 @@ impl Clock {
         self.sleep_until(after(self.now(), duration))
     }
 
-    /// Waits for `work`, and drops it after `limit`. Returns `None` then. If `work` is ready at its limit, its output
-    /// counts.
+    /// Waits for `work`, and returns its output, also if `work` is ready exactly at `limit`. After `limit` it drops
+    /// `work` and returns `None`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

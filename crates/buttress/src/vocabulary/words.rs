@@ -1,7 +1,11 @@
 //! `words!`: the text of each value of an enum.
 
 /// Makes `as_str`, with the given documentation, and `Display` of an enum.
-macro_rules! words {
+///
+/// The crates of the workspace use it. It is no part of the API.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __words {
     ($(#[$doc:meta])+ $name:ident { $($value:ident => $text:literal),+ $(,)? }) => {
         impl $name {
             $(#[$doc])+
@@ -13,11 +17,11 @@ macro_rules! words {
             }
         }
 
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
 }
-pub(crate) use words;
+pub(crate) use __words as words;

@@ -13,7 +13,7 @@ use crate::causes::WithCauses;
 use crate::consume::consumer::ReplayRequest;
 use crate::consume::content::{Content, Key};
 use crate::consume::dead_letters::{DeadLetters, LetterClaim, LetterPage};
-use crate::consume::letter::{Letter, LetterId, ReplayId, Select};
+use crate::consume::letter::{Letter, LetterId, Reason, ReplayId, Select};
 use crate::consume::replays::Found;
 use crate::consume::source::Source;
 use crate::consume::state::{Ask, Burial, EntryId, Work};
@@ -76,10 +76,18 @@ impl<Src: Source, H, C, D: DeadLetters> Running<Src, H, C, D> {
                 let layer = self.consumer.shared.layer.as_str();
                 let (key, topic) = (letter.key.as_str(), letter.topic.as_str());
                 let (error, reason) = (letter.error.as_str(), letter.reason.as_str());
-                tracing::error!(
-                    target: "buttress", layer, letter_id = %letter.id, group = letter.group, topic, key,
-                    attempts = letter.attempts, error, reason, "a message becomes a dead letter"
-                );
+                // One fault parks many messages: its own letter has the error.
+                if letter.reason == Reason::Parked {
+                    tracing::warn!(
+                        target: "buttress", layer, letter_id = %letter.id, group = letter.group, topic, key,
+                        "a message is parked behind a dead letter of its key"
+                    );
+                } else {
+                    tracing::error!(
+                        target: "buttress", layer, letter_id = %letter.id, group = letter.group, topic, key,
+                        attempts = letter.attempts, error, reason, "a message becomes a dead letter"
+                    );
+                }
                 let bury = persist(&self.troubles, Operation::Bury, move || {
                     let (letters, letter) = (letters.clone(), letter.clone());
                     async move {

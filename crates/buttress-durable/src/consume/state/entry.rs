@@ -60,7 +60,7 @@ pub(in crate::consume) enum Origin<T> {
 /// The state of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::consume) enum Stage {
-    /// In its lane, behind others or ready.
+    /// The message is in its lane: behind other messages, or ready to run.
     Waiting,
     /// The handler runs.
     Running,

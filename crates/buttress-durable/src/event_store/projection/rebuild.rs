@@ -65,7 +65,8 @@ where
     /// tables. When this projection has handled every event, `swap` gets a transaction, and puts the new tables into the
     /// place of the old ones. In the same transaction the projection `replaced` gets the checkpoint of this one, and the
     /// store removes the name of this one. A worker of `replaced` that has not committed is fenced. It reads the new
-    /// checkpoint and continues with the new tables.
+    /// checkpoint and continues with the new tables. So the handler of `replaced` must fit the new tables. If their columns
+    /// change, shut `replaced` down in every process first, and start it with a new handler after the swap.
     ///
     /// Without [`in_transaction`](super::Projection::in_transaction) `swap` is called once. The checkpoint follows in a transaction of
     /// the store. If the process crashes between both, the projection `replaced` handles events again that the new tables have.

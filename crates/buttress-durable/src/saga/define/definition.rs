@@ -89,7 +89,7 @@ impl<I, F: Format> Inner<I, F> {
     ) -> Result<F::Encoded, CodecError> {
         match self.steps.get(usize::from(step)) {
             Some(code) => (code.encode)(&self.codec, output),
-            None => Err(CodecError::new(F::NAME, "a step that does not exist")),
+            None => Err(CodecError::new(F::NAME, format!("the definition has no step {step}"))),
         }
     }
 }

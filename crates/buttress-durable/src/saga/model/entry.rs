@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::text::words;
+use buttress::__words as words;
 
 /// Makes [`EntryKind`], the list of all kinds, and the kind of each [`Entry`].
 macro_rules! kinds {

@@ -59,8 +59,8 @@ pub use server::{FetchKeys, Fetching};
 ///
 /// # Rules
 ///
-/// - The algorithm is the key's. The token's `alg` only has to be equal, so `none` and HS256 with a public key as
-///   the secret are refused.
+/// - The algorithm is the key's, and the token's `alg` must be equal to it. So `none` is refused, and so is HS256 with a
+///   public key as its secret.
 /// - The clocks of issuer and proxy may differ by 60 seconds.
 /// - A token has at most 16 KiB. A claim that occurs twice, a critical extension, and dates that are not numbers
 ///   between 1970 and 9999 are refused.
