@@ -224,6 +224,74 @@ fn counters_that_stay_zero_are_series_as_soon_as_the_layer_is_made() {
 }
 
 #[test]
+fn a_counter_that_a_layer_cannot_move_is_no_series() {
+    let keeper = Keeper::default();
+    metrics::with_local_recorder(&keeper, || {
+        let _plain = bulkhead::Config::new().name("plain").build().unwrap();
+        let plain = rate_limit::Config::new().name("plain").build().unwrap();
+        let _plain = circuit_breaker::Config::new().name("plain").build().unwrap();
+        let key = |key: &u8| *key;
+        let keyed =
+            bulkhead::KeyedBulkheadLayer::new(bulkhead::Config::new().name("walls"), 9, key);
+        // The configuration of a plain layer makes a keyed one, and the other way round.
+        let config = plain.handle().config().name("buckets");
+        let buckets = rate_limit::KeyedRateLimitLayer::new(config, 9, key).unwrap();
+        let plans = [("free", rate_limit::Config::new())];
+        let config = rate_limit::Config::new().name("plans");
+        let plans = rate_limit::KeyedRateLimitLayer::with_plans(config, 9, key, plans, |_| "free");
+        let again = buckets.handle().config().name("again").build().unwrap();
+        let sampler = Sampler::new();
+        sampler.watch(plain.handle());
+        sampler.watch(keyed.unwrap().handle());
+        sampler.watch(buckets.handle());
+        sampler.watch(plans.unwrap().handle());
+        sampler.watch(again.handle());
+        sampler.record();
+    });
+    let value = |name, layer| keeper.value(name, &[("layer", layer)]);
+    let (keys, queue) = ("buttress.keyed.refused", "buttress.queue.timed_out");
+    assert_eq!((value(keys, "plain"), value(queue, "plain")), (None, Some(0.0)));
+    assert_eq!((value(keys, "again"), value(queue, "again")), (None, Some(0.0)));
+    assert_eq!((value(keys, "buckets"), value(queue, "buckets")), (Some(0.0), None));
+    assert_eq!((value(keys, "plans"), value(queue, "plans")), (Some(0.0), None));
+    // The handle of a key waits.
+    assert_eq!((value(keys, "walls"), value(queue, "walls")), (Some(0.0), Some(0.0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_keyed_layers_are_counted_on_request() {
+    for counts in [true, false] {
+        let (sampler, key) = (Sampler::new(), |key: &u8| *key);
+        let config = bulkhead::Config::new().max_concurrent(1).count_calls(counts);
+        let walls = bulkhead::KeyedBulkheadLayer::new(config, 9, key).unwrap().handle();
+        let _permits = [walls.try_acquire(&1).unwrap(), walls.try_acquire(&2).unwrap()];
+        assert!(walls.try_acquire(&1).is_err());
+        assert_eq!(walls.stats().admitted, counts.then_some(2));
+
+        let config = circuit_breaker::Config::new().count_calls(counts);
+        let circuits = circuit_breaker::KeyedCircuitBreakerLayer::new(config, 9, key).unwrap();
+        let circuits = circuits.handle();
+        circuits.try_acquire(&1).unwrap().success();
+        circuits.try_acquire(&1).unwrap().failure();
+        circuits.try_acquire(&2).unwrap().failure();
+        let stats = circuits.stats();
+        assert_eq!((stats.failures, stats.admitted), (2, counts.then_some(3)));
+        assert_eq!(stats.successes, counts.then_some(1));
+
+        sampler.watch(walls);
+        sampler.watch(circuits);
+        let reading = sampler.read();
+        let value = |name, layer| reading.value(name, &[("layer", layer)]);
+        let counted = |value| if counts { Some(value) } else { None };
+        assert_eq!(value("buttress.bulkhead.admitted", "bulkhead"), counted(2.0));
+        let circuit = |name| value(name, "circuit_breaker");
+        assert_eq!(circuit("buttress.circuit_breaker.admitted"), counted(3.0));
+        assert_eq!(circuit("buttress.circuit_breaker.successes"), counted(1.0));
+        assert_eq!(circuit("buttress.circuit_breaker.failures"), Some(2.0));
+    }
+}
+
+#[test]
 fn a_sampler_makes_series_of_layers_that_are_older_than_the_recorder() {
     let layer = bulkhead::Config::new().name("db").max_concurrent(3).build().unwrap();
     let sampler = Sampler::new();

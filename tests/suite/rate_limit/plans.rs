@@ -85,6 +85,27 @@ async fn each_plan_has_its_own_numbers() {
 }
 
 #[test]
+fn the_rate_of_each_plan_is_a_gauge_that_follows_a_change() {
+    let rules = |size, tokens, period| Config::new().max_tokens(size).refill(tokens, ms(period));
+    let (key, plans) = (|key: &u32| *key, [("free", rules(5, 1, 2000))]);
+    let layer = KeyedRateLimitLayer::with_plans(rules(7, 3, 1000), 9, key, plans, |_| "free");
+    let limiter = layer.unwrap().handle();
+    let sampler = Sampler::new();
+    sampler.watch(limiter.clone());
+    let seen = |plan| {
+        let (reading, label) = (sampler.read(), [("plan", plan)]);
+        let value = |name| reading.value(name, &label).unwrap();
+        let rate = value("buttress.rate_limit.plan.refill_rate");
+        (value("buttress.rate_limit.plan.tokens.limit"), rate)
+    };
+    assert_eq!((seen("free"), seen("unlisted")), ((5.0, 0.5), (7.0, 3.0)));
+    limiter.reconfigure_plan(&"free", &rules(50, 50, 1000)).unwrap();
+    assert_eq!((seen("free"), seen("unlisted")), ((50.0, 50.0), (7.0, 3.0)));
+    limiter.reconfigure_unlisted(&rules(1, 1, 100)).unwrap();
+    assert_eq!((seen("free"), seen("unlisted")), ((50.0, 50.0), (1.0, 10.0)));
+}
+
+#[test]
 fn the_label_of_a_plan_that_is_a_text_has_no_quotes() {
     let (key, plans) = (|key: &u32| *key, [("free", Config::new())]);
     let limiter = KeyedRateLimitLayer::with_plans(Config::new(), 9, key, plans, |_| "free");

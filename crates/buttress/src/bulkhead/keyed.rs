@@ -16,6 +16,7 @@ use crate::machinery::waiting::Limiter as _;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::{Until, UntilResponse};
 
@@ -25,6 +26,11 @@ use crate::vocabulary::until::{Until, UntilResponse};
 /// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
 /// a running call. If there is none, the layer refuses the call with
 /// [`TooManyKeys`](crate::ErrorKind::TooManyKeys).
+///
+/// A keyed bulkhead refuses calls and has no queue, so it has no method `queued` or `backpressure`. `poll_ready` cannot
+/// wait for a permit, because it does not know the key. A queue per key would let the waiting calls grow with the number
+/// of keys. To wait for a permit, use the handle of one key, [`KeyedHandle::get`], or repeat refused calls with a
+/// [retry](crate::retry) outside of the bulkhead.
 ///
 /// The key is known only in `call`. A refused call therefore leaves the inner service ready, with
 /// everything that it has reserved, until this service value is called again or dropped.
@@ -39,6 +45,7 @@ use crate::vocabulary::until::{Until, UntilResponse};
 /// assert!(layer.handle().try_acquire(&8).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "queued")]
 pub type KeyedBulkheadLayer<K, X, R = AsError, U = UntilResponse> =
     KeyedLayer<Instances<K, Shared>, X, R, U>;
 
@@ -60,7 +67,7 @@ impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {
         X: Fn(&Req) -> K,
     {
         config.check()?;
-        let telemetry = Telemetry::new(&config);
+        let telemetry = Telemetry::new(config.common.of_keys(Pattern::Bulkhead));
         Ok(Self::over(Instances::new(config, max_keys, telemetry)?, key, AsError, UntilResponse))
     }
 }
@@ -122,4 +129,7 @@ impl Instance for Shared {
 numbers_of_keys! {
     /// A snapshot of a keyed bulkhead.
     refused: "Calls refused because their key was at capacity.",
+    counted:
+    /// Permits granted. `None` unless [`count_calls`](Config::count_calls) is on.
+    admitted = Admitted,
 }

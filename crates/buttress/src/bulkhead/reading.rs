@@ -21,4 +21,4 @@ impl Source for Handle {
     }
 }
 
-keyed_source!(Bulkhead);
+keyed_source!(Bulkhead, admitted => BULKHEAD_ADMITTED,);

@@ -44,8 +44,9 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    pub(super) fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self { counters: Counters::new(), common: config.common.of(Pattern::Bulkhead) })
+    /// `common` must be that of a layer.
+    pub(super) fn new(common: Common) -> Arc<Self> {
+        Arc::new(Self { counters: Counters::new(), common })
     }
 
     /// Counts and reports a refusal.
@@ -72,7 +73,7 @@ pub struct Shared {
 impl Shared {
     pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
-        Ok(Self::made(config, Telemetry::new(config)))
+        Ok(Self::made(config, Telemetry::new(config.common.of(Pattern::Bulkhead))))
     }
 
     /// `config` must have been checked.

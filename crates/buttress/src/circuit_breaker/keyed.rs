@@ -17,6 +17,7 @@ use crate::vocabulary::classify::{Classify, ServiceErrors};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::{Until, UntilResponse};
 
@@ -63,7 +64,7 @@ impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
         X: Fn(&Req) -> K,
     {
         config.check()?;
-        let telemetry = Telemetry::new(&config);
+        let telemetry = Telemetry::new(config.common.of_keys(Pattern::CircuitBreaker));
         let ask = (ServiceErrors, UntilResponse);
         Ok(Self::over(Instances::new(config, max_keys, telemetry)?, key, AsError, ask))
     }
@@ -134,4 +135,11 @@ numbers_of_keys! {
     refused: "Calls refused because the circuit of their key admitted none.",
     /// How many times a circuit opened by itself.
     opened: u64 = Opened,
+    /// Calls that failed.
+    failures: u64 = Failed,
+    counted:
+    /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
+    admitted = Admitted,
+    /// Calls that succeeded. `None` unless [`count_calls`](Config::count_calls) is on.
+    successes = Succeeded,
 }

@@ -29,4 +29,9 @@ impl Source for Handle {
     }
 }
 
-keyed_source!(CircuitBreaker);
+keyed_source!(
+    CircuitBreaker,
+    failures => CIRCUIT_FAILURES,
+    admitted => CIRCUIT_ADMITTED,
+    successes => CIRCUIT_SUCCESSES,
+);

@@ -40,13 +40,9 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    pub(super) fn new(config: &Config) -> Arc<Self> {
-        let circuits = AtomicU64::new(0);
-        Arc::new(Self {
-            counters: Counters::new(),
-            common: config.common.of(Pattern::CircuitBreaker),
-            circuits,
-        })
+    /// `common` must be that of a layer.
+    pub(super) fn new(common: Common) -> Arc<Self> {
+        Arc::new(Self { counters: Counters::new(), common, circuits: AtomicU64::new(0) })
     }
 
     #[inline(always)]
@@ -76,7 +72,10 @@ pub struct Shared {
 impl Shared {
     pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
-        Ok(Self::made(&Arc::new(config.clone()), Telemetry::new(config)))
+        Ok(Self::made(
+            &Arc::new(config.clone()),
+            Telemetry::new(config.common.of(Pattern::CircuitBreaker)),
+        ))
     }
 
     /// `config` must have been checked.

@@ -44,30 +44,34 @@ pub trait Telemetry {
 
 /// Makes the [`Telemetry`] of a pattern, and the numbers of its keyed handle. The text says why a
 /// call of a key that has a place is refused. Behind it are the numbers that only this pattern has,
-/// each with its counter.
+/// and those that exist if the layer counts its calls, each with its counter.
 macro_rules! numbers_of_keys {
     (
         $(#[$meta:meta])+
         refused: $why:literal,
         $($(#[$doc:meta])+ $field:ident: u64 = $counter:ident,)*
+        counted: $($(#[$counted_doc:meta])+ $counted:ident = $counted_by:ident,)+
     ) => {
         $crate::machinery::keyed::keyed_stats! {
             $(#[$meta])+
             refused: $why
             $($(#[$doc])+ pub $field: u64,)*
+            $($(#[$counted_doc])+ pub $counted: Option<u64>,)+
         }
 
         impl<K> KeyedHandle<K> {
             /// Returns a snapshot of the statistics.
             #[must_use]
             pub fn stats(&self) -> KeyedStats {
-                let counters = &self.keys.telemetry().counters;
+                let Telemetry { counters, common, .. } = self.keys.telemetry();
+                let counted = |which| common.count_calls.then(|| counters.sum(which));
                 KeyedStats {
                     keys: self.keys.keys(),
                     max_keys: self.keys.max_keys(),
                     refused: counters.sum(Counter::Refused),
                     too_many_keys: counters.sum(Counter::TooManyKeys),
                     $($field: counters.sum(Counter::$counter),)*
+                    $($counted: counted(Counter::$counted_by),)+
                 }
             }
 

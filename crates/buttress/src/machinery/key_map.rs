@@ -163,11 +163,12 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
     }
 
     /// Runs `f` on the value of `key` if it is held. This does not count as a use.
-    pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &V) -> T) -> Option<T> {
+    pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &mut V) -> T) -> Option<T> {
         let (home, hash) = self.home(key);
-        let shard = lock(self.shards.get(home)?);
-        let entry = shard.entries.get(shard.find(hash, key)? as usize)?;
-        Some(f(&shard.context, &entry.value))
+        let mut shard = lock(self.shards.get(home)?);
+        let place = shard.find(hash, key)? as usize;
+        let Shard { context, entries, .. } = &mut *shard;
+        Some(f(context, &mut entries.get_mut(place)?.value))
     }
 
     /// Changes the context and every value, one shard after another.

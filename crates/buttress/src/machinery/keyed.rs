@@ -64,6 +64,9 @@ pub(crate) use keyed_stats;
 
 /// A layer with a state per key. The patterns define aliases of it: `KeyedBulkheadLayer`,
 /// `KeyedRateLimitLayer` and `KeyedCircuitBreakerLayer`.
+///
+/// A compiler error names this type in place of the alias. A keyed layer refuses calls and has no queue, so it has no
+/// method `queued` or `backpressure`. The pages of the aliases say why.
 #[must_use]
 pub struct KeyedLayer<N, X, R, A> {
     keys: Arc<N>,

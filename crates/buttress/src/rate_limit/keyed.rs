@@ -24,7 +24,7 @@ use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 use crate::vocabulary::until::UntilResponse;
 
-pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
+pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats, PlansHandle};
 pub use self::rules::{OneRule, PlanStats, Plans, Rules};
 
 /// A layer that limits how many calls pass per time window, separately for each key: per tenant,
@@ -35,6 +35,10 @@ pub use self::rules::{OneRule, PlanStats, Plans, Rules};
 /// layer refuses the call with [`TooManyKeys`](crate::ErrorKind::TooManyKeys): forgetting a bucket
 /// that is not full would let its key exceed the limit. Choose `max_keys` well above the number of
 /// keys that are active within the time that a bucket takes to fill.
+///
+/// A keyed limiter refuses calls and has no queue, so it has no method `queued` or `backpressure`. `poll_ready` cannot
+/// wait for tokens, because it does not know the key. A queue per key would let the waiting calls grow with the number
+/// of keys. A [retry](crate::retry) outside of the limiter repeats refused calls after the hint of the refusal.
 ///
 /// The key is known only in `call`. A refused call therefore leaves the inner service ready, with
 /// everything that it has reserved, until this service value is called again or dropped.
@@ -48,6 +52,7 @@ pub use self::rules::{OneRule, PlanStats, Plans, Rules};
 /// assert!(layer.handle().try_acquire(&8, 1).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "queued")]
 pub type KeyedRateLimitLayer<K, X, R = AsError, W = OneToken, P = OneRule> =
     KeyedLayer<Shared<K, P>, X, R, W>;
 
@@ -89,9 +94,12 @@ where
     ///
     /// [`KeyedHandle::stats_of_plan`] has the numbers of each plan.
     ///
+    /// The set of plans is fixed. [`KeyedHandle::reconfigure_plan`] changes the rules of a plan, and adds no plan.
+    ///
     /// Every call runs `plan_of`. If `plan_of` returns another plan for a key, the key keeps its
-    /// tokens, up to the size of the new bucket. Do not
-    /// make the plan a part of the key. A change of plan would then be a new key with a full
+    /// tokens, up to the size of the new bucket. The limiter notices the new plan at the next call of the key, or when
+    /// [`KeyedHandle::limit_of`] or [`KeyedHandle::available`] looks at the key. The time before counts at the rate of
+    /// the old plan. Do not make the plan a part of the key. A change of plan would then be a new key with a full
     /// bucket.
     ///
     /// ```
@@ -148,7 +156,7 @@ where
             rules.push(Rule::new(&plan));
         }
         let table = Table { base: Rule::new(&config), plans: rules.into() };
-        let layer = config.common.of(Pattern::RateLimit).layer();
+        let layer = config.common.of_keys(Pattern::RateLimit).layer();
         let plans = Plans::new(names, Box::new(plan_of), layer);
         let shared = Arc::new(Shared::new(config, max_keys, plans, table)?);
         Ok(Self::over(shared, key, AsError, OneToken))

@@ -15,7 +15,7 @@ pub use config::{Config, Policy};
 pub use handle::{Handle, Stats};
 pub use keyed::{
     KeyLimit, KeyedHandle, KeyedRateLimit, KeyedRateLimitLayer, KeyedStats, OneRule, PlanStats,
-    Plans, Rules,
+    Plans, PlansHandle, Rules,
 };
 pub use layer::RateLimitLayer;
 pub use service::{

@@ -8,8 +8,11 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::reading::{Reading, Source};
 
-/// A reader of the numbers of many [sources](Source), on request. Its methods `record` and `record_every` need the
-/// feature `metrics`.
+/// A reader of the numbers of many [sources](Source), on request.
+///
+/// To export the numbers, call `record` or `record_every`. Both methods exist only with the feature `metrics` of
+/// `buttress`. Without this feature the compiler may suggest [`read`](Self::read), which returns the numbers and exports
+/// nothing.
 ///
 /// The sampler never starts a task. Cheap to clone. Clones have the same sources.
 ///
@@ -42,7 +45,10 @@ impl Sampler {
         lock(&self.sources).push(Arc::new(source));
     }
 
-    /// Reads every source. The last [`refresh`](Self::refresh) has read the numbers of stores.
+    /// Reads every source and returns the numbers, e.g. for a status page. The last [`refresh`](Self::refresh) has read
+    /// the numbers of stores.
+    ///
+    /// This method exports nothing. `record` passes the numbers to an exporter, and needs the feature `metrics`.
     #[must_use]
     pub fn read(&self) -> Reading {
         let mut reading = Reading::new();

@@ -76,10 +76,10 @@ impl Metric {
         }
     }
 
-    /// Returns `true` if layers of `pattern` raise this counter.
-    fn is_of(self, pattern: Pattern) -> bool {
+    /// Returns `true` if layers of `pattern`, with or without a state per key, raise this counter.
+    fn is_of(self, pattern: Pattern, keyed: bool) -> bool {
         match self {
-            Self::Refused(kind) => Pattern::that_report(kind).contains(&pattern),
+            Self::Refused(kind) => pattern.reports(kind, keyed),
             Self::CircuitChanged(_) => pattern == Pattern::CircuitBreaker,
             Self::Plain(plain) => plain.pattern() == pattern,
         }
@@ -123,10 +123,10 @@ impl Keys {
         }
     }
 
-    /// Describes and registers every counter of `pattern`, so that a counter that stays 0 is
-    /// exported too.
-    pub(crate) fn register(&self, layer: Name, pattern: Pattern) {
-        for metric in Metric::all().filter(|metric| metric.is_of(pattern)) {
+    /// Describes and registers every counter that layers of `pattern`, with or without a state per
+    /// key, can raise. So a counter that stays 0 is exported too.
+    pub(crate) fn register(&self, layer: Name, pattern: Pattern, keyed: bool) {
+        for metric in Metric::all().filter(|metric| metric.is_of(pattern, keyed)) {
             metric.instrument().describe();
             let _registered = self.counter(layer, metric);
         }

@@ -46,19 +46,19 @@ instruments! {
 
     BULKHEAD_REFUSED = refusals("buttress.bulkhead.refused", "Calls refused because every permit was taken.");
     BULKHEAD_ADMITTED = counter("buttress.bulkhead.admitted", "Permits granted, if calls are counted.");
-    BULKHEAD_USED = gauge("buttress.bulkhead.permits.used", "Permits in use.");
-    BULKHEAD_LIMIT = gauge("buttress.bulkhead.permits.limit", "Calls that may run concurrently.");
-    BULKHEAD_WAITING = gauge("buttress.bulkhead.waiting", "Calls that wait for a permit.");
+    BULKHEAD_USED = gauge("buttress.bulkhead.permits.used", "Permits in use. Keyed layers do not report this number.");
+    BULKHEAD_LIMIT = gauge("buttress.bulkhead.permits.limit", "Calls that may run concurrently. Keyed layers do not report this number.");
+    BULKHEAD_WAITING = gauge("buttress.bulkhead.waiting", "Calls that wait for a permit. Keyed layers do not report this number.");
 
     CIRCUIT_REFUSED = refusals("buttress.circuit_breaker.refused", "Calls refused by a circuit.");
     CIRCUIT_TRANSITIONS = Instrument::counter("buttress.circuit_breaker.transitions", &["layer", "to"], "Changes of a circuit's state, by the new state.");
-    CIRCUIT_STATE = Instrument::gauge("buttress.circuit_breaker.state", Unit::Count, &["layer", "state"], "1 for the state that the circuit is in, 0 for the other states.");
+    CIRCUIT_STATE = Instrument::gauge("buttress.circuit_breaker.state", Unit::Count, &["layer", "state"], "1 for the state that the circuit is in, 0 for the other states. Keyed layers do not report this number.");
     CIRCUIT_FAILURES = counter("buttress.circuit_breaker.failures", "Calls that failed.");
     CIRCUIT_ADMITTED = counter("buttress.circuit_breaker.admitted", "Calls admitted, if calls are counted.");
     CIRCUIT_SUCCESSES = counter("buttress.circuit_breaker.successes", "Calls that succeeded, if calls are counted.");
-    CIRCUIT_WINDOW_CALLS = gauge("buttress.circuit_breaker.window.calls", "Calls in the window of a circuit.");
-    CIRCUIT_WINDOW_FAILURES = gauge("buttress.circuit_breaker.window.failures", "Failures in the window of a circuit.");
-    CIRCUIT_WINDOW_SLOW = gauge("buttress.circuit_breaker.window.slow", "Slow calls in the window of a circuit.");
+    CIRCUIT_WINDOW_CALLS = gauge("buttress.circuit_breaker.window.calls", "Calls in the window of a circuit. Keyed layers do not report this number.");
+    CIRCUIT_WINDOW_FAILURES = gauge("buttress.circuit_breaker.window.failures", "Failures in the window of a circuit. Keyed layers do not report this number.");
+    CIRCUIT_WINDOW_SLOW = gauge("buttress.circuit_breaker.window.slow", "Slow calls in the window of a circuit. Keyed layers do not report this number.");
 
     FALLBACK_USED = counter("buttress.fallback.used", "Calls that the fallback answered.");
     FALLBACK_FAILED = counter("buttress.fallback.failed", "Calls whose fallback failed too.");
@@ -100,9 +100,11 @@ instruments! {
     RATE_LIMIT_ADMITTED = counter("buttress.rate_limit.admitted", "Calls admitted, if calls are counted.");
     RATE_LIMIT_PLAN_REFUSED = Instrument::counter("buttress.rate_limit.plan.refused", PLAN, "Calls of a plan refused because the tokens of their key were spent.");
     RATE_LIMIT_PLAN_ADMITTED = Instrument::counter("buttress.rate_limit.plan.admitted", PLAN, "Calls of a plan admitted, if calls are counted.");
-    RATE_LIMIT_AVAILABLE = gauge("buttress.rate_limit.tokens.available", "Tokens that can be taken now.");
-    RATE_LIMIT_LIMIT = gauge("buttress.rate_limit.tokens.limit", "The size of the bucket or the window.");
-    RATE_LIMIT_WAITING = gauge("buttress.rate_limit.waiting", "Calls that wait for tokens.");
+    RATE_LIMIT_PLAN_LIMIT = Instrument::gauge("buttress.rate_limit.plan.tokens.limit", Unit::Count, PLAN, "The size of the bucket of each key of a plan.");
+    RATE_LIMIT_PLAN_REFILL = Instrument::gauge("buttress.rate_limit.plan.refill_rate", Unit::Count, PLAN, "Tokens per second that are refilled for each key of a plan.");
+    RATE_LIMIT_AVAILABLE = gauge("buttress.rate_limit.tokens.available", "Tokens that can be taken now. Keyed layers do not report this number.");
+    RATE_LIMIT_LIMIT = gauge("buttress.rate_limit.tokens.limit", "The size of the bucket or the window. Keyed layers do not report this number.");
+    RATE_LIMIT_WAITING = gauge("buttress.rate_limit.waiting", "Calls that wait for tokens. Keyed layers do not report this number.");
 
     RETRY_RETRIES = counter("buttress.retry.retries", "Attempts after the first.");
     RETRY_EXHAUSTED = counter("buttress.retry.exhausted", "Calls that ended with a failure that was worth another attempt.");

@@ -41,6 +41,18 @@ impl Pattern {
         }
     }
 
+    /// Returns `true` if layers of this pattern, with or without a state per key, report `kind`.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn reports(self, kind: ErrorKind, keyed: bool) -> bool {
+        let is_possible = match kind {
+            ErrorKind::TooManyKeys => keyed,
+            // A keyed layer has no queue, but the handle of one key of a bulkhead waits.
+            ErrorKind::QueueTimeout => !keyed || self == Self::Bulkhead,
+            _ => true,
+        };
+        is_possible && Self::that_report(kind).contains(&self)
+    }
+
     /// Returns the patterns whose layers report `kind`.
     #[cfg(feature = "metrics")]
     pub(crate) const fn that_report(kind: ErrorKind) -> &'static [Self] {

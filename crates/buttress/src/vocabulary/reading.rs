@@ -51,13 +51,15 @@ macro_rules! snapshot {
 }
 pub(crate) use snapshot;
 
-/// Makes a [`Source`] of the handle of a pattern with an instance per key.
+/// Makes a [`Source`] of the handle of a pattern with an instance per key. Behind the pattern are the
+/// counts that all keys share, each with its metric.
 macro_rules! keyed_source {
-    ($pattern:ident) => {
+    ($pattern:ident, $($field:ident => $instrument:ident,)+) => {
         impl<K: std::hash::Hash + Eq + Clone + Send + Sync> Source for KeyedHandle<K> {
             fn read(&self, reading: &mut Reading) {
                 let (stats, layer) = (self.stats(), self.common().layer());
                 reading.add_keys(layer, Pattern::$pattern, stats.keys, stats.max_keys);
+                $(reading.add_counted(&all::$instrument, layer.as_str(), stats.$field.into());)+
             }
 
             #[cfg(feature = "metrics")]

@@ -16,6 +16,10 @@ use crate::vocabulary::reading::{Reading, snapshot};
 /// The handle of a keyed limiter, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
 
+/// The handle of a keyed limiter with a plan per key, for the state of a service or the field of a
+/// struct. `P` is the type of a plan, e.g. `&'static str`.
+pub type PlansHandle<K, P> = KeyedHandle<K, Plans<K, P>>;
+
 impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
     /// Takes `cost` tokens of `key`, without waiting.
     ///
@@ -27,7 +31,8 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
     }
 
     /// Returns how many whole tokens `key` could take now, without taking any. `None` if the key is
-    /// not held. A key that is not held starts with a full bucket.
+    /// not held. A key that is not held starts with a full bucket. A key whose plan has changed
+    /// moves to its new plan, as it does at a call.
     #[must_use]
     pub fn available(&self, key: &K) -> Option<u32> {
         let now = self.keys.now();
@@ -37,6 +42,9 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
 
     /// Returns the rules of `key` and its tokens, without taking any. A key that is not held has a
     /// full bucket.
+    ///
+    /// A key whose plan has changed moves to its new plan, as it does at a call: from now on its
+    /// bucket fills at the rate that is returned.
     #[must_use]
     pub fn limit_of(&self, key: &K) -> KeyLimit {
         let now = self.keys.now();
@@ -138,7 +146,7 @@ impl<K, P: Rules<K>> KeyedHandle<K, P> {
     }
 
     pub(in crate::rate_limit) fn read_plans(&self, reading: &mut Reading) {
-        self.keys.rules.read_plans(&self.keys.common, reading);
+        self.keys.read_plans(reading);
     }
 }
 

@@ -34,6 +34,11 @@ impl Rule {
             refill_period: config.refill_period,
         }
     }
+
+    /// Returns how many tokens are refilled per second.
+    fn refill_rate(&self) -> f64 {
+        f64::from(self.refill_tokens) / self.refill_period.as_secs_f64()
+    }
 }
 
 /// The state of a key in a keyed limiter, and the search for the rules of a key.
@@ -55,8 +60,8 @@ pub(crate) trait Keeps<K> {
     /// Counts a call under the rules that `which` selects.
     fn count(&self, which: Self::Which, call: PlanCounter);
 
-    /// Adds the numbers of each plan to `reading`.
-    fn read_plans(&self, common: &Common, reading: &mut Reading);
+    /// Adds the numbers of each plan, whose rules are in `table`, to `reading`.
+    fn read_plans(&self, table: &Self::Table, common: &Common, reading: &mut Reading);
 
     /// Creates a full bucket.
     fn full(which: Self::Which) -> Self::Entry;
@@ -112,7 +117,7 @@ impl<K> Keeps<K> for OneRule {
     #[inline(always)]
     fn count(&self, (): (), _call: PlanCounter) {}
 
-    fn read_plans(&self, _common: &Common, _reading: &mut Reading) {}
+    fn read_plans(&self, _table: &Rule, _common: &Common, _reading: &mut Reading) {}
 
     #[inline(always)]
     fn full((): ()) -> u64 {
@@ -292,11 +297,15 @@ impl<K, P: PartialEq + fmt::Debug> Keeps<K> for Plans<K, P> {
         }
     }
 
-    fn read_plans(&self, common: &Common, reading: &mut Reading) {
+    fn read_plans(&self, table: &Table, common: &Common, reading: &mut Reading) {
         let listed = self.names.iter().map(|plan| label(plan));
         for (place, plan) in iter::once(UNLISTED.to_owned()).chain(listed).enumerate() {
             let stats = self.stats(place, common);
             let labels = || [Cow::Borrowed(common.layer().as_str()), Cow::Owned(plan.clone())];
+            let rule = <Self as Keeps<K>>::rule(table, place);
+            let size = rule.plan.max_tokens();
+            reading.add(&all::RATE_LIMIT_PLAN_LIMIT, labels(), f64::from(size));
+            reading.add(&all::RATE_LIMIT_PLAN_REFILL, labels(), rule.refill_rate());
             reading.add_count(&all::RATE_LIMIT_PLAN_REFUSED, labels(), stats.refused);
             if let Some(admitted) = stats.admitted {
                 reading.add_count(&all::RATE_LIMIT_PLAN_ADMITTED, labels(), admitted);

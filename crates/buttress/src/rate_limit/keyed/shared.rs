@@ -18,6 +18,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::pattern::Pattern;
+use crate::vocabulary::reading::Reading;
 
 counters! {
     /// The counters of a keyed limiter.
@@ -55,7 +56,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
             rules,
             keys: KeyMap::new(max_keys, table.clone()),
             counters: Counters::new(),
-            common: config.common.of(Pattern::RateLimit),
+            common: config.common.of_keys(Pattern::RateLimit),
             given: config,
             table: Mutex::new(table),
         })
@@ -118,15 +119,13 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         Err(error)
     }
 
-    /// Returns the rules that `key` has now, and its spent position under them. The position is
-    /// `None` if the key is not held.
+    /// Moves `key` to the rules that it has now, as a call does, so that the numbers that are shown
+    /// come true. Returns these rules and the spent position, which is `None` if the key is not held.
     pub(super) fn look(&self, key: &K, now: u64) -> (Rule, Option<u64>) {
         let which = self.rules.which(key);
         let held = self.keys.peek(key, |table, entry| {
-            let (old, spent) = P::kept(table, entry);
-            let rule = *P::rule(table, which);
-            let moved = !P::is_under(entry, which);
-            (rule, if moved { rule.plan.carry(&old.plan, spent, now) } else { spent })
+            let (rule, spent) = P::under(table, entry, which, now);
+            (*rule, *spent)
         });
         match held {
             Some((rule, spent)) => (rule, Some(spent)),
@@ -159,6 +158,14 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         drop(table);
         self.common.reconfigured();
         Ok(())
+    }
+}
+
+impl<K, P: Rules<K>> Shared<K, P> {
+    /// Adds the numbers of each plan to `reading`.
+    pub(super) fn read_plans(&self, reading: &mut Reading) {
+        let table = lock(&self.table).clone();
+        self.rules.read_plans(&table, &self.common, reading);
     }
 }
 

@@ -110,6 +110,34 @@ async fn a_key_that_changes_its_plan_keeps_its_level() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_limit_that_is_shown_after_a_change_of_plan_comes_true() {
+    let (pro, limiter) = switchable();
+    let shown = |key| {
+        let limit = limiter.limit_of(&key);
+        (limit.available, limit.max_tokens, limit.full_in.as_millis())
+    };
+    limiter.try_acquire(&1, 2).unwrap();
+    limiter.try_acquire(&2, 2).unwrap();
+    pro.store(true, Ordering::SeqCst);
+    assert_eq!(shown(1), (0, 20, 1000));
+    advance(500).await;
+    assert_eq!(shown(1), (10, 20, 500));
+    advance(500).await;
+    assert_eq!(shown(1), (20, 20, 0));
+    // Without a look or a call, the second counts at the rate of the old plan.
+    let error = limiter.try_acquire(&2, 3).unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(50)));
+    assert_eq!(shown(2), (2, 20, 900));
+
+    limiter.try_acquire(&1, 20).unwrap();
+    pro.store(false, Ordering::SeqCst);
+    assert_eq!((limiter.available(&1), shown(1)), (Some(0), (0, 2, 1000)));
+    advance(500).await;
+    assert_eq!(shown(1), (1, 2, 500));
+    assert!(limiter.try_acquire(&1, 2).is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn changing_to_and_fro_gains_no_token() {
     let (pro, limiter) = switchable();
     let mut admitted = 0;

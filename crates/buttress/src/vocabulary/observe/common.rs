@@ -22,12 +22,30 @@ pub struct Common {
     pub(crate) pattern: Option<Pattern>,
     #[cfg(feature = "metrics")]
     pub(crate) keys: Keys,
+    /// `true` for a layer with a state per key.
+    #[cfg(feature = "metrics")]
+    pub(crate) keyed: bool,
 }
 
 impl Common {
     /// Returns a copy for a layer of `pattern`, and registers its counters.
     pub(crate) fn of(&self, pattern: Pattern) -> Self {
-        let common = Self { pattern: Some(pattern), ..self.clone() };
+        self.made(pattern, false)
+    }
+
+    /// Returns a copy for a layer of `pattern` with a state per key, and registers its counters.
+    pub(crate) fn of_keys(&self, pattern: Pattern) -> Self {
+        self.made(pattern, true)
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "only counters need it"))]
+    fn made(&self, pattern: Pattern, keyed: bool) -> Self {
+        let common = Self {
+            pattern: Some(pattern),
+            #[cfg(feature = "metrics")]
+            keyed,
+            ..self.clone()
+        };
         #[cfg(feature = "metrics")]
         common.register();
         common
@@ -47,11 +65,11 @@ impl Common {
         }
     }
 
-    /// Registers the counters of the pattern with the recorder that is installed now.
+    /// Registers the counters that the layer can raise with the recorder that is installed now.
     #[cfg(feature = "metrics")]
     pub(crate) fn register(&self) {
         if let Some(pattern) = self.pattern {
-            self.keys.register(self.layer(), pattern);
+            self.keys.register(self.layer(), pattern, self.keyed);
         }
     }
 }
