@@ -61,9 +61,26 @@
 //!
 //! # Requirements on a stack
 //!
-//! Every part of a stack takes its time from [`World::clock`] and its random numbers from
-//! [`World::rng`], and starts its tasks through [`World::spawner`]. [`check_determinism`] finds a
-//! part that does not, and names the first event that differs.
+//! Every part of a stack takes three things from the [`World`]. A forgotten part shows as follows:
+//!
+//! | setter | without it |
+//! |---|---|
+//! | `.clock(world.clock())` | The run returns [`SimError::Invalid`], which names the layer. |
+//! | `.rng(world.rng("jitter"))` | Each run has other numbers. [`check_determinism`] names the first event that differs. |
+//! | `.spawner(world.spawner())` | The run panics. With [`Engine::Tokio`] the default spawner is right. |
+//!
+//! A layer without `.observer(world.observer())` gets an observer of the world, so that [`Outcome::retries`] and the
+//! other numbers of layers count it.
+//!
+//! The run finds layers and stores that are made during [`Scenario::run`] on its thread: in `build`, or while requests
+//! run. It cannot find these users of tokio's clock:
+//! - A part that was made before the run and moved into `build`. If the part waits, the run panics with a message that
+//!   names the missing clock. If the part only reads the time, as a rate limiter that refuses, the outcome is wrong. Such a part
+//!   has no observer of the world either.
+//! - Your own code, if it reads the time of the system or of tokio.
+//! - Parts whose clock is set after they are made: `Events` and `Repository` of `buttress-durable`, and the layers of
+//!   `buttress-http`.
+//! - Runs of [`Executor`] and [`tokio_engine::Runtime`] without a scenario.
 //!
 //! # Measurements
 //!

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::observer::Observer;
+use super::simulated::{self, check_clock};
 use crate::vocabulary::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::vocabulary::event_counters::Keys;
@@ -25,9 +26,14 @@ pub struct Common {
 }
 
 impl Common {
-    /// Returns a copy for a layer of `pattern`, and registers its counters.
+    /// Returns a copy for a layer of `pattern`, and registers its counters. In a simulation, the layer gets an observer
+    /// if it has none, and the run refuses another clock than its own.
     pub(crate) fn of(&self, pattern: Pattern) -> Self {
-        let common = Self { pattern: Some(pattern), ..self.clone() };
+        let mut common = Self { pattern: Some(pattern), ..self.clone() };
+        if pattern.reads_time() {
+            check_clock(common.layer().as_str(), &common.clock);
+        }
+        common.observer = common.observer.or_else(simulated::observer);
         #[cfg(feature = "metrics")]
         common.register();
         common
