@@ -30,13 +30,20 @@ impl Common {
     /// if it has none, and the run refuses another clock than its own.
     pub(crate) fn of(&self, pattern: Pattern) -> Self {
         let mut common = Self { pattern: Some(pattern), ..self.clone() };
-        if pattern.reads_time() {
-            check_clock(common.layer().as_str(), &common.clock);
-        }
+        common.check_clock();
         common.observer = common.observer.or_else(simulated::observer);
         #[cfg(feature = "metrics")]
         common.register();
         common
+    }
+
+    /// Refuses another clock than the clock of the run in a simulation. A layer also asks when it wraps a service,
+    /// because it can be older than the run.
+    #[inline(never)]
+    pub(crate) fn check_clock(&self) {
+        if self.pattern.is_some_and(Pattern::reads_time) {
+            check_clock(self.layer().as_str(), &self.clock);
+        }
     }
 
     /// Adds the name of the layer to an error of its configuration.
