@@ -12,6 +12,11 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// Refuses another clock than the clock of the run in a simulation. `part` is the name in the error.
+    pub(crate) fn check_clock(&self, part: &str) {
+        buttress::__simulated::check_clock(part, &self.clock);
+    }
+
     /// Adds the configured name to an error of the configuration.
     pub(crate) fn named<T>(
         &self,

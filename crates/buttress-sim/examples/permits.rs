@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use buttress::bulkhead;
 use buttress::time_limit;
-use buttress_sim::{Cause, Distribution, Load, Outcome, Rate, Scenario, Server, SimError};
+use buttress_sim::{
+    Cause, Distribution, Fault, Faults, Load, Outcome, Rate, Scenario, Server, SimError,
+};
 use tower::ServiceBuilder;
 
 /// Requests per second.
@@ -30,9 +32,9 @@ fn database() -> Server {
 }
 
 /// Runs the deployed stack with this number of permits.
-fn run(permits: u32, rate: impl Into<Rate>) -> Result<Outcome, SimError> {
+fn run(permits: u32, rate: impl Into<Rate>, faults: Faults) -> Result<Outcome, SimError> {
     let scenario = Scenario::new("permits", Duration::from_secs(180)).load(Load::poisson(rate));
-    scenario.run(|world| {
+    scenario.faults(faults).run(|world| {
         let bulkhead = bulkhead::Config::new().max_concurrent(permits).clock(world.clock());
         let limit = time_limit::Config::new(Duration::from_secs(1)).clock(world.clock());
         Ok(ServiceBuilder::new()
@@ -47,8 +49,8 @@ pub(crate) fn table() -> Result<String, Box<dyn Error>> {
         "permits  answered  refused  timed out       p50       p99  refused without the peak\n"
             .to_owned();
     for permits in [8, 12, 16, 20, 24, 32, 64, 256] {
-        let outcome = run(permits, peak())?;
-        let steady = run(permits, BASE)?;
+        let outcome = run(permits, peak(), Faults::new())?;
+        let steady = run(permits, BASE, Faults::new())?;
         let share = |cause| 100.0 * outcome.share(cause);
         let millis = |q| outcome.latency().quantile(q).as_secs_f64() * 1000.0;
         writeln!(
@@ -60,6 +62,30 @@ pub(crate) fn table() -> Result<String, Box<dyn Error>> {
             millis(0.5),
             millis(0.99),
             100.0 * steady.share(Cause::Full),
+        )?;
+    }
+    Ok(table)
+}
+
+/// The database becomes three times slower for 30 seconds, at the steady rate.
+pub(crate) fn slow() -> Result<String, Box<dyn Error>> {
+    let sec = Duration::from_secs;
+    let faults = Faults::new().at(sec(60), sec(30), "database", Fault::Slow(3.0));
+    let mut table = "permits  answered  refused  timed out       p99  recovered\n".to_owned();
+    for permits in [16, 24, 32, 64, 256] {
+        let outcome = run(permits, BASE, faults.clone())?;
+        let recovered = match outcome.recoveries().first().and_then(|recovery| recovery.after) {
+            Some(after) => format!("after {:.1} s", after.as_secs_f64()),
+            None => "not in 90 s".to_owned(),
+        };
+        let share = |cause| 100.0 * outcome.share(cause);
+        writeln!(
+            table,
+            "{permits:>7}  {:>6.1} %  {:>5.1} %  {:>7.1} %  {:>5.0} ms  {recovered}",
+            share(Cause::Ok),
+            share(Cause::Full),
+            share(Cause::Timeout),
+            outcome.latency().quantile(0.99).as_secs_f64() * 1000.0,
         )?;
     }
     Ok(table)
@@ -96,6 +122,6 @@ pub(crate) fn waits() -> Result<String, Box<dyn Error>> {
 
 #[allow(dead_code, reason = "a test compiles this file as a module")]
 fn main() -> Result<(), Box<dyn Error>> {
-    print!("{}\n{}", table()?, waits()?);
+    print!("{}\n{}\n{}", table()?, slow()?, waits()?);
     Ok(())
 }

@@ -61,9 +61,27 @@
 //!
 //! # Requirements on a stack
 //!
-//! Every part of a stack takes its time from [`World::clock`] and its random numbers from
-//! [`World::rng`], and starts its tasks through [`World::spawner`]. [`check_determinism`] finds a
-//! part that does not, and names the first event that differs.
+//! Every part of a stack takes three things from the [`World`]. A forgotten part shows as follows:
+//!
+//! | setter | without it |
+//! |---|---|
+//! | `.clock(world.clock())` | The run returns [`SimError::Invalid`], which names the layer. |
+//! | `.rng(world.rng("jitter"))` | Each run has other numbers. [`check_determinism`] names the first event that differs. |
+//! | `.spawner(world.spawner())` | The run panics. With [`Engine::Tokio`] the default spawner is right. |
+//!
+//! A layer without `.observer(world.observer())` gets an observer of the world, so that [`Outcome::retries`] and the
+//! other numbers of layers count it.
+//!
+//! The run finds layers and stores that are made during [`Scenario::run`] on its thread: in `build`, or while requests
+//! run. It also finds an older layer that wraps a service there, unless the layer is a keyed one. It cannot find these
+//! users of another clock:
+//! - A keyed layer, and a finished service, e.g. a `Balance`, that were made before the run and moved into `build`. A
+//!   part that waits panics, and the panic names the missing setter. A part that only reads the time makes the outcome
+//!   wrong. No observer of the world counts a part that is older than the run.
+//! - Your own code, if it reads the time of the system or of tokio.
+//! - Parts whose clock is set after they are made: `Events` and `Repository` of `buttress-durable`, and the layers of
+//!   `buttress-http`.
+//! - Runs of [`Executor`] and [`tokio_engine::Runtime`] without a scenario.
 //!
 //! # Measurements
 //!

@@ -159,6 +159,9 @@ impl Outcome {
     }
 
     /// Returns the number of further attempts that layers decided on.
+    ///
+    /// Layers with an [observer](crate::World::observer) of the world count. Every layer that is made during the run has
+    /// one, unless it has an observer of your own. [`attempts`](Self::attempts) counts all calls, without an observer.
     #[must_use]
     pub const fn retries(&self) -> u64 {
         self.retries
@@ -198,7 +201,8 @@ impl Outcome {
         self.gauges.iter().find(|gauge| gauge.name == name)
     }
 
-    /// Returns the states of every circuit that changed its state.
+    /// Returns the states of every circuit that changed its state. Counts the same layers as
+    /// [`retries`](Self::retries).
     #[must_use]
     pub fn bands(&self) -> &[Band] {
         &self.bands

@@ -57,8 +57,9 @@ fn told(event: &Option<Event>) -> String {
     event.map_or_else(|| "nothing".to_owned(), |event| event.to_string())
 }
 
-/// Runs a scenario twice, and names the first event that differs. Typical causes are a real clock,
-/// a random source without a seed, or the order of a hash map.
+/// Runs a scenario twice, and names the first event that differs. Typical causes are a random source without a seed, the
+/// order of a hash map, or code that reads the real time. Two runs with the real time can also agree by chance: both take
+/// almost none of it. The run itself refuses layers [without the clock of the world](crate#requirements-on-a-stack).
 ///
 /// Both runs keep all events in memory. A short run finds such a difference as well as a long one.
 ///

@@ -24,8 +24,8 @@ pub enum Engine {
     /// The default.
     #[default]
     Own,
-    /// A current-thread runtime of tokio. User code with `tokio::spawn` runs unchanged. See
-    /// [`tokio_engine`].
+    /// A current-thread runtime of tokio. User code with `tokio::spawn` runs unchanged. Layers need the clock of the
+    /// world here too: tokio's clock is the real time. See [`tokio_engine`].
     Tokio,
 }
 
@@ -178,10 +178,13 @@ impl Scenario {
     /// the stack.
     ///
     /// # Errors
-    /// Returns the error of `build`, an error for an invalid load, fault or time, and [`Stuck`].
+    /// Returns the error of `build`, an error for an invalid load, fault or time, and [`Stuck`]. Returns
+    /// [`SimError::Invalid`] for a layer or a store that was made during the run without the
+    /// [clock of the world](World::clock). See the [requirements](crate#requirements-on-a-stack).
     ///
     /// # Panics
-    /// If the code under test panics.
+    /// If the code under test panics. With [`Engine::Own`], a part that waits on tokio's clock panics, and so does a
+    /// part that starts a task of tokio.
     pub fn run<S>(
         &self,
         build: impl FnOnce(&World) -> Result<S, InvalidConfig>,
@@ -202,8 +205,14 @@ impl Scenario {
                     executor = executor.vary_ties(self.seed.named("ties"));
                 }
                 let world = World::new(&time, self.seed, executor.spawner(), recorder);
-                let main = self.begin(&world, window, build(&world)?)?;
-                executor.block_on(main)?;
+                let simulation = world.simulation();
+                let stack = build(&world)?;
+                simulation.check()?;
+                let main = self.begin(&world, window, stack)?;
+                let ended = executor.block_on(main);
+                // A layer with another clock explains a run that is stuck.
+                simulation.check()?;
+                ended?;
                 world.recorder().stop();
                 drop(executor);
                 Ok(Outcome::of(self, &world))
@@ -212,14 +221,17 @@ impl Scenario {
                 let runtime = tokio_engine::Runtime::new(&time)
                     .map_err(|error| SimError::Runtime(NoRuntime(Arc::new(error))))?;
                 let world = World::new(&time, self.seed, Spawner::default(), recorder);
+                let simulation = world.simulation();
                 let ended = runtime.block_on(async {
                     let stack = build(&world)?;
+                    simulation.check()?;
                     self.begin(&world, window, stack)?.await;
                     world.recorder().stop();
                     Ok::<(), InvalidConfig>(())
-                })?;
+                });
+                simulation.check()?;
+                ended??;
                 drop(runtime);
-                ended?;
                 Ok(Outcome::of(self, &world))
             }
         }

@@ -39,8 +39,9 @@ use crate::executor::Stuck;
 /// - The runtime sees only tasks that wait on the clock. The time passes over work on other threads
 ///   (`spawn_blocking`), sockets and files. Do such work outside of a simulation, or replace it by
 ///   a scripted service.
-/// - tokio's own timers are off: `tokio::time::sleep` panics, so that real time cannot enter a run
-///   unnoticed. Wait through a [`Clock`](buttress::Clock).
+/// - tokio's own timers are off: `tokio::time::sleep` panics, so that code cannot wait for real time unnoticed. tokio's
+///   clock reads the real time here, so a layer needs the clock of the [`VirtualClock`]. A
+///   [`Scenario`](crate::Scenario) refuses a layer without it.
 /// - tokio decides the order of tasks. It is the same every time for the same program and version
 ///   of tokio. The order of simultaneous events cannot be varied, and a livelock is not detected.
 /// - A deadlock is detected when the runtime has nothing left to do. Its report has no names of

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use buttress::{Clock, InvalidConfig, Rng, Spawner, VirtualClock};
+use buttress::__simulated::Simulation;
+use buttress::{Clock, InvalidConfig, Observer, Rng, Spawner, VirtualClock};
 
 use crate::Seed;
 use crate::fault::{Condition, Fault};
@@ -57,7 +58,8 @@ impl World {
         Self { inner: Arc::new(Inner { time, start, seed, spawner, recorder, watches, parts }) }
     }
 
-    /// Returns the clock of the run. Every layer of the stack takes it in its `Config`.
+    /// Returns the clock of the run. Every layer of the stack takes it in its `Config`. A run returns an error for a
+    /// layer that is made with another clock.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.inner.time.clock()
@@ -95,8 +97,11 @@ impl World {
     }
 
     /// Returns an observer that records the events of layers: for the trace, the bands of circuits,
-    /// and the counts of retries and refusals. Pass one to the `Config` of each layer. Make one per
-    /// layer, because observers distinguish layers without a name.
+    /// and the counts of retries and refusals. Make one per layer, because observers distinguish layers without a
+    /// name.
+    ///
+    /// A layer that is made during the run without an observer gets one automatically. A layer with an observer of your
+    /// own has no observer of the world, so the counts do not include it.
     #[must_use]
     pub fn observer(&self) -> Watch {
         let number = self.inner.watches.fetch_add(1, Ordering::Relaxed);
@@ -172,6 +177,15 @@ impl World {
     pub fn note(&self, source: &str, id: u64, value: u64) {
         let recorder = &self.inner.recorder;
         recorder.event(recorder.source(source), What::Noted(value), id);
+    }
+
+    /// Begins the run on this thread. Until the guard is dropped, layers that are made without an observer have one of
+    /// this world, and parts with another clock are found.
+    pub(crate) fn simulation(&self) -> Simulation {
+        let world = self.clone();
+        Simulation::begin(&self.inner.time, move || -> Arc<dyn Observer> {
+            Arc::new(world.observer())
+        })
     }
 
     pub(crate) fn seed(&self) -> Seed {

@@ -135,6 +135,8 @@ pub use vocabulary::id::InvalidId;
 pub use vocabulary::invalid_config::InvalidConfig;
 pub use vocabulary::mode::{Backpressure, Queued, Refuse};
 pub use vocabulary::name::Name;
+#[doc(hidden)]
+pub use vocabulary::observe::simulated as __simulated;
 pub use vocabulary::observe::{Absence, CircuitState, Event, GaveUp, Observer};
 pub use vocabulary::reject::{AsError, AsResponse, Reject, as_response};
 pub use vocabulary::rng::Rng;

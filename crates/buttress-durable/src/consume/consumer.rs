@@ -85,6 +85,7 @@ impl<Src: Source, H> Consumer<Src, H> {
     /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter.
     pub fn new(source: Src, handler: H, config: Config) -> Result<Self, InvalidConfig> {
         config.common.named(config.check())?;
+        config.common.check_clock(config.layer().as_str());
         let shared = Shared { layer: config.layer(), control: Mutex::default() };
         Ok(Self {
             source: Arc::new(source),

@@ -51,6 +51,7 @@ impl MemoryDeadLetters {
     /// Creates an empty store.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
+        buttress::__simulated::check_clock("MemoryDeadLetters", &clock);
         Self { clock, rows: Arc::default() }
     }
 

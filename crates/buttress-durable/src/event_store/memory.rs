@@ -54,6 +54,7 @@ impl MemoryStore {
     /// Creates an empty store.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
+        buttress::__simulated::check_clock("event_store::MemoryStore", &clock);
         Self { shared: Arc::new(Shared { clock, rows: Mutex::default() }) }
     }
 

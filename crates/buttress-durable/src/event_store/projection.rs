@@ -72,6 +72,7 @@ impl<St: Store, H> Projection<St, H> {
         let name = name.into();
         let checked = config.common.named(config.check());
         checked.map_err(|error| error.of_layer(&name))?;
+        config.common.check_clock(&name);
         Ok(Self {
             shared: Arc::new(Shared::new(config.layer(), name.clone())),
             name,

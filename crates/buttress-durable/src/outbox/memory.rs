@@ -54,6 +54,7 @@ impl MemoryStore {
     /// Creates an empty store.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
+        buttress::__simulated::check_clock("outbox::MemoryStore", &clock);
         let partitions = vec![Partition::default(); usize::from(PARTITIONS)];
         let rows = Mutex::new(Rows { partitions, kept: KEPT, ..Rows::default() });
         Self { shared: Arc::new(Shared { clock, rows }) }

@@ -69,6 +69,7 @@ where
     /// message that is delivered after its receipt was removed would run again.
     pub fn new(outbox: &Outbox<St>, publisher: P, config: Config) -> Result<Self, InvalidConfig> {
         config.common.named(config.check_with(outbox.store.receipts_kept()))?;
+        config.common.check_clock(config.layer().as_str());
         let id = RelayId::random(&config.common.rng);
         let shared = Shared {
             layer: config.layer(),

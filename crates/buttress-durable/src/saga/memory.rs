@@ -94,6 +94,7 @@ impl MemoryStore<Vec<u8>> {
 
 impl<P> MemoryStore<P> {
     fn comparing(clock: Clock, same: fn(&P, &P) -> bool) -> Self {
+        buttress::__simulated::check_clock("saga::MemoryStore", &clock);
         let rows = Rows {
             sagas: HashMap::new(),
             unfinished: BTreeMap::new(),

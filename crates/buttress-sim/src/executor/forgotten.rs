@@ -26,8 +26,9 @@ fn fail(panic: Box<dyn Any + Send>) -> ! {
     }
     #[expect(clippy::panic, reason = "the panic of the code under test, in other words")]
     panic_any(
-        "a part of the stack waits on tokio's clock, which does not run in a simulation: give its \
-         Config the clock of the run, .clock(world.clock())"
+        "a part of the stack waits on tokio's clock or starts a task of tokio, and neither runs in a \
+         simulation: give its Config the clock of the run, .clock(world.clock()), and if it starts \
+         tasks its spawner, .spawner(world.spawner())"
             .to_owned(),
     )
 }

@@ -126,7 +126,8 @@ impl Executor {
     /// Returns [`Stuck`] if no further event is possible, or if the time does not move.
     ///
     /// # Panics
-    /// If a task panics. If a task waits on tokio's clock, the panic says that a clock is missing.
+    /// If a task panics. If a task waits on tokio's clock, or starts a task of tokio, the panic says which setters are
+    /// missing. A task that only reads tokio's clock is not found.
     pub fn block_on<F: Future>(&mut self, main: F) -> Result<F::Output, Stuck> {
         let mut main = pin!(main);
         self.polls = 0;

@@ -88,6 +88,7 @@ impl StoreFaults {
     /// Creates the faults of a test. Late operations wait on `clock`.
     #[must_use]
     pub fn with_clock(clock: Clock) -> Self {
+        buttress::__simulated::check_clock("StoreFaults", &clock);
         Self { rules: Arc::default(), clock }
     }
 

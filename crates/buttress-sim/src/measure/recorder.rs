@@ -18,7 +18,8 @@ pub(crate) type SourceId = u32;
 
 /// The names under which unnamed layers report: their patterns. Their observers distinguish two
 /// such layers.
-const UNNAMED: [&str; 10] = [
+const UNNAMED: [&str; 13] = [
+    "aggregate",
     "balance",
     "bulkhead",
     "circuit_breaker",
@@ -28,6 +29,8 @@ const UNNAMED: [&str; 10] = [
     "rate_limit",
     "retry",
     "route",
+    "shadow",
+    "split",
     "time_limit",
 ];
 

@@ -18,11 +18,14 @@ pub struct Window {
     pub ends: Ends,
     /// The latency of the requests that succeeded in the window.
     pub latency: Histogram,
-    /// The retries that layers decided to make.
+    /// The retries that layers decided to make. Counts the layers of
+    /// [`Outcome::retries`](crate::Outcome::retries).
     pub retries: u64,
-    /// The calls that layers refused, including calls of attempts.
+    /// The calls that layers refused, including calls of attempts. Counts the layers of
+    /// [`Outcome::retries`](crate::Outcome::retries).
     pub refusals: u64,
-    /// The calls that a time limit interrupted, including calls of attempts.
+    /// The calls that a time limit interrupted, including calls of attempts. Counts the layers of
+    /// [`Outcome::retries`](crate::Outcome::retries).
     pub timeouts: u64,
     /// The work of each station, in the order in which the stations were made.
     pub stations: Vec<StationWindow>,

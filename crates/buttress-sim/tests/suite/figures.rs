@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use buttress::circuit_breaker::{Config, KeyedCircuitBreakerLayer};
-use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{AnyError, circuit_breaker};
 use buttress_sim::{
     Cause, Engine, Fault, Faults, Load, Outcome, Queue, Rate, Report, Request, Scenario, Server,
@@ -212,14 +211,4 @@ fn the_heat_rows_show_the_longest_run() {
     };
     let html = Report::new("rows").add(run(10)).add(run(40)).to_html();
     assert!(html.contains("length at 39 s"), "the last window of the longer run");
-}
-
-#[test]
-#[should_panic(expected = "give its Config the clock of the run, .clock(world.clock())")]
-fn a_clock_that_was_forgotten_is_named() {
-    let scenario = Scenario::new("forgotten", sec(1));
-    let _ = scenario.run(|world| {
-        let limit = TimeLimitLayer::new(time_limit::Config::new(ms(5)))?;
-        Ok(limit.layer(world.server(Server::new("db", ms(10)))?))
-    });
 }

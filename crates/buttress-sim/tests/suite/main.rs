@@ -6,6 +6,7 @@ mod determinism;
 mod engines;
 mod faults;
 mod figures;
+mod forgotten;
 mod gateway;
 mod idempotency;
 mod limits;

@@ -13,6 +13,7 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::simulated::check_clock;
 use crate::vocabulary::spawn::Spawner;
 
 pub(super) struct Shared {
@@ -32,6 +33,7 @@ pub(super) type Look = Arc<dyn Fn() -> Looking + Send + Sync>;
 impl Shared {
     /// `config` was checked.
     pub(super) fn new(name: Name, version: String, config: Config) -> Self {
+        check_clock(name.as_str(), &config.clock);
         let times = Times { interval: config.interval, limit: config.limit };
         let (state, looks) = (Mutex::new(State::new(times)), Mutex::default());
         Self { name, version, config, state, looks, added: watch::Sender::new(()) }

@@ -10,6 +10,7 @@ use super::store::{Claimed, Immediate, KeyClaim, Size, Store};
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_range};
+use crate::vocabulary::observe::simulated::check_clock;
 use crate::vocabulary::store_error::{Answer, StoreError};
 
 mod transaction;
@@ -60,6 +61,7 @@ impl<V> MemoryStore<V> {
     }
 
     fn over(clock: Clock, capacity: usize) -> Self {
+        check_clock("idempotency::MemoryStore", &clock);
         let table = Mutex::new(Table::new(capacity));
         Self { inner: Arc::new(Inner { table, clock }) }
     }

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::machinery::own::{
     Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
 };
+use crate::machinery::reconfigure::Reconfigure;
 use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
@@ -97,6 +98,7 @@ impl<S, R: Clone, W: Clone, O: Own> Layer<S> for RateLimitLayer<R, W, Refuse, O>
     type Service = RateLimit<S, R, W, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.shared.common().check_clock();
         RateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
     }
 }
@@ -105,6 +107,7 @@ impl<S, R: Clone, W: Clone> Layer<S> for RateLimitLayer<R, W, Queued> {
     type Service = QueuedRateLimit<S, R, W>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.shared.common().check_clock();
         let (reject, cost) = (self.reject.clone(), self.cost.clone());
         QueuedRateLimit::new(inner, self.shared.clone(), reject, cost, UntilResponse)
     }
@@ -114,6 +117,7 @@ impl<S, R: Clone> Layer<S> for RateLimitLayer<R, OneToken, Backpressure> {
     type Service = BackpressureRateLimit<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.shared.common().check_clock();
         BackpressureRateLimit::new(inner, self.shared.clone(), self.reject.clone(), UntilResponse)
     }
 }

@@ -15,6 +15,7 @@ use crate::vocabulary::classify::{Classify, Outcome, ServiceErrors};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::metric_names::CALL_DURATION;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::simulated::check_clock;
 
 static METADATA: Metadata<'static> = Metadata::new("buttress", Level::INFO, Some("buttress"));
 
@@ -86,6 +87,7 @@ impl DurationLayer {
     /// Creates a layer that measures calls under `name`, by `clock`.
     pub fn with_clock(name: impl Into<Name>, clock: Clock) -> Self {
         let name = name.into();
+        check_clock(name.as_str(), &clock);
         let keys = OUTCOMES.map(|outcome| {
             let layer = Label::from_static_parts("layer", name.as_str());
             let outcome = Label::from_static_parts("outcome", outcome);

@@ -92,6 +92,17 @@ impl Clock {
         Self { source: Source::Virtual(node) }
     }
 
+    /// Returns what this clock is, if it has another time than `time`.
+    #[cold]
+    pub(crate) fn foreign_to(&self, time: &VirtualClock) -> Option<&'static str> {
+        match &self.source {
+            Source::Tokio => Some("tokio's clock"),
+            Source::Virtual(node) => (!time.has_time_of(node)).then_some("another virtual clock"),
+            #[cfg(feature = "fast-clock")]
+            Source::Fast(_) => Some("the fast clock"),
+        }
+    }
+
     /// Returns the current instant of this clock.
     ///
     /// The instant never goes back within one runtime. Code that keeps instants across runtimes

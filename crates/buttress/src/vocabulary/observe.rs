@@ -5,6 +5,7 @@ mod common;
 mod event;
 mod observer;
 mod report;
+pub mod simulated;
 
 pub(crate) use common::{Common, common_setters};
 pub use event::{Absence, CircuitState, Event, GaveUp};

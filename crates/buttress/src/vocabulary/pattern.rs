@@ -53,6 +53,12 @@ impl Pattern {
         is_possible && Self::that_report(kind).contains(&self)
     }
 
+    /// Returns whether a layer reads the clock of its configuration. The parts of a gateway and of its routes have their
+    /// own configurations.
+    pub(crate) const fn reads_time(self) -> bool {
+        !matches!(self, Self::Fallback | Self::Gateway | Self::Route)
+    }
+
     /// Returns the patterns whose layers report `kind`.
     #[cfg(feature = "metrics")]
     pub(crate) const fn that_report(kind: ErrorKind) -> &'static [Self] {

@@ -66,6 +66,7 @@ where
         (slots, resumed): (Arc<Semaphore>, Arc<Resumed>),
     ) -> Result<Self, InvalidConfig> {
         config.common.named(check_store(&definition.inner.plan, &store))?;
+        config.common.check_clock(config.layer().as_str());
         let worker = WorkerId::random(&config.common.rng);
         let lease = Lease::new(worker, config.lease, config.common.clock.clone());
         let core = Core {

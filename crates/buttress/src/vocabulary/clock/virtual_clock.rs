@@ -100,6 +100,11 @@ impl VirtualClock {
         Self { node: Arc::new(Node { time, skew: AtomicI64::new(0) }) }
     }
 
+    /// Returns whether `node` reads this time. Its wall clock may differ.
+    pub(super) fn has_time_of(&self, node: &Node) -> bool {
+        Arc::ptr_eq(&self.node.time, &node.time)
+    }
+
     /// Sets how far the wall clock of this node is wrong, in nanoseconds: ahead if positive.
     /// Instants and timers do not change.
     pub fn set_skew(&self, nanos: i64) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::observer::Observer;
+use super::simulated::{self, check_clock};
 use crate::vocabulary::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::vocabulary::event_counters::Keys;
@@ -28,7 +29,8 @@ pub struct Common {
 }
 
 impl Common {
-    /// Returns a copy for a layer of `pattern`, and registers its counters.
+    /// Returns a copy for a layer of `pattern`, and registers its counters. In a simulation, the layer gets an observer
+    /// if it has none, and the run refuses another clock than its own.
     pub(crate) fn of(&self, pattern: Pattern) -> Self {
         self.made(pattern, false)
     }
@@ -40,15 +42,26 @@ impl Common {
 
     #[cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "only counters need it"))]
     fn made(&self, pattern: Pattern, keyed: bool) -> Self {
-        let common = Self {
+        let mut common = Self {
             pattern: Some(pattern),
             #[cfg(feature = "metrics")]
             keyed,
             ..self.clone()
         };
+        common.check_clock();
+        common.observer = common.observer.or_else(simulated::observer);
         #[cfg(feature = "metrics")]
         common.register();
         common
+    }
+
+    /// Refuses another clock than the clock of the run in a simulation. A layer also asks when it wraps a service,
+    /// because it can be older than the run.
+    #[inline(never)]
+    pub(crate) fn check_clock(&self) {
+        if self.pattern.is_some_and(Pattern::reads_time) {
+            check_clock(self.layer().as_str(), &self.clock);
+        }
     }
 
     /// Adds the name of the layer to an error of its configuration.
