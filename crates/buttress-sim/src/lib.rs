@@ -73,11 +73,10 @@
 //! other numbers of layers count it.
 //!
 //! The run finds layers and stores that are made during [`Scenario::run`] on its thread: in `build`, or while requests
-//! run. It also finds an older layer that wraps a service there, unless the layer is a keyed one. It cannot find these
-//! users of another clock:
-//! - A keyed layer, and a finished service, e.g. a `Balance`, that were made before the run and moved into `build`. A
-//!   part that waits panics, and the panic names the missing setter. A part that only reads the time makes the outcome
-//!   wrong. No observer of the world counts a part that is older than the run.
+//! run. It cannot find these users of another clock:
+//! - A part that was made before the run and moved into `build`. If the part waits, the run panics with a message that
+//!   names the missing clock. If the part only reads the time, as a rate limiter that refuses, the outcome is wrong. Such a part
+//!   has no observer of the world either.
 //! - Your own code, if it reads the time of the system or of tokio.
 //! - Parts whose clock is set after they are made: `Events` and `Repository` of `buttress-durable`, and the layers of
 //!   `buttress-http`.

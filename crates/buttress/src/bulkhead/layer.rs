@@ -9,7 +9,6 @@ use super::shared::Shared;
 use crate::machinery::own::{
     Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
 };
-use crate::machinery::reconfigure::Reconfigure;
 use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
@@ -79,7 +78,6 @@ impl<S, R: Clone, O: Own, U: Clone> Layer<S> for BulkheadLayer<R, Refuse, O, U> 
     type Service = Bulkhead<S, R, O, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         Bulkhead::new(inner, self.shared.clone(), self.reject.clone(), self.until.clone())
     }
 }
@@ -88,7 +86,6 @@ impl<S, R: Clone, U: Clone> Layer<S> for BulkheadLayer<R, Queued, Counted, U> {
     type Service = QueuedBulkhead<S, R, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         let (reject, until) = (self.reject.clone(), self.until.clone());
         QueuedBulkhead::new(inner, self.shared.clone(), reject, OneToken, until)
     }
@@ -98,7 +95,6 @@ impl<S, R: Clone, U: Clone> Layer<S> for BulkheadLayer<R, Backpressure, Counted,
     type Service = BackpressureBulkhead<S, R, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         let (reject, until) = (self.reject.clone(), self.until.clone());
         BackpressureBulkhead::new(inner, self.shared.clone(), reject, until)
     }

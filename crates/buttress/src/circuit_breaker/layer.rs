@@ -10,7 +10,6 @@ use super::shared::Shared;
 use crate::machinery::own::{
     Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
 };
-use crate::machinery::reconfigure::Reconfigure;
 use crate::vocabulary::classify::ServiceErrors;
 use crate::vocabulary::mode::{Backpressure, Refuse};
 use crate::vocabulary::reject::AsError;
@@ -79,7 +78,6 @@ impl<S, C: Clone, R: Clone, O: Own, U: Clone> Layer<S> for CircuitBreakerLayer<C
     type Service = CircuitBreaker<S, C, R, O, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         let (classify, reject) = (self.classify.clone(), self.reject.clone());
         CircuitBreaker::new(inner, self.shared.clone(), classify, reject, self.until.clone())
     }
@@ -91,7 +89,6 @@ impl<S, C: Clone, R: Clone, U: Clone> Layer<S>
     type Service = BackpressureCircuitBreaker<S, C, R, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         let (classify, reject) = (self.classify.clone(), self.reject.clone());
         let (shared, until) = (self.shared.clone(), self.until.clone());
         BackpressureCircuitBreaker::new(inner, shared, classify, reject, until)

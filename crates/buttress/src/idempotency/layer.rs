@@ -195,7 +195,6 @@ where
     type Service = Idempotency<S, X, V, T, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.config.common.check_clock();
         let Self { shared, identify, tape, reject, form } = self.clone();
         Idempotency { inner, shared, identify, tape, reject, form }
     }

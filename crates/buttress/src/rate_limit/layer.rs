@@ -9,7 +9,6 @@ use super::shared::Shared;
 use crate::machinery::own::{
     Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
 };
-use crate::machinery::reconfigure::Reconfigure;
 use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
@@ -98,7 +97,6 @@ impl<S, R: Clone, W: Clone, O: Own> Layer<S> for RateLimitLayer<R, W, Refuse, O>
     type Service = RateLimit<S, R, W, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         RateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
     }
 }
@@ -107,7 +105,6 @@ impl<S, R: Clone, W: Clone> Layer<S> for RateLimitLayer<R, W, Queued> {
     type Service = QueuedRateLimit<S, R, W>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         let (reject, cost) = (self.reject.clone(), self.cost.clone());
         QueuedRateLimit::new(inner, self.shared.clone(), reject, cost, UntilResponse)
     }
@@ -117,7 +114,6 @@ impl<S, R: Clone> Layer<S> for RateLimitLayer<R, OneToken, Backpressure> {
     type Service = BackpressureRateLimit<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         BackpressureRateLimit::new(inner, self.shared.clone(), self.reject.clone(), UntilResponse)
     }
 }

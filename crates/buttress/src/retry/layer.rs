@@ -10,7 +10,6 @@ use crate::context;
 use crate::machinery::own::{
     Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
 };
-use crate::machinery::reconfigure::Reconfigure;
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 
 layer_over! {
@@ -142,7 +141,6 @@ impl<S, C: Clone, Q: Clone, O: Own> Layer<S> for RetryLayer<C, Q, O> {
     type Service = Retry<S, C, Q, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         Retry::new(inner, self.shared.clone(), self.classify.clone(), self.clone.clone())
     }
 }

@@ -8,7 +8,6 @@ use super::limit::Fixed;
 use super::service::TimeLimit;
 use super::shared::Shared;
 use crate::machinery::own::{Counted, Leaked, Own, constructors, layer_over, leak_of};
-use crate::machinery::reconfigure::Reconfigure;
 use crate::vocabulary::invalid_config::LONGEST;
 use crate::vocabulary::reject::AsError;
 
@@ -70,7 +69,6 @@ impl<S, L: Clone, R: Clone, O: Own> Layer<S> for TimeLimitLayer<L, R, O> {
     type Service = TimeLimit<S, L, R, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.shared.common().check_clock();
         TimeLimit::new(inner, self.shared.clone(), self.limit.clone(), self.reject.clone())
     }
 }

@@ -48,20 +48,13 @@ impl Common {
             keyed,
             ..self.clone()
         };
-        common.check_clock();
+        if pattern.reads_time() {
+            check_clock(common.layer().as_str(), &common.clock);
+        }
         common.observer = common.observer.or_else(simulated::observer);
         #[cfg(feature = "metrics")]
         common.register();
         common
-    }
-
-    /// Refuses another clock than the clock of the run in a simulation. A layer also asks when it wraps a service,
-    /// because it can be older than the run.
-    #[inline(never)]
-    pub(crate) fn check_clock(&self) {
-        if self.pattern.is_some_and(Pattern::reads_time) {
-            check_clock(self.layer().as_str(), &self.clock);
-        }
     }
 
     /// Adds the name of the layer to an error of its configuration.
