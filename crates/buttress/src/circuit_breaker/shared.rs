@@ -40,7 +40,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// `common` must be that of a layer.
+    /// `common` is what [`Common::of`] or [`Common::of_keys`] returns.
     pub(super) fn new(common: Common) -> Arc<Self> {
         Arc::new(Self { counters: Counters::new(), common, circuits: AtomicU64::new(0) })
     }
